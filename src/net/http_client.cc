@@ -1,0 +1,300 @@
+#include "net/http_client.h"
+
+#include <atomic>
+#include <boost/asio.hpp>
+#include <boost/asio/experimental/as_tuple.hpp>
+#include <boost/beast/core/error.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <future>
+#include <map>
+#include <thread>
+#include <unordered_map>
+
+#include "base/log.h"
+#include "net/sse.h"
+
+namespace millrace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+
+namespace {
+
+using IdleSockets = std::multimap<std::string, tcp::socket>;
+
+std::string request_text(const HttpCall& call) {
+  std::string out = fmt::format("{} {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: {}\r\n", call.method, call.target,
+                                call.host, call.port, call.reuse_connection ? "keep-alive" : "close");
+  for (const HttpHeader& header : call.headers) out += fmt::format("{}: {}\r\n", header.name, header.value);
+  if (!call.body.empty() || call.method == "POST") out += fmt::format("Content-Length: {}\r\n", call.body.size());
+  return out + "\r\n" + call.body;
+}
+
+// One request and its answer. Lives on the loop.
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  Call(asio::io_context& context, IdleSockets& idle, HttpCall call, HttpCallbacks callbacks)
+      : socket_(context),
+        timer_(context),
+        resolver_(context),
+        idle_(idle),
+        call_(std::move(call)),
+        on_(std::move(callbacks)) {}
+
+  asio::awaitable<Status> run() {
+    stop_after(call_.timeout);
+    parser_.body_limit(boost::none);
+    parser_.header_limit(64 << 10);
+    if (call_.method == "HEAD") parser_.skip(true);
+    Status status = co_await connect();
+    if (status.ok()) status = co_await send();
+    if (status.ok()) status = co_await receive();
+    timer_.cancel();
+    if (status.ok() && call_.reuse_connection && parser_.keep_alive()) idle_.emplace(key(), std::move(socket_));
+    co_return hung_up_ ? cancelled("hung up") : status;
+  }
+  void hang_up() {
+    hung_up_ = true;
+    close();
+  }
+  void done(const Status& status) {
+    if (on_.on_done) on_.on_done(status);
+  }
+
+ private:
+  std::string key() const { return fmt::format("{}:{}", call_.host, call_.port); }
+  void close() {
+    error_code ignored;
+    socket_.close(ignored);
+    resolver_.cancel();
+  }
+  void stop_after(std::chrono::milliseconds timeout) {
+    timer_.expires_after(timeout);
+    timer_.async_wait([weak = weak_from_this()](error_code ec) {
+      const auto self = weak.lock();
+      if (ec || !self) return;
+      self->timed_out_ = true;
+      self->close();
+    });
+  }
+  Status failure(std::string_view doing, const error_code& ec) const {
+    if (timed_out_) return unavailable("{} {}: timed out", doing, key());
+    return unavailable("{} {}: {}", doing, key(), ec.message());
+  }
+
+  bool take_idle_socket() {
+    for (auto found = idle_.find(key()); found != idle_.end(); found = idle_.find(key())) {
+      socket_ = std::move(found->second);
+      idle_.erase(found);
+      char byte;
+      error_code ec;
+      socket_.receive(asio::buffer(&byte, 1), tcp::socket::message_peek, ec);
+      if (ec == asio::error::would_block) return true;  // alive and silent
+      socket_.close(ec);
+    }
+    return false;
+  }
+
+  asio::awaitable<Status> connect() {
+    if (hung_up_) co_return cancelled("hung up");
+    if (call_.reuse_connection && take_idle_socket()) co_return Status();
+    auto [resolve_error, found] = co_await resolver_.async_resolve(call_.host, std::to_string(call_.port), kAwait);
+    if (resolve_error) co_return failure("resolving", resolve_error);
+    error_code ec = asio::error::host_not_found;
+    for (const auto& entry : found) {
+      if (hung_up_ || timed_out_) break;
+      error_code ignored;
+      socket_.close(ignored);
+      auto [connect_error] = co_await socket_.async_connect(entry.endpoint(), kAwait);
+      ec = connect_error;
+      if (!ec) break;
+    }
+    if (ec) co_return failure("connecting to", ec);
+    socket_.set_option(tcp::no_delay(true), ec);
+    socket_.non_blocking(true, ec);
+    co_return Status();
+  }
+
+  asio::awaitable<Status> send() {
+    const std::string text = request_text(call_);
+    auto [ec, bytes] = co_await asio::async_write(socket_, asio::buffer(text), kAwait);
+    // A server may answer and close before it has read everything; what it said is still to be read.
+    if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset)
+      co_return failure("sending to", ec);
+    co_return Status();
+  }
+
+  asio::awaitable<Status> receive() {
+    std::string input, piece(16 << 10, '\0');
+    while (!parser_.is_done()) {
+      auto [ec, bytes] = co_await socket_.async_read_some(asio::buffer(piece), kAwait);
+      if (ec == asio::error::eof && parser_.got_some()) {
+        error_code end;
+        parser_.put_eof(end);
+        if (!end && parser_.is_done()) break;
+        co_return data_loss("{} closed the connection in the middle of an answer", key());
+      }
+      if (ec) co_return failure("reading from", ec);
+      input.append(piece, 0, bytes);
+      Status parsed = parse(input);
+      if (!parsed.ok()) co_return parsed;
+    }
+    co_return Status();
+  }
+
+  Status parse(std::string& input) {
+    while (!input.empty() && !parser_.is_done()) {
+      error_code ec;
+      const size_t used = parser_.put(asio::buffer(input), ec);
+      input.erase(0, used);
+      if (ec && ec != http::error::need_more)
+        return data_loss("{} sent what is not an HTTP/1.1 answer: {}", key(), ec.message());
+      deliver();
+      if (hung_up_) return cancelled("hung up");
+      if (parser_.is_header_done()) parser_.eager(true);
+      if (used == 0) break;
+    }
+    return {};
+  }
+
+  void deliver() {
+    if (!parser_.is_header_done()) return;
+    if (!head_delivered_) {
+      head_delivered_ = true;
+      if (on_.on_head) on_.on_head(head());
+    }
+    std::string body;
+    body.swap(parser_.get().body());
+    if (!body.empty() && on_.on_data && !on_.on_data(body)) hang_up();
+  }
+
+  HttpResponse head() const {
+    HttpResponse head;
+    head.status = static_cast<int>(parser_.get().result_int());
+    head.content_type = std::string(std::string_view(parser_.get()[http::field::content_type]));
+    for (const auto& field : parser_.get())
+      head.headers.push_back(
+          {std::string(std::string_view(field.name_string())), std::string(std::string_view(field.value()))});
+    return head;
+  }
+
+  tcp::socket socket_;
+  asio::steady_timer timer_;
+  tcp::resolver resolver_;
+  IdleSockets& idle_;
+  const HttpCall call_;
+  HttpCallbacks on_;
+  http::response_parser<http::string_body> parser_;
+  bool head_delivered_ = false, hung_up_ = false, timed_out_ = false;
+};
+
+}  // namespace
+
+class HttpClient::Impl {
+ public:
+  Impl() : work_(context_.get_executor()), thread_([this] { context_.run(); }) {}
+  ~Impl() {
+    asio::post(context_, [this] {
+      for (auto& [id, call] : calls_) call->hang_up();
+      idle_.clear();
+      closing_ = true;
+    });
+    work_.reset();
+    thread_.join();
+  }
+
+  uint64_t start(HttpCall call, HttpCallbacks callbacks) {
+    const uint64_t id = ++last_id_;
+    auto running = std::make_shared<Call>(context_, idle_, std::move(call), std::move(callbacks));
+    asio::post(context_, [this, id, running] {
+      calls_[id] = running;
+      if (closing_) running->hang_up();
+      asio::co_spawn(context_, running->run(), [this, id, running](std::exception_ptr error, Status status) {
+        calls_.erase(id);
+        if (closing_) idle_.clear();
+        running->done(error ? internal_error("the HTTP client failed") : status);
+      });
+    });
+    return id;
+  }
+  void hang_up(uint64_t id) {
+    asio::post(context_, [this, id] {
+      if (const auto found = calls_.find(id); found != calls_.end()) found->second->hang_up();
+    });
+  }
+
+ private:
+  asio::io_context context_{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  IdleSockets idle_;
+  std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;  // loop thread only, like the next
+  bool closing_ = false;
+  std::atomic<uint64_t> last_id_{0};
+  std::thread thread_;
+};
+
+HttpClient::HttpClient() : impl_(std::make_unique<Impl>()) {}
+HttpClient::~HttpClient() = default;
+uint64_t HttpClient::start(HttpCall call, HttpCallbacks callbacks) {
+  return impl_->start(std::move(call), std::move(callbacks));
+}
+void HttpClient::hang_up(uint64_t call) { impl_->hang_up(call); }
+
+Result<HttpResponse> HttpClient::fetch(HttpCall call) {
+  HttpResponse response;
+  std::promise<Status> done;
+  start(std::move(call), {.on_head = [&](const HttpResponse& head) { response = head; },
+                          .on_data =
+                              [&](std::string_view bytes) {
+                                response.body += bytes;
+                                return true;
+                              },
+                          .on_done = [&](Status status) { done.set_value(std::move(status)); }});
+  MR_RETURN_IF_ERROR(done.get_future().get());
+  return response;
+}
+
+Result<HttpResponse> HttpClient::get(const std::string& host, int port, const std::string& target) {
+  return fetch({.host = host, .port = port, .target = target});
+}
+
+Result<HttpResponse> HttpClient::post_json(const std::string& host, int port, const std::string& target,
+                                           std::string body) {
+  return fetch({.host = host,
+                .port = port,
+                .method = "POST",
+                .target = target,
+                .headers = {{"Content-Type", "application/json"}},
+                .body = std::move(body)});
+}
+
+Result<HttpResponse> HttpClient::stream_events(HttpCall call, std::function<bool(std::string_view)> on_event) {
+  HttpResponse response;
+  SseParser parser;
+  std::promise<Status> done;
+  bool wanted = true, events = false;
+  const auto on_data = [&](std::string_view bytes) {
+    if (!events) {
+      response.body += bytes;
+      return true;
+    }
+    const bool fits = parser.feed(bytes, [&](std::string_view data) { wanted = wanted && on_event(data); });
+    return fits && wanted;
+  };
+  start(std::move(call), {.on_head =
+                              [&](const HttpResponse& head) {
+                                response = head;
+                                events = head.content_type.starts_with("text/event-stream");
+                              },
+                          .on_data = on_data,
+                          .on_done = [&](Status status) { done.set_value(std::move(status)); }});
+  const Status status = done.get_future().get();
+  if (!status.ok() && wanted) return status;
+  return response;
+}
+
+}  // namespace millrace
