@@ -27,9 +27,13 @@ struct Rope {
   bool truncate = true;                              // yarn: correction range rounded to whole dimensions
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   std::vector<double> short_factor, long_factor;     // longrope, dims / 2 each
-  // Rotations depend on the whole sequence's length (dynamic beyond original_max_positions, longrope across it), so
-  // keys computed at one length are wrong at another.
-  bool depends_on_length() const { return scaling == Scaling::kDynamic || scaling == Scaling::kLongRope; }
+  bool switches_at_original = false;  // longrope: short_factor up to original_max_positions, long_factor beyond it;
+                                      // otherwise one of them at every length: long_factor where factor > 1
+  // Rotations depend on the whole sequence's length (dynamic beyond original_max_positions, switching longrope across
+  // it), so keys computed at one length are wrong at another.
+  bool depends_on_length() const {
+    return scaling == Scaling::kDynamic || (scaling == Scaling::kLongRope && switches_at_original);
+  }
 };
 
 enum class NormKind : uint8_t { kRms, kLayer };

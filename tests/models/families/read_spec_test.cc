@@ -1,0 +1,407 @@
+#include "models/families/read_spec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/random.h"
+
+namespace millrace {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Json llama_config() {
+  return Json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100,
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"})");
+}
+Json with(Json config, const char* changes) {
+  const Json parsed = Json::parse(changes);
+  for (const auto& [key, value] : parsed.items()) config[key] = value;
+  return config;
+}
+Json without(Json config, const char* key) {
+  config.erase(key);
+  return config;
+}
+Json qwen2_config(const char* changes = "{}") {
+  return with(with(llama_config(), R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"})"), changes);
+}
+const Gqa& attention(const DecoderSpec& spec, size_t layer = 0) { return std::get<Gqa>(spec.layers[layer].attention); }
+const Glu& mlp(const DecoderSpec& spec) { return std::get<Glu>(spec.layers[0].mlp); }
+
+DecoderSpec spec_of(const Json& config, const SpecOptions& options = {}) {
+  const Result<SpecReading> reading = read_spec(config, options);
+  EXPECT_TRUE(reading.ok()) << reading.status().to_string();
+  return reading.ok() ? reading->spec : DecoderSpec{};
+}
+std::string error_of(const Json& config, const SpecOptions& options = {}) {
+  const Result<SpecReading> reading = read_spec(config, options);
+  EXPECT_FALSE(reading.ok());
+  return reading.status().message();
+}
+
+TEST(ReadSpec, StatedValuesArriveAndAbsentOnesTakeTheReferenceDefaults) {
+  const DecoderSpec spec = spec_of(without(llama_config(), "num_key_value_heads"));
+  EXPECT_EQ(spec.family, "llama");
+  EXPECT_EQ(spec.architecture, "LlamaForCausalLM");
+  EXPECT_EQ(spec.vocab_size, 100);
+  EXPECT_EQ(spec.layers.size(), 2u);
+  EXPECT_EQ(attention(spec).kv_heads, 4);
+  EXPECT_EQ(attention(spec).head_dim, 16);
+  EXPECT_EQ(attention(spec).window, 0);
+  EXPECT_FALSE(attention(spec).qkv_bias);
+  EXPECT_EQ(mlp(spec).hidden, 96);
+  EXPECT_EQ(mlp(spec).activation, Activation::kSilu);
+  EXPECT_EQ(spec.rope.theta, 10000);
+  EXPECT_EQ(spec.rope.dims, 16);
+  EXPECT_EQ(spec.max_positions, 128);
+  EXPECT_EQ(spec.dtype, DType::kBf16);
+  EXPECT_EQ(spec.norm_eps, 1e-5);
+  EXPECT_FALSE(spec.tie_word_embeddings);
+  EXPECT_EQ(spec.bos_token_id, 1);
+  EXPECT_THAT(spec.eos_token_ids, ElementsAre(2));
+}
+
+TEST(ReadSpec, LlamaBiasesFollowTheirKeys) {
+  const DecoderSpec spec = spec_of(with(llama_config(), R"({"attention_bias": true, "mlp_bias": true})"));
+  EXPECT_TRUE(attention(spec).qkv_bias && attention(spec).out_bias && mlp(spec).bias);
+}
+
+TEST(ReadSpec, Qwen2HasBiasesOnQkvOnly) {
+  const DecoderSpec spec = spec_of(qwen2_config());
+  EXPECT_TRUE(attention(spec).qkv_bias);
+  EXPECT_FALSE(attention(spec).out_bias || mlp(spec).bias);
+  EXPECT_EQ(attention(spec).window, 0);
+  EXPECT_EQ(spec.bos_token_id, -1);
+  EXPECT_TRUE(spec.eos_token_ids.empty());
+}
+
+TEST(ReadSpec, MistralHasItsDefaultWindowUnlessItIsNull) {
+  const Json config = with(llama_config(), R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral"})");
+  EXPECT_EQ(attention(spec_of(config)).window, 4096);
+  EXPECT_EQ(attention(spec_of(with(config, R"({"sliding_window": null})"))).window, 0);
+  EXPECT_EQ(attention(spec_of(with(config, R"({"sliding_window": 24})")), 1).window, 24);
+}
+
+TEST(ReadSpec, Qwen2WindowNeedsUseSlidingWindowAndThenCoversEveryLayer) {
+  EXPECT_EQ(attention(spec_of(qwen2_config(R"({"sliding_window": 24})"))).window, 0);
+  const auto reading =
+      read_spec(qwen2_config(R"({"sliding_window": 24, "use_sliding_window": true, "max_window_layers": 1})"));
+  ASSERT_TRUE(reading.ok());
+  EXPECT_EQ(attention(reading->spec, 0).window, 24);
+  EXPECT_EQ(attention(reading->spec, 1).window, 24);
+  EXPECT_THAT(reading->notes, ElementsAre(HasSubstr("max_window_layers is 1")));
+}
+
+TEST(ReadSpec, LayerTypesChooseWhichLayersHaveTheWindow) {
+  const DecoderSpec spec = spec_of(qwen2_config(R"({"sliding_window": 24, "use_sliding_window": true,
+      "layer_types": ["full_attention", "sliding_attention"]})"));
+  EXPECT_EQ(attention(spec, 0).window, 0);
+  EXPECT_EQ(attention(spec, 1).window, 24);
+}
+
+TEST(ReadSpec, HeadDimMayDifferFromHiddenSizeOverHeads) {
+  EXPECT_EQ(attention(spec_of(with(llama_config(), R"({"head_dim": 32})"))).head_dim, 32);
+  EXPECT_EQ(attention(spec_of(with(llama_config(), R"({"head_dim": null})"))).head_dim, 16);
+}
+
+TEST(ReadSpec, BothSpellingsOfDtypeAreReadAndMustAgree) {
+  const Json config = without(llama_config(), "torch_dtype");
+  EXPECT_FALSE(read_spec(config)->dtype_stated);
+  EXPECT_EQ(spec_of(with(config, R"({"dtype": "float16"})")).dtype, DType::kF16);
+  EXPECT_THAT(error_of(with(llama_config(), R"({"dtype": "float16"})")), HasSubstr("they must agree"));
+}
+
+TEST(ReadSpec, UnknownKeysAreReportedAndHarmlessOnesAreNot) {
+  const auto reading = read_spec(with(llama_config(), R"({"pretraining_tp": 2, "use_cache": true, "mystery": 1,
+      "rope_scaling": {"type": "linear", "factor": 2, "colour": "red"}})"));
+  ASSERT_TRUE(reading.ok());
+  EXPECT_THAT(reading->unknown_keys, ElementsAre("rope_scaling.colour", "mystery"));
+}
+
+TEST(ReadSpec, EosMayBeAListAndBosMayBeNull) {
+  const DecoderSpec spec = spec_of(with(llama_config(), R"({"eos_token_id": [7, 9], "bos_token_id": null})"));
+  EXPECT_THAT(spec.eos_token_ids, ElementsAre(7, 9));
+  EXPECT_EQ(spec.bos_token_id, -1);
+}
+
+TEST(ReadSpec, ModelTypeDecidesWhereNoArchitectureIsStated) {
+  EXPECT_EQ(spec_of(without(qwen2_config(), "architectures")).architecture, "Qwen2ForCausalLM");
+}
+
+struct Refused {
+  const char* name;
+  const char* changes;
+  const char* message;
+};
+const Refused kRefused[] = {
+    {"heads", R"({"num_attention_heads": 30, "num_key_value_heads": 8, "hidden_size": 960})",
+     "config.json: num_attention_heads (30) is not divisible by num_key_value_heads (8)"},
+    {"hidden", R"({"hidden_size": 65})",
+     "config.json: hidden_size (65) is not divisible by num_attention_heads (4), and head_dim is not given"},
+    {"odd", R"({"head_dim": 15})", "config.json: head_dim is 15; heads must have an even number of elements"},
+    {"zero_layers", R"({"num_hidden_layers": 0})", "num_hidden_layers is 0; it must be a whole number from 1 to 10000"},
+    {"negative", R"({"vocab_size": -5})", "vocab_size is -5; it must be a whole number from 1 to"},
+    {"huge", R"({"hidden_size": 9223372036854775807})", "hidden_size is 9223372036854775807; it must be"},
+    {"text", R"({"intermediate_size": "many"})", "intermediate_size is \"many\"; it must be a whole number"},
+    {"null_size", R"({"hidden_size": null})", "hidden_size is null; it must be a whole number"},
+    {"half", R"({"num_hidden_layers": 2.5})", "num_hidden_layers is 2.5; it must be a whole number"},
+    {"act", R"({"hidden_act": "quick_gelu"})", "hidden_act is \"quick_gelu\"; it must be one of gelu"},
+    {"eps", R"({"rms_norm_eps": 0})", "rms_norm_eps is 0; it must be a number above 0"},
+    {"theta", R"({"rope_theta": 0.5})", "rope_theta is 0.5; it must be a number above 1"},
+    {"flag", R"({"tie_word_embeddings": "yes"})", "tie_word_embeddings is \"yes\"; it must be true or false"},
+    {"dtype", R"({"torch_dtype": "int8"})", "torch_dtype is \"int8\"; it must be float32, float16 or bfloat16"},
+    {"quant", R"({"quantization_config": {"quant_method": "awq"}})",
+     "quantization_config is {\"quant_method\":\"awq\"}: quantised checkpoints are not supported yet"},
+    {"experts", R"({"num_local_experts": 8})", "num_local_experts is 8: this family has no experts"},
+    {"partial", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5: this family rotates whole heads"},
+    {"eos", R"({"eos_token_id": [1, -3]})", "eos_token_id is [1,-3]; it must be a token id"},
+    {"model_type", R"({"model_type": "mistral"})", "architectures says LlamaForCausalLM but model_type says mistral"},
+    {"architecture", R"({"architectures": ["QwenForCausalLM"]})",
+     "architectures is [QwenForCausalLM], which is not served; served are LlamaForCausalLM, MistralForCausalLM, "
+     "Qwen2ForCausalLM; did you mean 'Qwen2ForCausalLM'?"},
+    {"architectures_text", R"({"architectures": "LlamaForCausalLM"})", "it must be a list of class names"},
+};
+TEST(ReadSpec, EachBrokenValueIsRefusedByName) {
+  for (const Refused& c : kRefused) {
+    SCOPED_TRACE(c.name);
+    EXPECT_THAT(error_of(with(llama_config(), c.changes)), HasSubstr(c.message));
+  }
+}
+
+TEST(ReadSpec, EachRequiredSizeIsMissedByName) {
+  for (const char* key : {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"})
+    EXPECT_THAT(error_of(without(llama_config(), key)), HasSubstr(std::string("config.json: ") + key + " is missing"));
+}
+
+TEST(ReadSpec, WindowContradictionsAreRefused) {
+  EXPECT_THAT(error_of(qwen2_config(R"({"layer_types": ["sliding_attention", "full_attention"]})")),
+              HasSubstr("no sliding window is in use"));
+  EXPECT_THAT(error_of(qwen2_config(R"({"layer_types": ["full_attention"]})")), HasSubstr("a list of 2 names"));
+  EXPECT_THAT(error_of(qwen2_config(R"({"layer_types": ["full_attention", "chunked_attention"]})")),
+              HasSubstr("\"chunked_attention\""));
+}
+
+TEST(ReadSpec, AnythingButAnObjectIsRefused) {
+  EXPECT_THAT(error_of(Json::array()), HasSubstr("it must be an object"));
+  EXPECT_THAT(error_of(Json::object()), HasSubstr("neither architectures nor model_type"));
+}
+
+// Rope scalings ------------------------------------------------------------------------------------------------------
+
+Rope rope_of(const char* changes, const SpecOptions& options = {}) {
+  return spec_of(with(llama_config(), changes), options).rope;
+}
+
+TEST(RopeConfig, EveryKindIsReadUnderBothSpellingsOfItsType) {
+  EXPECT_EQ(rope_of(R"({"rope_scaling": null})").scaling, Rope::Scaling::kNone);
+  EXPECT_EQ(rope_of(R"({"rope_scaling": {"rope_type": "default"}})").scaling, Rope::Scaling::kNone);
+  EXPECT_EQ(rope_of(R"({"rope_scaling": {"type": "linear", "factor": 4}})").factor, 4);
+  EXPECT_EQ(rope_of(R"({"rope_scaling": {"rope_type": "dynamic", "type": "dynamic", "factor": 2.0}})").scaling,
+            Rope::Scaling::kDynamic);
+  const Rope yarn = rope_of(R"({"rope_scaling": {"rope_type": "yarn", "factor": 4, "beta_fast": 16, "beta_slow": null,
+                               "attention_factor": 1.25, "truncate": false}})");
+  EXPECT_EQ(yarn.scaling, Rope::Scaling::kYarn);
+  EXPECT_EQ(yarn.original_max_positions, 128);
+  EXPECT_EQ(yarn.beta_fast, 16);
+  EXPECT_EQ(yarn.beta_slow, 1);
+  EXPECT_EQ(yarn.attention_factor, 1.25);
+  EXPECT_FALSE(yarn.truncate);
+  const Rope llama3 = rope_of(R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+                                 "high_freq_factor": 4, "original_max_position_embeddings": 32}})");
+  EXPECT_EQ(llama3.scaling, Rope::Scaling::kLlama3);
+  EXPECT_EQ(llama3.original_max_positions, 32);
+}
+
+constexpr const char* kFactors = R"("short_factor": [1,1,1,1,1,1,1,1], "long_factor": [2,2,2,2,2,2,2,2])";
+
+TEST(RopeConfig, LongRopeTakesItsFactorFromTheTwoLengthsOrItself) {
+  const std::string head = std::string(R"({"rope_scaling": {"type": "su", )") + kFactors;
+  const Rope by_lengths = rope_of((head + R"(}, "original_max_position_embeddings": 32})").c_str());
+  EXPECT_EQ(by_lengths.scaling, Rope::Scaling::kLongRope);
+  EXPECT_EQ(by_lengths.factor, 4);
+  EXPECT_EQ(by_lengths.original_max_positions, 32);
+  EXPECT_FALSE(by_lengths.switches_at_original);
+  const Rope by_factor = rope_of((head + R"(, "factor": 8}})").c_str());
+  EXPECT_EQ(by_factor.factor, 8);
+  EXPECT_EQ(by_factor.original_max_positions, 128);
+}
+
+TEST(RopeConfig, LongestSequenceFollowsTheScaling) {
+  const auto longest = [](const char* changes) { return spec_of(with(llama_config(), changes)).max_positions; };
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "linear", "factor": 4}})"), 512);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "dynamic", "factor": 2}})"), 2048);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "dynamic", "factor": 20}})"), 2560);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "yarn", "factor": 4}})"), 512);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 128}})"),
+            512);
+  EXPECT_EQ(
+      longest(R"({"rope_scaling": {"type": "llama3", "factor": 4, "low_freq_factor": 1, "high_freq_factor": 4}})"),
+      128);
+  EXPECT_EQ(longest(R"({"rope_scaling": {"type": "linear", "factor": 1e30}})"), 0x7fffffff);
+  EXPECT_TRUE(spec_of(with(llama_config(), R"({"rope_scaling": {"type": "dynamic", "factor": 2}})")).length_unbounded);
+}
+
+TEST(RopeConfig, YarnIgnoresADifferentOriginalLengthInRopeScalingAndSaysSo) {
+  const auto reading = read_spec(with(
+      llama_config(), R"({"rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 32}})"));
+  ASSERT_TRUE(reading.ok());
+  EXPECT_EQ(reading->spec.rope.original_max_positions, 128);
+  EXPECT_THAT(reading->notes, ElementsAre(HasSubstr("original_max_position_embeddings is 32")));
+}
+
+TEST(RopeConfig, RopeParametersHoldThetaAndTheirOwnRules) {
+  const DecoderSpec yarn = spec_of(with(llama_config(), R"({"rope_parameters": {"rope_type": "yarn", "factor": 4,
+      "original_max_position_embeddings": 32, "rope_theta": 500000.0}})"));
+  EXPECT_EQ(yarn.rope.theta, 500000);
+  EXPECT_EQ(yarn.rope.original_max_positions, 32);
+  EXPECT_EQ(yarn.max_positions, 128);
+  const Rope plain = rope_of(R"({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}})");
+  EXPECT_EQ(plain.scaling, Rope::Scaling::kNone);
+  EXPECT_EQ(plain.theta, 1e6);
+  const std::string longrope = std::string(R"({"rope_parameters": {"rope_type": "longrope", )") + kFactors +
+                               R"(, "original_max_position_embeddings": 64}})";
+  EXPECT_TRUE(rope_of(longrope.c_str()).switches_at_original);
+}
+
+TEST(RopeConfig, OptionsReplaceWhatTheFileSays) {
+  SpecOptions options;
+  options.rope_scaling = Json::parse(R"({"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64})");
+  options.rope_theta = 5e5;
+  const DecoderSpec spec =
+      spec_of(with(llama_config(), R"({"rope_scaling": {"type": "linear", "factor": 4}})"), options);
+  EXPECT_EQ(spec.rope.scaling, Rope::Scaling::kYarn);
+  EXPECT_EQ(spec.rope.original_max_positions, 64);
+  EXPECT_EQ(spec.rope.theta, 5e5);
+  EXPECT_EQ(spec.max_positions, 128);
+  options.rope_scaling = Json();
+  EXPECT_EQ(rope_of(R"({"rope_scaling": {"type": "linear", "factor": 4}})", options).scaling, Rope::Scaling::kNone);
+}
+
+const Refused kRefusedRopes[] = {
+    {"types", R"({"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}})",
+     "config.json: rope_scaling: rope_type is yarn but type is linear; they must agree"},
+    {"no_type", R"({"rope_scaling": {"factor": 2}})",
+     "rope_scaling has no rope_type; it must be one of default, linear"},
+    {"unknown", R"({"rope_scaling": {"type": "yarm", "factor": 2}})", "rope_type is yarm; it must be one of"},
+    {"no_factor", R"({"rope_scaling": {"type": "linear"}})", "rope_scaling has no factor"},
+    {"small", R"({"rope_scaling": {"type": "linear", "factor": 0.5}})", "factor is 0.5; it must be 1 or more"},
+    {"list", R"({"rope_scaling": []})", "rope_scaling is []; it must be an object or null"},
+    {"betas", R"({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2}})",
+     "beta_fast (1) is below beta_slow (2)"},
+    {"frequencies", R"({"rope_scaling": {"type": "llama3", "factor": 2, "low_freq_factor": 4, "high_freq_factor": 4}})",
+     "high_freq_factor (4) must be above low_freq_factor (4)"},
+    {"llama3", R"({"rope_scaling": {"type": "llama3", "factor": 2, "low_freq_factor": 4}})",
+     "rope_scaling has no high_freq_factor"},
+    {"count", R"({"rope_scaling": {"type": "longrope", "factor": 2, "short_factor": [1], "long_factor": [1]}})",
+     "rope_scaling.short_factor is [1]; it must be a list of 8 numbers"},
+    {"both", R"({"rope_scaling": {"type": "linear", "factor": 2},
+               "rope_parameters": {"rope_type": "linear", "factor": 3}})",
+     "rope_scaling.factor is 2 but rope_parameters.factor is 3; they must agree"},
+    {"nested", R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})",
+     "rotations that differ by layer are not built"},
+    {"theta", R"({"rope_theta": 10000.0, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}})",
+     "rope_theta is 10000 but rope_parameters.rope_theta is 500000; they must agree"},
+    {"original", R"({"rope_scaling": {"type": "yarn", "factor": 2, "original_max_position_embeddings": -1}})",
+     "original_max_position_embeddings is -1; it must be an integer from 1"},
+};
+TEST(RopeConfig, EachContradictionIsRefusedByName) {
+  for (const Refused& c : kRefusedRopes) {
+    SCOPED_TRACE(c.name);
+    EXPECT_THAT(error_of(with(llama_config(), c.changes)), HasSubstr(c.message));
+  }
+}
+
+// Replaces a random value anywhere in `json` by something unfit.
+void spoil(Json& json, Random& random) {
+  static const Json kUnfit[] = {nullptr,
+                                true,
+                                -1,
+                                0,
+                                3.5,
+                                1e300,
+                                9223372036854775807,
+                                "text",
+                                Json::array(),
+                                Json::object(),
+                                {1, 2},
+                                {{"type", 7}},
+                                18446744073709551615u};
+  if (json.is_structured() && !json.empty() && random.below(4) != 0) {
+    auto it = json.begin();
+    std::advance(it, random.below(static_cast<uint32_t>(json.size())));
+    return spoil(*it, random);
+  }
+  json = kUnfit[random.below(std::size(kUnfit))];
+}
+
+TEST(ReadSpec, RandomlySpoiltConfigsGiveASpecOrAStatus) {
+  Random random(11);
+  int refused = 0;
+  const std::string longrope = std::string(R"({"rope_scaling": {"type": "longrope", "factor": 2, )") + kFactors + "}}";
+  for (int i = 0; i < 4000; ++i) {
+    Json config = i % 3 == 0   ? with(qwen2_config(), R"({"rope_scaling": {"type": "yarn", "factor": 4}})")
+                  : i % 3 == 1 ? with(llama_config(), longrope.c_str())
+                               : qwen2_config(R"({"use_sliding_window": true, "sliding_window": 8})");
+    for (uint32_t n = 1 + random.below(3); n > 0; --n) spoil(config, random);
+    const auto reading = read_spec(config);
+    refused += !reading.ok();
+    if (!reading.ok()) {
+      EXPECT_FALSE(reading.status().message().empty());
+      continue;
+    }
+    EXPECT_GE(reading->spec.max_positions, 1);
+    EXPECT_LE(reading->spec.layers.size(), 10000u);
+  }
+  EXPECT_GT(refused, 1000);
+}
+
+// Golden folders -----------------------------------------------------------------------------------------------------
+
+TEST(ReadSpec, GoldenConfigsAreReadWithoutUnknownKeys) {
+  const std::string root = MILLRACE_SOURCE_DIR "/../shared/golden/";
+  if (!is_directory(root)) GTEST_SKIP() << "golden configs: " << root << " is absent";
+  const char* kFolders[] = {"llama1",
+                            "llama2",
+                            "llama3",
+                            "llama3_1",
+                            "llama3_2",
+                            "llama_bias",
+                            "llama_rope_dynamic",
+                            "llama_rope_linear",
+                            "llama_rope_yarn",
+                            "yi",
+                            "deepseek_llm",
+                            "mistral",
+                            "qwen1_5",
+                            "qwen2",
+                            "qwen2_5",
+                            "qwen2_5_yarn",
+                            "qwen2_sliding"};
+  for (const char* folder : kFolders) {
+    SCOPED_TRACE(folder);
+    const auto config = read_json_file(root + folder + "/config.json");
+    ASSERT_TRUE(config.ok());
+    const auto reading = read_spec(*config);
+    ASSERT_TRUE(reading.ok()) << reading.status().to_string();
+    EXPECT_TRUE(reading->unknown_keys.empty()) << reading->unknown_keys.front();
+    EXPECT_TRUE(reading->notes.empty()) << reading->notes.front();
+    EXPECT_EQ(reading->spec.vocab_size, (*config)["vocab_size"].get<int64_t>());
+  }
+}
+
+TEST(ReadSpec, GoldenConfigsOfOtherFamiliesAreRefusedByArchitecture) {
+  const std::string root = MILLRACE_SOURCE_DIR "/../shared/golden/";
+  if (!is_directory(root)) GTEST_SKIP() << "golden configs: " << root << " is absent";
+  for (const char* folder : {"falcon_7b", "gemma", "gpt2", "mixtral", "phi3", "qwen2_moe", "qwen3"}) {
+    const auto config = read_json_file(root + folder + "/config.json");
+    ASSERT_TRUE(config.ok());
+    EXPECT_EQ(read_spec(*config).status().code(), Code::kUnimplemented) << folder;
+  }
+}
+
+}  // namespace
+}  // namespace millrace
