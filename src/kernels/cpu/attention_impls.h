@@ -1,0 +1,56 @@
+// The implementations of paged_attention, for the list in kernels/paged_attention.cc, and what they share: which
+// pieces of work a step consists of.
+#pragma once
+#include "kernels/paged_attention.h"
+
+namespace millrace {
+
+namespace portable {
+void paged_attention(const AttentionArgs&);
+}
+namespace avx2 {
+void paged_attention(const AttentionArgs&);
+}
+namespace avx512 {
+void paged_attention(const AttentionArgs&);
+}
+
+// Query rows that share a key/value head and are computed together. The rows of sequence s and kv head g are counted
+// token by token, the H/G query heads of a token one after another.
+struct AttentionItem {
+  int64_t s, g, row, rows;
+};
+
+// What a query token sees.
+struct Visible {
+  int64_t begin, end;  // absolute positions
+};
+
+inline int64_t query_position(const AttentionArgs& a, int64_t s, int64_t token) {
+  return a.context_len[s] - (a.query_start[s + 1] - token);
+}
+inline Visible visible(const AttentionArgs& a, int64_t s, int64_t token) {
+  const int64_t position = query_position(a, s, token);
+  const int64_t first = a.window > 0 && position >= a.window ? position - a.window + 1 : 0;
+  return {first, position + 1};
+}
+
+// The items of a step, each of at most `most` rows.
+inline int64_t items_of(const AttentionArgs& a, int64_t s, int64_t most) {
+  const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
+  return (rows + most - 1) / most * a.layout.kv_heads;
+}
+inline int64_t count_items(const AttentionArgs& a, int64_t most) {
+  int64_t items = 0;
+  for (int64_t s = 0; s < a.S; ++s) items += items_of(a, s, most);
+  return items;
+}
+inline AttentionItem item_at(const AttentionArgs& a, int64_t most, int64_t index) {
+  int64_t s = 0;
+  for (; index >= items_of(a, s, most); ++s) index -= items_of(a, s, most);
+  const int64_t G = a.layout.kv_heads, row = index / G * most;
+  const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / G);
+  return {s, index % G, row, rows - row < most ? rows - row : most};
+}
+
+}  // namespace millrace

@@ -1,0 +1,27 @@
+// The implementations of gemm, for the list in kernels/gemm.cc.
+#pragma once
+#include "kernels/gemm.h"
+
+namespace millrace {
+
+// How many threads a product is worth: small ones stay on the caller.
+inline int gemm_threads(const GemmArgs& a) {
+  constexpr int64_t kSmall = 1 << 18;  // multiply-adds that take about as long as waking the pool
+  return a.M * a.N * a.K <= kSmall ? 1 : INT32_MAX;
+}
+
+namespace portable {
+void gemm(const GemmArgs&);
+}
+namespace avx2 {
+void gemm_f32(const GemmArgs&);
+void gemm_f16(const GemmArgs&);
+void gemm_bf16(const GemmArgs&);
+}  // namespace avx2
+namespace avx512 {
+void gemm_f32(const GemmArgs&);
+void gemm_f16(const GemmArgs&);
+void gemm_bf16(const GemmArgs&);
+}  // namespace avx512
+
+}  // namespace millrace

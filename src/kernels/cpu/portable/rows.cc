@@ -1,0 +1,116 @@
+// What the row operations mean. Plain on purpose.
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "kernels/cpu/rows.h"
+
+namespace millrace::portable {
+namespace {
+
+void store(void* y, DType dtype, int64_t at, double value) {
+  if (dtype == DType::kBf16)
+    static_cast<bf16*>(y)[at] = to_bf16(static_cast<float>(value));
+  else
+    static_cast<float*>(y)[at] = static_cast<float>(value);
+}
+
+void add_residual(const NormArgs& a, int64_t t) {
+  for (int64_t c = 0; c < a.C; ++c) a.x[t * a.x_stride + c] += a.residual_scale * a.residual[t * a.C + c];
+}
+
+double activate(GluActivation activation, double x) {
+  switch (activation) {
+    case GluActivation::kSilu:
+      return x / (1 + std::exp(-x));
+    case GluActivation::kGelu:
+      return x * (1 + std::erf(x / std::sqrt(2.0))) / 2;
+    case GluActivation::kGeluTanh:
+      return x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))) / 2;
+    case GluActivation::kRelu:
+      return std::max(x, 0.0);
+  }
+  MR_CHECK(false, "activation {}", static_cast<int>(activation));
+  return 0;
+}
+
+float largest(const float* x, int64_t n) {
+  float best = -INFINITY;
+  for (int64_t i = 0; i < n; ++i)
+    if (x[i] > best) best = x[i];
+  return best;
+}
+
+int64_t find(const float* x, int64_t n, float value) { return std::find(x, x + n, value) - x; }
+
+double sum_exp(const float* x, int64_t n, float shift) {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i)
+    if (!std::isnan(x[i])) total += std::exp(static_cast<double>(x[i]) - shift);
+  return total;
+}
+
+int64_t count_larger(const float* x, int64_t n, float bound) {
+  return std::count_if(x, x + n, [&](float value) { return value > bound; });
+}
+
+int64_t collect(const float* x, int64_t n, float bound, int64_t from, int32_t* indices, int64_t most, int64_t* next) {
+  int64_t count = 0, i = from;
+  for (; i < n && count < most; ++i)
+    if (x[i] >= bound) indices[count++] = static_cast<int32_t>(i);
+  *next = i;
+  return count;
+}
+
+}  // namespace
+
+LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect}; }
+
+void rms_norm(const NormArgs& a) {
+  for (int64_t t = 0; t < a.T; ++t) {
+    if (a.residual) add_residual(a, t);
+    const float* x = a.x + t * a.x_stride;
+    double sum = 0;
+    for (int64_t c = 0; c < a.C; ++c) sum += static_cast<double>(x[c]) * x[c];
+    const double scale = 1 / std::sqrt(sum / static_cast<double>(a.C) + a.eps);
+    for (int64_t c = 0; c < a.C; ++c) store(a.y, a.y_dtype, t * a.y_stride + c, a.w[c] * (x[c] * scale));
+  }
+}
+
+void layer_norm(const NormArgs& a) {
+  for (int64_t t = 0; t < a.T; ++t) {
+    if (a.residual) add_residual(a, t);
+    const float* x = a.x + t * a.x_stride;
+    double sum = 0, squares = 0;
+    for (int64_t c = 0; c < a.C; ++c) sum += x[c];
+    const double mean = sum / static_cast<double>(a.C);
+    for (int64_t c = 0; c < a.C; ++c) squares += (x[c] - mean) * (x[c] - mean);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(a.C) + a.eps);
+    for (int64_t c = 0; c < a.C; ++c)
+      store(a.y, a.y_dtype, t * a.y_stride + c, a.w[c] * ((x[c] - mean) * scale) + (a.b ? a.b[c] : 0.0f));
+  }
+}
+
+void rope(const RopeArgs& a) {
+  const int64_t pairs = a.dims / 2;
+  for (int64_t t = 0; t < a.T; ++t)
+    for (int64_t h = 0; h < a.heads; ++h)
+      for (int64_t i = 0; i < pairs; ++i) {
+        float* head = a.x + t * a.token_stride + h * a.head_dim;
+        float& first = head[a.interleaved ? 2 * i : i];
+        float& second = head[a.interleaved ? 2 * i + 1 : i + pairs];
+        const float cos = a.cos[t * pairs + i], sin = a.sin[t * pairs + i], x = first, y = second;
+        first = x * cos - y * sin;
+        second = y * cos + x * sin;
+      }
+}
+
+void glu(const GluArgs& a) {
+  for (int64_t t = 0; t < a.T; ++t)
+    for (int64_t f = 0; f < a.F; ++f) {
+      const double gate = a.gate[t * a.x_stride + f], up = a.up[t * a.x_stride + f];
+      store(a.y, a.y_dtype, t * a.y_stride + f, activate(a.activation, gate) * up);
+    }
+}
+
+}  // namespace millrace::portable

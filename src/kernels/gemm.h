@@ -1,0 +1,62 @@
+// Matrix products with weights that were packed once:  y[m,n] = sum over k of x[m,k] * w[n,k]  + bias[n]
+//
+// Packed weights are panels of sixteen output columns, streamed front to back:
+//   kF32, kF16: [N/16][K][16]             (oneDNN's BA16a16b where K is a multiple of 16)
+//   kBf16:      [N/16][Kp/2][16][2]       Kp is K rounded up to 32; 32 of K are one AMX tile of 1 KiB
+// Columns beyond N and rows beyond K are zero.
+//
+// Precision: kF32 and kF16 weights meet float32 activations; kBf16 weights meet activations rounded to bf16. Sums are
+// float32, over k from 0 up. A row of y depends on its row of x alone: neither M nor the number of threads changes a
+// bit within one implementation.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/dtype.h"
+#include "kernels/impl.h"
+
+namespace millrace {
+
+constexpr int64_t kPanelColumns = 16;
+constexpr int64_t gemm_padded_k(int64_t K, DType weight) { return weight == DType::kBf16 ? (K + 31) / 32 * 32 : K; }
+// Bytes of one panel and of all panels of an [N, K] matrix.
+constexpr int64_t gemm_panel_bytes(int64_t K, DType weight) {
+  return gemm_padded_k(K, weight) * kPanelColumns * dtype_bytes(weight);
+}
+constexpr int64_t gemm_packed_bytes(int64_t N, int64_t K, DType weight) {
+  return (N + kPanelColumns - 1) / kPanelColumns * gemm_panel_bytes(K, weight);
+}
+
+struct GemmArgs {
+  const void* x;       // [M, K], rows x_stride apart, x_dtype
+  const void* w;       // packed, 64-byte aligned
+  const float* bias;   // [N] or null
+  float* y;            // [M, N], rows y_stride apart
+  std::byte* scratch;  // gemm_scratch_bytes, 64-byte aligned
+  int64_t M, N, K, x_stride, y_stride;
+  DType x_dtype = DType::kF32;  // kF32 or kBf16
+  DType w_dtype = DType::kF32;  // kF32, kBf16 or kF16
+};
+using GemmFn = void(const GemmArgs&);
+
+void gemm(const GemmArgs& args);
+// Implementations that take weights of `weight`.
+std::span<const Impl<GemmFn>> gemm_impls(DType weight);
+// Enough for every implementation and any M up to max_rows.
+int64_t gemm_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight);
+
+// Packs rows [row_begin, row_end) of the matrix that `packed` holds from w [row_end - row_begin, K], rows w_stride
+// elements apart, any of kF32, kBf16, kF16. Rows beyond the last packed one must be zeroed by the caller beforehand
+// (fresh memory is). Threads: as many as the pool has.
+struct PackArgs {
+  const void* w;
+  void* packed;
+  int64_t row_begin, row_end, K, w_stride;
+  DType from, to;
+};
+void gemm_pack(const PackArgs& args);
+// to[c] = scale * row n of the packed [N, K] matrix.
+void gemm_unpack_row(const void* packed, DType weight, int64_t K, int64_t n, float scale, float* to);
+
+}  // namespace millrace

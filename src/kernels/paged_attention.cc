@@ -1,0 +1,27 @@
+#include "kernels/paged_attention.h"
+
+#include "kernels/cpu/attention_impls.h"
+
+namespace millrace {
+namespace {
+
+constexpr Impl<AttentionFn> kImpls[] = {{"avx512", Isa::kAvx512, avx512::paged_attention},
+                                        {"avx2", Isa::kAvx2, avx2::paged_attention},
+                                        {"portable", Isa::kPortable, portable::paged_attention}};
+
+}  // namespace
+
+std::span<const Impl<AttentionFn>> paged_attention_impls() { return kImpls; }
+
+void paged_attention(const AttentionArgs& args) {
+  static AttentionFn* const run = best_impl(paged_attention_impls());
+  const KvLayout& kv = args.layout;
+  MR_CHECK(kv.head_dim <= kMaxHeadDim && kv.block_tokens % kKvLanes == 0, "heads of {} elements, blocks of {} tokens",
+           kv.head_dim, kv.block_tokens);
+  MR_CHECK(args.H % kv.kv_heads == 0, "{} query heads for {} key/value heads", args.H, kv.kv_heads);
+  run(args);
+}
+
+int64_t attention_scratch_bytes(int64_t, int64_t, int64_t) { return 0; }
+
+}  // namespace millrace

@@ -1,0 +1,43 @@
+// Causal attention of a step's new tokens over the paged cache, prefill and decode alike:
+//   out[t,h] = softmax over visible j of (cap(scale * q[t,h].k[j,g]) + slope[h] * (j - i)) . v[j,g],  g = h / (H/G)
+// i is the token's position; visible: j <= i and, with a window, j > i - window; cap(s) = soft_cap * tanh(s/soft_cap).
+//
+// A row (t, h) is computed the same way whatever else is in the batch, however it was chunked and on however many
+// threads: tiles of kTilePositions at absolute positions run through an online softmax (Milakov and Gimelshein, 2018),
+// partitions of kPartitionPositions are reduced apart and merged in rising order (as Flash-Decoding does). Splitting
+// partitions over threads is therefore free of consequences.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/impl.h"
+#include "kernels/kv_layout.h"
+
+namespace millrace {
+
+constexpr int64_t kTilePositions = 64;
+constexpr int64_t kPartitionPositions = 512;
+
+struct AttentionArgs {
+  const float* q;  // [T, H, D]; tokens q_stride apart, heads D apart
+  const void *k_cache, *v_cache;
+  KvLayout layout;
+  const int32_t *query_start, *context_len, *block_table;  // [S + 1], [S], [S, max_blocks]; see models/batch.h
+  void* out;                                               // [T, H, D], tokens out_stride apart, out_dtype
+  const float* alibi_slopes;                               // [H] or null
+  std::byte* scratch;                                      // attention_scratch_bytes, 64-byte aligned
+  int64_t S, H, max_blocks, q_stride, out_stride;
+  float scale;
+  float soft_cap = 0;             // 0: none
+  int64_t window = 0;             // 0: all
+  DType out_dtype = DType::kF32;  // kF32 or kBf16
+};
+using AttentionFn = void(const AttentionArgs&);
+
+void paged_attention(const AttentionArgs& args);
+std::span<const Impl<AttentionFn>> paged_attention_impls();
+// Enough for any batch whose sequences have at most max_context tokens.
+int64_t attention_scratch_bytes(int64_t H, int64_t D, int64_t max_context);
+
+}  // namespace millrace

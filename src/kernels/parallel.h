@@ -1,0 +1,73 @@
+// Threads of the compute pool (OpenMP's, which oneDNN shares). How work is cut never changes a result: kernels only
+// split rows, heads and output columns. Calls from inside a parallel region run on the calling thread.
+#pragma once
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+namespace millrace {
+
+// How many threads an operation may use; at first, as many as the process has cores.
+int compute_threads();
+// Requires n >= 1. Not while an operation runs.
+void set_compute_threads(int n);
+
+// A member of a team that runs the same code at once.
+struct TeamMember {
+  int index, size;
+  void barrier() const;  // returns once all members came here
+};
+
+// body(TeamMember) on every thread of a team of at most `most` threads.
+template <class Body>
+void parallel_team(Body&& body, int most = INT32_MAX) {
+  const int threads = omp_in_parallel() ? 1 : std::min(compute_threads(), most);
+  if (threads <= 1) return body(TeamMember{0, 1});
+#pragma omp parallel num_threads(threads)
+  body(TeamMember{omp_get_thread_num(), omp_get_num_threads()});
+}
+
+// body(begin, end) on ranges that cover [0, n), one per thread, each a multiple of `grain` long but for the last.
+// n <= grain stays on the calling thread.
+template <class Body>
+void parallel_ranges(int64_t n, int64_t grain, Body&& body) {
+  if (n <= 0) return;
+  const int64_t grains = (n + grain - 1) / grain;
+  if (grains <= 1) return body(int64_t{0}, n);
+  const auto share = [&](const TeamMember& me) {
+    const int64_t begin = grains * me.index / me.size * grain;
+    const int64_t end = std::min(n, grains * (me.index + 1) / me.size * grain);
+    if (begin < end) body(begin, end);
+  };
+  parallel_team(share, static_cast<int>(std::min<int64_t>(grains, INT32_MAX)));
+}
+
+// Hands out 0, 1, ... n - 1 to whoever asks next: for items of unequal cost, inside a team.
+class WorkQueue {
+ public:
+  explicit WorkQueue(int64_t n) : n_(n) {}
+  // The next item, or -1 when there is none.
+  int64_t next() {
+    const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
+    return item < n_ ? item : -1;
+  }
+
+ private:
+  const int64_t n_;
+  alignas(64) std::atomic<int64_t> next_{0};
+};
+
+// body(item) for every item in [0, n), whoever is free takes the next.
+template <class Body>
+void parallel_items(int64_t n, Body&& body) {
+  if (n <= 0) return;
+  WorkQueue queue(n);
+  const auto work = [&](const TeamMember&) {
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) body(item);
+  };
+  parallel_team(work, static_cast<int>(std::min<int64_t>(n, INT32_MAX)));
+}
+
+}  // namespace millrace

@@ -1,0 +1,131 @@
+#include "ops/attention.h"
+
+#include <cstring>
+
+#include "kernels/kv_write.h"
+#include "kernels/paged_attention.h"
+#include "kernels/rope.h"
+
+namespace millrace {
+namespace {
+
+void check_heads(const Tensor& x) {
+  MR_CHECK(x.rank() == 3 && x.dtype() == DType::kF32 && (x.size(2) == 1 || x.stride(2) == 1) &&
+               (x.size(1) == 1 || x.stride(1) == x.size(2)),
+           "heads of shape {}, {}", x.shape().to_string(), dtype_name(x.dtype()));
+}
+
+KvLayout layout_of(const KvCache::Config& config) {
+  return {.block_tokens = config.block_tokens,
+          .kv_heads = config.kv_heads,
+          .head_dim = config.head_dim,
+          .dtype = config.dtype};
+}
+
+}  // namespace
+
+void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved) {
+  check_heads(x);
+  MR_CHECK(cos.rank() == 2 && cos.size(0) == x.size(0) && cos.shape() == sin.shape() && cos.contiguous() &&
+               sin.contiguous() && cos.dtype() == DType::kF32 && 2 * cos.size(1) <= x.size(2),
+           "x {}, cos {}, sin {}", x.shape().to_string(), cos.shape().to_string(), sin.shape().to_string());
+  rope(RopeArgs{.x = x.data<float>(),
+                .cos = cos.data<float>(),
+                .sin = sin.data<float>(),
+                .T = x.size(0),
+                .heads = x.size(1),
+                .head_dim = x.size(2),
+                .dims = 2 * cos.size(1),
+                .token_stride = x.stride(0),
+                .interleaved = interleaved});
+}
+
+KvCache::KvCache(const Config& config) : config_(config), layout_(layout_of(config)) {
+  MR_CHECK(config.block_tokens > 0 && config.block_tokens % kKvLanes == 0 && config.head_dim > 0 &&
+               config.head_dim <= kMaxHeadDim && config.kv_heads > 0,
+           "blocks of {} tokens, {} heads of {}", config.block_tokens, config.kv_heads, config.head_dim);
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    keys_.push_back(page_zeros(config.dtype, {config.blocks, layout_.block_elements()}));
+    values_.push_back(page_zeros(config.dtype, {config.blocks, layout_.block_elements()}));
+  }
+}
+
+int64_t KvCache::bytes_per_block(const Config& config) { return 2 * config.layers * layout_of(config).block_bytes(); }
+
+void KvCache::write(int64_t layer, const Tensor& k, const Tensor& v, std::span<const int64_t> slots) {
+  check_heads(k);
+  check_heads(v);
+  MR_CHECK(k.shape() == v.shape() && k.stride(0) == v.stride(0) && k.size(1) == config_.kv_heads &&
+               k.size(2) == config_.head_dim && k.size(0) == static_cast<int64_t>(slots.size()),
+           "k {}, v {}, {} slots", k.shape().to_string(), v.shape().to_string(), slots.size());
+  kv_write({.k = k.data<float>(),
+            .v = v.data<float>(),
+            .slots = slots.data(),
+            .k_cache = keys_[layer].raw(),
+            .v_cache = values_[layer].raw(),
+            .layout = layout_,
+            .T = k.size(0),
+            .stride = k.stride(0)});
+}
+
+void KvCache::copy_block(int64_t from, int64_t to) {
+  MR_CHECK(from >= 0 && from < config_.blocks && to >= 0 && to < config_.blocks, "block {} to {} of {}", from, to,
+           config_.blocks);
+  for (std::vector<Tensor>* side : {&keys_, &values_})
+    for (Tensor& layer : *side) {
+      const Tensor source = layer.rows(from, from + 1);
+      std::memcpy(layer.rows(to, to + 1).raw(), source.raw(), source.bytes());
+    }
+}
+
+void kv_slots(const AttentionStep& step, int64_t block_tokens, std::span<int64_t> slots) {
+  MR_CHECK(static_cast<int64_t>(slots.size()) == step.query_start.back(), "{} slots for {} tokens", slots.size(),
+           step.query_start.back());
+  kv_slots(SlotArgs{.query_start = step.query_start.data(),
+                    .context_len = step.context_len.data(),
+                    .block_table = step.block_table.data(),
+                    .S = static_cast<int64_t>(step.context_len.size()),
+                    .max_blocks = step.max_blocks,
+                    .block_tokens = block_tokens,
+                    .slots = slots.data()});
+}
+
+void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const AttentionStep& step,
+                     const AttentionParams& params, Tensor& out, Workspace& workspace) {
+  check_heads(q);
+  const auto S = static_cast<int64_t>(step.context_len.size());
+  MR_CHECK(out.rank() == 2 && out.size(0) == q.size(0) && out.size(1) == q.size(1) * q.size(2) &&
+               q.size(2) == cache.config_.head_dim && static_cast<int64_t>(step.query_start.size()) == S + 1,
+           "q {}, out {}, heads of {}, {} sequences", q.shape().to_string(), out.shape().to_string(),
+           cache.config_.head_dim, S);
+  MR_CHECK(params.alibi_slopes.empty() || static_cast<int64_t>(params.alibi_slopes.size()) == q.size(1),
+           "{} slopes for {} heads", params.alibi_slopes.size(), q.size(1));
+  const Workspace::Scope scope(workspace);
+  const int64_t max_context = step.max_blocks * cache.config_.block_tokens;
+  paged_attention(
+      AttentionArgs{.q = q.data<float>(),
+                    .k_cache = cache.keys_[layer].raw(),
+                    .v_cache = cache.values_[layer].raw(),
+                    .layout = cache.layout_,
+                    .query_start = step.query_start.data(),
+                    .context_len = step.context_len.data(),
+                    .block_table = step.block_table.data(),
+                    .out = out.raw(),
+                    .alibi_slopes = params.alibi_slopes.empty() ? nullptr : params.alibi_slopes.data(),
+                    .scratch = workspace.bytes(attention_scratch_bytes(q.size(1), cache.config_, max_context)),
+                    .S = S,
+                    .H = q.size(1),
+                    .max_blocks = step.max_blocks,
+                    .q_stride = q.stride(0),
+                    .out_stride = out.stride(0),
+                    .scale = params.scale,
+                    .soft_cap = params.soft_cap,
+                    .window = params.window,
+                    .out_dtype = out.dtype()});
+}
+
+int64_t attention_scratch_bytes(int64_t heads, const KvCache::Config& config, int64_t max_context) {
+  return Workspace::tensor_bytes(DType::kU8, {attention_scratch_bytes(heads, config.head_dim, max_context)});
+}
+
+}  // namespace millrace

@@ -1,0 +1,68 @@
+// Attention over the paged cache, and what goes with it: the rotation of queries and keys, and the cache itself.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/kv_layout.h"
+#include "ops/workspace.h"
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+// x [T, heads, D] kF32, heads contiguous, token stride free (a slice of a fused qkv row, say); cos and sin
+// [T, dims / 2] kF32 contiguous. The first `dims` elements of each head turn, in place.
+void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved);
+
+// Keys and values of all layers. Which block belongs to whom is the engine's business; nothing is ever cleared.
+class KvCache {
+ public:
+  struct Config {
+    int64_t layers = 0, blocks = 0;
+    int64_t block_tokens = 16;  // a multiple of 16
+    int64_t kv_heads = 0, head_dim = 0;
+    DType dtype = DType::kF32;  // kF32, kBf16 or kF16
+  };
+  KvCache() = default;
+  // Memory is reserved at once and taken page by page as blocks are first written.
+  explicit KvCache(const Config& config);
+  // Bytes of one block, keys and values, all layers.
+  static int64_t bytes_per_block(const Config& config);
+
+  const Config& config() const { return config_; }
+  // k and v [T, G, D] kF32, heads contiguous, equal token strides; slots[t] = block * block_tokens + position in block.
+  void write(int64_t layer, const Tensor& k, const Tensor& v, std::span<const int64_t> slots);
+  // Copies block `from` to block `to` in all layers.
+  void copy_block(int64_t from, int64_t to);
+
+ private:
+  friend void paged_attention(const Tensor&, const KvCache&, int64_t, const struct AttentionStep&,
+                              const struct AttentionParams&, Tensor&, Workspace&);
+  Config config_;
+  KvLayout layout_;
+  std::vector<Tensor> keys_, values_;  // per layer, [blocks, elements of a block]
+};
+
+// The ragged step, as models/batch.h has it.
+struct AttentionStep {
+  std::span<const int32_t> query_start;  // [S + 1]
+  std::span<const int32_t> context_len;  // [S]
+  std::span<const int32_t> block_table;  // [S, max_blocks]
+  int64_t max_blocks = 0;
+};
+// slots[t] of every new token; slots.size() == query_start[S].
+void kv_slots(const AttentionStep& step, int64_t block_tokens, std::span<int64_t> slots);
+
+struct AttentionParams {
+  float scale = 1;
+  float soft_cap = 0;                   // 0: none
+  int64_t window = 0;                   // 0: all
+  std::span<const float> alibi_slopes;  // [H] or empty
+};
+// q [T, H, D] kF32, heads contiguous, token stride free; out [T, H * D] kF32 or kBf16. The step's keys and values must
+// have been written. Rows are bit-identical whatever else is in the step (kernels/paged_attention.h).
+void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const AttentionStep& step,
+                     const AttentionParams& params, Tensor& out, Workspace& workspace);
+int64_t attention_scratch_bytes(int64_t heads, const KvCache::Config& config, int64_t max_context);
+
+}  // namespace millrace

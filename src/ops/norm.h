@@ -1,0 +1,26 @@
+// RMS and layer norm of rows, with the residual addition fused in front (kernels/norm.h has the formulas).
+#pragma once
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+class Norm {
+ public:
+  enum class Kind : uint8_t { kRms, kLayer };
+  Norm() = default;
+  // weight [C], bias [C] or an empty tensor; any floating type, kept in float32.
+  Norm(Kind kind, const Tensor& weight, const Tensor& bias, double eps);
+
+  // y = norm(h). h [T, C] kF32, y [T, C] kF32 or kBf16; rows contiguous, row strides free. y may be h.
+  void operator()(const Tensor& h, Tensor& y) const;
+  // h += residual_scale * residual; y = norm(h). residual [T, C] kF32, contiguous.
+  void add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y) const;
+
+ private:
+  void run(float* h, const float* residual, float residual_scale, const Tensor& shape_of, Tensor& y) const;
+  Kind kind_ = Kind::kRms;
+  Tensor weight_, bias_;
+  float eps_ = 1e-6f;
+};
+
+}  // namespace millrace

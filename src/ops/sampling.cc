@@ -1,0 +1,223 @@
+#include "ops/sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "base/random.h"
+#include "kernels/logits.h"
+
+namespace millrace {
+namespace {
+
+constexpr float kBanned = -std::numeric_limits<float>::infinity();
+
+int64_t size_of(std::span<const float> logits) { return static_cast<int64_t>(logits.size()); }
+
+void check_id(int32_t id, std::span<const float> logits) {
+  MR_CHECK(id >= 0 && id < size_of(logits), "token {} of {}", id, logits.size());
+}
+
+float largest(std::span<const float> logits) { return logit_kernels().largest(logits.data(), size_of(logits)); }
+
+// Larger values first, then lower ids.
+struct Better {
+  std::span<const float> logits;
+  bool operator()(int32_t a, int32_t b) const { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); }
+};
+
+// The k best tokens in order in scratch.indices; fewer where fewer are not banned.
+void best_tokens(std::span<const float> logits, int64_t k, SampleScratch& scratch) {
+  const int64_t n = size_of(logits), room = std::max<int64_t>(2 * k, 256);
+  const Better better{logits};
+  std::vector<int32_t>& best = scratch.indices;
+  best.resize(room);
+  float bound = std::numeric_limits<float>::lowest();
+  int64_t count = 0;
+  for (int64_t from = 0; from < n;) {
+    count += logit_kernels().collect(logits.data(), n, bound, from, best.data() + count, room - count, &from);
+    if (count <= k) continue;
+    std::nth_element(best.begin(), best.begin() + (k - 1), best.begin() + count, better);
+    count = k;
+    bound = logits[best[k - 1]];
+  }
+  best.resize(std::min(count, k));
+  std::sort(best.begin(), best.end(), better);
+}
+
+void drop_below(std::span<float> logits, float bound) {
+  for (float& x : logits)
+    if (!(x >= bound)) x = kBanned;
+}
+
+void keep_top_k(std::span<float> logits, int64_t k, SampleScratch& scratch) {
+  if (k <= 0 || k >= size_of(logits)) return;
+  best_tokens(logits, k, scratch);
+  if (static_cast<int64_t>(scratch.indices.size()) == k) drop_below(logits, logits[scratch.indices.back()]);
+}
+
+// Probability masses of tokens by distance from the best, in steps of 1/kPerUnit; the last bucket has all the rest.
+class MassByDistance {
+ public:
+  static constexpr int kBuckets = 2048;
+  static constexpr float kPerUnit = 64;
+  MassByDistance(std::span<const float> logits, float top) : top_(top) {
+    for (const float x : logits)
+      if (x > kBanned) masses_[bucket_of(x)] += std::exp(static_cast<double>(x) - top);
+    for (const double mass : masses_) total_ += mass;
+  }
+  int bucket_of(float x) const {
+    return static_cast<int>(std::min<float>((top_ - x) * kPerUnit, static_cast<float>(kBuckets - 1)));
+  }
+  // The bucket in which the masses from the best on reach `share` of all, and the mass before it.
+  std::pair<int, double> reaching(double share) const {
+    double before = 0;
+    for (int b = 0; b < kBuckets; ++b) {
+      if (before + masses_[b] >= share * total_) return {b, before};
+      before += masses_[b];
+    }
+    return {kBuckets - 1, before - masses_[kBuckets - 1]};
+  }
+  double total() const { return total_; }
+
+ private:
+  const float top_;
+  double total_ = 0;
+  double masses_[kBuckets] = {};
+};
+
+// A token stays while the mass of all better ones is below p of the total.
+void keep_top_p(std::span<float> logits, float p, SampleScratch& scratch) {
+  if (p >= 1) return;
+  const float top = largest(logits);
+  if (top == kBanned) return;
+  const MassByDistance masses(logits, top);
+  auto [bucket, before] = masses.reaching(p);
+  std::vector<int32_t>& edge = scratch.indices;
+  edge.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > kBanned)) continue;
+    const int b = masses.bucket_of(logits[i]);
+    if (b == bucket)
+      edge.push_back(static_cast<int32_t>(i));
+    else if (b > bucket)
+      logits[i] = kBanned;
+  }
+  std::sort(edge.begin(), edge.end(), Better{logits});
+  const double enough = static_cast<double>(p) * masses.total();
+  for (size_t i = 0; i < edge.size(); ++i) {
+    float& logit = logits[edge[i]];
+    const double mass = std::exp(static_cast<double>(logit) - top);
+    const bool is_best = bucket == 0 && i == 0;
+    if (before >= enough && !is_best) logit = kBanned;
+    before += mass;
+  }
+}
+
+void keep_min_p(std::span<float> logits, float min_p) {
+  if (min_p <= 0) return;
+  const float top = largest(logits);
+  if (top > kBanned) drop_below(logits, std::min(top, top + std::log(min_p)));
+}
+
+// Exponential noise of four neighbouring tokens, as -log(e): Gumbel noise.
+float gumbel(uint64_t seed, uint64_t position, int32_t token) {
+  const auto bits = philox(seed, static_cast<uint64_t>(token) / 4, position);
+  return -std::log(-std::log(uniform_open(bits[token % 4])));
+}
+
+float logprob_of(float logit, double log_total) { return static_cast<float>(static_cast<double>(logit) - log_total); }
+
+}  // namespace
+
+void add_logit_bias(std::span<float> logits, std::span<const std::pair<int32_t, float>> biases) {
+  for (const auto& [id, bias] : biases) {
+    check_id(id, logits);
+    logits[id] += bias;
+  }
+}
+
+void allow_only(std::span<float> logits, std::span<const int32_t> ids, std::vector<float>& scratch) {
+  scratch.clear();
+  for (const int32_t id : ids) {
+    check_id(id, logits);
+    scratch.push_back(logits[id]);
+  }
+  std::fill(logits.begin(), logits.end(), kBanned);
+  for (size_t i = 0; i < ids.size(); ++i) logits[ids[i]] = scratch[i];
+}
+
+void ban(std::span<float> logits, std::span<const int32_t> ids) {
+  for (const int32_t id : ids) {
+    check_id(id, logits);
+    logits[id] = kBanned;
+  }
+}
+
+void apply_penalties(std::span<float> logits, std::span<const TokenUse> uses, const Penalties& p) {
+  for (const TokenUse& use : uses) {
+    check_id(use.token, logits);
+    float& logit = logits[use.token];
+    logit = logit > 0 ? logit / p.repetition : logit * p.repetition;
+    if (use.output_count > 0) logit -= p.frequency * static_cast<float>(use.output_count) + p.presence;
+  }
+}
+
+int32_t greedy_token(std::span<const float> logits) {
+  const float top = largest(logits);
+  if (top == kBanned) return 0;
+  return static_cast<int32_t>(logit_kernels().find(logits.data(), size_of(logits), top));
+}
+
+void filter_logits(std::span<float> logits, const SampleParams& params, SampleScratch& scratch) {
+  MR_CHECK(params.temperature > 0, "temperature {}", params.temperature);
+  const float inverse = 1.0f / params.temperature;
+  for (float& x : logits) x *= inverse;
+  keep_min_p(logits, params.min_p);
+  keep_top_k(logits, params.top_k, scratch);
+  keep_top_p(logits, params.top_p, scratch);
+}
+
+int32_t sample_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
+                     SampleScratch& scratch) {
+  filter_logits(logits, params, scratch);
+  constexpr float kMostNoise = 17;  // -log(-log(1 - 2^-24)) is 16.64
+  int32_t chosen = greedy_token(logits);
+  if (logits[chosen] == kBanned) return chosen;
+  float best = logits[chosen] + gumbel(seed, position, chosen);
+  for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); ++id) {
+    if (!(logits[id] + kMostNoise > best) || id == chosen) continue;  // cannot win whatever its noise
+    const float value = logits[id] + gumbel(seed, position, id);
+    if (value > best || (value == best && id < chosen)) {
+      best = value;
+      chosen = id;
+    }
+  }
+  return chosen;
+}
+
+RankedToken token_logprobs(std::span<const float> logits, int32_t chosen, std::span<RankedToken> top,
+                           SampleScratch& scratch) {
+  check_id(chosen, logits);
+  MR_CHECK(top.size() <= logits.size(), "{} best of {}", top.size(), logits.size());
+  const int64_t n = size_of(logits);
+  const float highest = largest(logits);
+  const double log_total =
+      highest == kBanned ? 0.0 : highest + std::log(logit_kernels().sum_exp(logits.data(), n, highest));
+  const auto ranked = [&](int32_t id, int64_t larger) {
+    return RankedToken{id, logprob_of(logits[id], log_total), static_cast<int32_t>(1 + larger)};
+  };
+  if (!top.empty()) best_tokens(logits, static_cast<int64_t>(top.size()), scratch);
+  const size_t found = top.empty() ? 0 : scratch.indices.size();
+  for (size_t i = 0; i < found; ++i) {
+    const int32_t id = scratch.indices[i];
+    const bool tied = i > 0 && logits[id] == logits[scratch.indices[i - 1]];
+    top[i] = ranked(id, tied ? top[i - 1].rank - 1 : static_cast<int64_t>(i));
+  }
+  for (size_t i = found, id = 0; i < top.size(); ++id)  // fewer than asked for are possible: banned ones follow
+    if (!(logits[id] > kBanned)) top[i++] = ranked(static_cast<int32_t>(id), static_cast<int64_t>(found));
+  return ranked(chosen, logit_kernels().count_larger(logits.data(), n, logits[chosen]));
+}
+
+}  // namespace millrace

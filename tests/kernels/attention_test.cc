@@ -1,0 +1,202 @@
+#include "kernels/paged_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "kernels/kv_write.h"
+#include "kernels/parallel.h"
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+struct Heads {
+  int64_t H, G, D;
+  DType kv = DType::kF32;
+  int64_t window = 0;
+  float soft_cap = 0;
+  bool alibi = false;
+  int64_t block_tokens = 16;
+};
+
+// Sequences with all their keys and values in a paged cache whose blocks lie in random order; unused positions hold
+// NaN, which nothing may let through.
+class Model {
+ public:
+  Model(const Heads& heads, std::vector<int64_t> lengths, uint64_t seed)
+      : heads_(heads), lengths_(std::move(lengths)), random_(seed) {
+    layout_ = {.block_tokens = heads.block_tokens, .kv_heads = heads.G, .head_dim = heads.D, .dtype = heads.kv};
+    int64_t blocks = 1;
+    for (const int64_t n : lengths_) blocks += (n + layout_.block_tokens - 1) / layout_.block_tokens;
+    std::vector<int32_t> order(blocks);
+    std::iota(order.begin(), order.end(), 0);
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_.below(static_cast<uint32_t>(i))]);
+    k_ = poisoned(blocks), v_ = poisoned(blocks);
+    for (const int64_t n : lengths_) add_sequence(n, order);
+    if (heads.alibi) slopes_ = random_floats(random_, heads.H, 0.1f);
+  }
+
+  struct Query {
+    size_t sequence;
+    int64_t begin, end;  // positions
+  };
+  // Output rows of the queries, computed in one step.
+  std::vector<std::vector<float>> run(AttentionFn* attention, const std::vector<Query>& queries, DType out_dtype) {
+    const int64_t width = heads_.H * heads_.D;
+    std::vector<int32_t> start = {0}, context, table;
+    std::vector<float> q;
+    int64_t max_blocks = 1;
+    for (const Query& query : queries)
+      max_blocks = std::max(max_blocks, static_cast<int64_t>(tables_[query.sequence].size()));
+    for (const Query& query : queries) {
+      start.push_back(start.back() + static_cast<int32_t>(query.end - query.begin));
+      context.push_back(static_cast<int32_t>(query.end));
+      const auto& blocks = tables_[query.sequence];
+      table.insert(table.end(), blocks.begin(), blocks.end());
+      table.resize(context.size() * max_blocks, -1);
+      const auto& all = q_[query.sequence];
+      q.insert(q.end(), all.begin() + query.begin * (width + 5), all.begin() + query.end * (width + 5));
+    }
+    std::vector<uint8_t> out(start.back() * width * dtype_bytes(out_dtype));
+    std::vector<std::byte> scratch(attention_scratch_bytes(heads_.H, heads_.D, max_blocks * layout_.block_tokens) + 64);
+    auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    attention({.q = q.data(),
+               .k_cache = k_.data(),
+               .v_cache = v_.data(),
+               .layout = layout_,
+               .query_start = start.data(),
+               .context_len = context.data(),
+               .block_table = table.data(),
+               .out = out.data(),
+               .alibi_slopes = heads_.alibi ? slopes_.data() : nullptr,
+               .scratch = aligned,
+               .S = static_cast<int64_t>(context.size()),
+               .H = heads_.H,
+               .max_blocks = max_blocks,
+               .q_stride = width + 5,
+               .out_stride = width,
+               .scale = 1.0f / std::sqrt(static_cast<float>(heads_.D)),
+               .soft_cap = heads_.soft_cap,
+               .window = heads_.window,
+               .out_dtype = out_dtype});
+    std::vector<std::vector<float>> rows;
+    for (int64_t t = 0; t < start.back(); ++t) {
+      rows.emplace_back();
+      for (int64_t i = 0; i < width; ++i) rows.back().push_back(value_at(out, out_dtype, t * width + i));
+    }
+    return rows;
+  }
+
+ private:
+  std::vector<uint8_t> poisoned(int64_t blocks) {
+    const int64_t n = blocks * layout_.block_elements();
+    std::vector<float> values(n, NAN);
+    if (layout_.head_dim != layout_.padded_dim()) std::fill(values.begin(), values.end(), 0.0f);  // padding is zero
+    return as_dtype(values, layout_.dtype);
+  }
+  void add_sequence(int64_t n, const std::vector<int32_t>& order) {
+    auto& table = tables_.emplace_back();
+    for (int64_t i = 0; i < n; i += layout_.block_tokens) table.push_back(order[used_++]);
+    const int64_t width = heads_.G * heads_.D;
+    const auto k = random_floats(random_, n * width), v = random_floats(random_, n * width);
+    std::vector<int64_t> slots;
+    for (int64_t p = 0; p < n; ++p)
+      slots.push_back(table[p / layout_.block_tokens] * layout_.block_tokens + p % layout_.block_tokens);
+    kv_write({.k = k.data(),
+              .v = v.data(),
+              .slots = slots.data(),
+              .k_cache = k_.data(),
+              .v_cache = v_.data(),
+              .layout = layout_,
+              .T = n,
+              .stride = width});
+    q_.push_back(random_floats(random_, n * (heads_.H * heads_.D + 5), 1.5f));
+  }
+
+  const Heads heads_;
+  const std::vector<int64_t> lengths_;
+  Random random_;
+  KvLayout layout_;
+  size_t used_ = 0;
+  std::vector<uint8_t> k_, v_;
+  std::vector<std::vector<int32_t>> tables_;
+  std::vector<std::vector<float>> q_;
+  std::vector<float> slopes_;
+};
+
+constexpr Heads kHeads[] = {
+    {.H = 1, .G = 1, .D = 1},
+    {.H = 5, .G = 5, .D = 16},
+    {.H = 8, .G = 2, .D = 12},
+    {.H = 6, .G = 2, .D = 20, .window = 24},
+    {.H = 32, .G = 8, .D = 64},
+    {.H = 14, .G = 2, .D = 64, .kv = DType::kBf16},
+    {.H = 4, .G = 2, .D = 33, .kv = DType::kBf16, .window = 7},
+    {.H = 3, .G = 1, .D = 128, .kv = DType::kF16, .soft_cap = 5},
+    {.H = 2, .G = 1, .D = 256, .kv = DType::kBf16, .soft_cap = 20, .block_tokens = 32},
+    {.H = 40, .G = 1, .D = 24, .alibi = true, .block_tokens = 48},
+    {.H = 7, .G = 1, .D = 80, .kv = DType::kF16, .window = 100, .alibi = true},
+};
+
+TEST(PagedAttention, EveryImplementationAgreesWithPortable) {
+  for (size_t i = 0; i < std::size(kHeads); ++i) {
+    Model model(kHeads[i], {1, 17, 70, 130, 600}, /*seed=*/i);
+    const std::vector<Model::Query> queries = {{0, 0, 1}, {1, 0, 17}, {2, 69, 70}, {3, 60, 130}, {4, 510, 540}};
+    const auto want = model.run(paged_attention_impls().back().run, queries, DType::kF32);
+    for (const auto& impl : paged_attention_impls()) {
+      if (!cpu_has(impl.needs)) continue;
+      for (const DType out : {DType::kF32, DType::kBf16}) {
+        const auto got = model.run(impl.run, queries, out);
+        for (size_t t = 0; t < want.size(); ++t)
+          for (size_t j = 0; j < want[t].size(); ++j)
+            ASSERT_NEAR(got[t][j], want[t][j], 1e-5f + step_of(want[t][j], out))
+                << impl.name << " heads " << i << " row " << t << " element " << j;
+      }
+    }
+  }
+}
+
+TEST(PagedAttention, ARowIsBitIdenticalAloneInABatchAndInAnyChunks) {
+  const int all = compute_threads();
+  for (size_t i = 0; i < std::size(kHeads); ++i) {
+    Model model(kHeads[i], {1100, 40, 300}, /*seed=*/100 + i);
+    for (const auto& impl : paged_attention_impls()) {
+      if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+      SCOPED_TRACE(testing::Message() << impl.name << " heads " << i);
+      const auto whole = model.run(impl.run, {{0, 0, 1100}, {1, 0, 40}, {2, 0, 300}}, DType::kF32);
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        for (const int64_t p : {0, 1, 15, 63, 64, 511, 512, 1023, 1099}) {
+          const auto alone = model.run(impl.run, {{0, p, p + 1}}, DType::kF32);
+          ASSERT_EQ(alone[0], whole[p]) << "position " << p;
+        }
+        for (const int64_t chunk : {7, 64, 333})
+          for (int64_t p = 0; p < 1100; p += chunk) {
+            const int64_t end = std::min<int64_t>(1100, p + chunk);
+            const auto part = model.run(impl.run, {{2, 299, 300}, {0, p, end}}, DType::kF32);
+            for (int64_t t = p; t < end; ++t) ASSERT_EQ(part[1 + t - p], whole[t]) << "position " << t;
+            ASSERT_EQ(part[0], whole.back());
+          }
+      }
+      set_compute_threads(all);
+    }
+  }
+}
+
+TEST(KvSlots, FollowTheBlockTable) {
+  const int32_t query_start[] = {0, 1, 4}, context_len[] = {18, 3}, block_table[] = {5, 9, 2, -1};
+  int64_t slots[4];
+  kv_slots({.query_start = query_start,
+            .context_len = context_len,
+            .block_table = block_table,
+            .S = 2,
+            .max_blocks = 2,
+            .block_tokens = 16,
+            .slots = slots});
+  EXPECT_EQ(std::vector<int64_t>(slots, slots + 4), (std::vector<int64_t>{9 * 16 + 1, 32, 33, 34}));
+}
+
+}  // namespace
+}  // namespace millrace

@@ -1,0 +1,173 @@
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "kernels/parallel.h"
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
+
+struct Aligned {
+  explicit Aligned(int64_t bytes) : size(static_cast<size_t>((bytes + 127) / 64 * 64)) {
+    data = static_cast<std::byte*>(std::aligned_alloc(64, size));
+    std::memset(data, 0, size);
+  }
+  ~Aligned() { std::free(data); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  size_t size;
+  std::byte* data;
+};
+
+// A product with its operands.
+struct Product {
+  Product(int64_t M, int64_t N, int64_t K, DType weight, DType x_dtype, bool with_bias, uint64_t seed = 1)
+      : M(M),
+        N(N),
+        K(K),
+        weight(weight),
+        x_dtype(x_dtype),
+        x_stride(K + 3),
+        packed(gemm_packed_bytes(N, K, weight)),
+        scratch(gemm_scratch_bytes(M, N, K, weight)) {
+    Random random(seed);
+    x = as_dtype(random_floats(random, M * x_stride), x_dtype);
+    const auto values = as_dtype(random_floats(random, N * K), weight);
+    if (with_bias) bias = random_floats(random, N);
+    for (int64_t i = 0; i < N * K; ++i) w.push_back(value_at(values, weight, i));
+    gemm_pack({.w = values.data(),
+               .packed = packed.data,
+               .row_begin = 0,
+               .row_end = N,
+               .K = K,
+               .w_stride = K,
+               .from = weight,
+               .to = weight});
+  }
+  // Rows [first, first + rows) of y.
+  std::vector<float> run(GemmFn* gemm, int64_t first, int64_t rows) const {
+    std::vector<float> y(rows * (N + 1), 7.0f);
+    gemm({.x = x.data() + first * x_stride * dtype_bytes(x_dtype),
+          .w = packed.data,
+          .bias = bias.empty() ? nullptr : bias.data(),
+          .y = y.data(),
+          .scratch = scratch.data,
+          .M = rows,
+          .N = N,
+          .K = K,
+          .x_stride = x_stride,
+          .y_stride = N + 1,
+          .x_dtype = x_dtype,
+          .w_dtype = weight});
+    return y;
+  }
+  double activation(int64_t m, int64_t k) const {
+    const float value = value_at(x, x_dtype, m * x_stride + k);
+    return weight == DType::kBf16 ? to_float(to_bf16(value)) : value;
+  }
+  const int64_t M, N, K;
+  const DType weight, x_dtype;
+  const int64_t x_stride;
+  std::vector<uint8_t> x;
+  std::vector<float> w, bias;
+  Aligned packed, scratch;
+};
+
+void expect_right(const Product& p, const std::vector<float>& y) {
+  for (int64_t m = 0; m < p.M; ++m) {
+    for (int64_t n = 0; n < p.N; ++n) {
+      double sum = p.bias.empty() ? 0 : p.bias[n], magnitude = std::abs(sum);
+      for (int64_t k = 0; k < p.K; ++k) {
+        const double term = p.activation(m, k) * p.w[n * p.K + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      // Each of K + 1 additions rounds a partial sum; their errors point either way.
+      const double bound = 1e-6 + magnitude * 0x1p-24 * (4 + std::sqrt(static_cast<double>(p.K)));
+      ASSERT_NEAR(y[m * (p.N + 1) + n], sum, bound) << "m " << m << " n " << n;
+    }
+    ASSERT_EQ(y[m * (p.N + 1) + p.N], 7.0f) << "written beyond row " << m;
+  }
+}
+
+struct GemmCase {
+  int64_t M, N, K;
+};
+constexpr GemmCase kCases[] = {{1, 1, 1},      {1, 16, 32},   {2, 17, 33},   {1, 331, 80},  {7, 100, 172},
+                               {12, 48, 64},   {13, 40, 31},  {16, 64, 256}, {17, 33, 100}, {33, 130, 513},
+                               {70, 96, 1100}, {130, 33, 40}, {3, 1, 700},   {257, 16, 2},  {40, 544, 96}};
+
+TEST(Gemm, EveryImplementationAgreesWithDoubleSums) {
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_impls(weight)) {
+      if (!cpu_has(impl.needs)) continue;
+      for (const GemmCase& c : kCases)
+        for (const DType x_dtype : {DType::kF32, DType::kBf16}) {
+          SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name << ' ' << c.M << 'x' << c.N << 'x'
+                                          << c.K << ' ' << dtype_name(x_dtype));
+          const Product product(c.M, c.N, c.K, weight, x_dtype, /*with_bias=*/c.N % 2 == 0);
+          expect_right(product, product.run(impl.run, 0, c.M));
+          if (HasFatalFailure()) return;
+        }
+    }
+}
+
+TEST(Gemm, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
+  const int all = compute_threads();
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_impls(weight)) {
+      if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+      SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name);
+      const Product product(300, 272, 1500, weight, DType::kF32, true);
+      const auto whole = product.run(impl.run, 0, product.M);
+      const int64_t width = product.N + 1;
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        for (const int64_t rows : {1, 2, 7, 16, 33, 128, 300})
+          for (int64_t first = 0; first + rows <= product.M; first += 86) {
+            const auto part = product.run(impl.run, first, rows);
+            ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + first * width, part.size() * sizeof(float)))
+                << rows << " rows from " << first << " on " << threads << " threads";
+          }
+      }
+      set_compute_threads(all);
+    }
+}
+
+TEST(Gemm, PackingConvertsStacksAndUnpacks) {
+  for (const DType from : kWeights)
+    for (const DType to : kWeights) {
+      constexpr int64_t N = 37, K = 45;
+      Random random(9);
+      const auto bytes = as_dtype(random_floats(random, N * K), from);
+      Aligned packed(gemm_packed_bytes(N, K, to));
+      for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 5}, {5, 30}, {30, N}})
+        gemm_pack({.w = bytes.data() + begin * K * dtype_bytes(from),
+                   .packed = packed.data,
+                   .row_begin = begin,
+                   .row_end = end,
+                   .K = K,
+                   .w_stride = K,
+                   .from = from,
+                   .to = to});
+      std::vector<float> row(K);
+      for (int64_t n = 0; n < N; ++n) {
+        gemm_unpack_row(packed.data, to, K, n, 2.0f, row.data());
+        for (int64_t k = 0; k < K; ++k) {
+          const float value = value_at(bytes, from, n * K + k);
+          const float kept = to == DType::kF32    ? value
+                             : to == DType::kBf16 ? to_float(to_bf16(value))
+                                                  : to_float(to_f16(value));
+          ASSERT_EQ(row[k], 2 * kept) << dtype_name(from) << " to " << dtype_name(to) << " row " << n << " k " << k;
+        }
+      }
+    }
+}
+
+}  // namespace
+}  // namespace millrace

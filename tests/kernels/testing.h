@@ -1,0 +1,44 @@
+// What the kernel tests share: random operands and comparing.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/random.h"
+
+namespace millrace {
+
+inline std::vector<float> random_floats(Random& random, int64_t n, float scale = 1) {
+  std::vector<float> values(n);
+  for (float& x : values) x = scale * random.normal();
+  return values;
+}
+
+// `values` as bytes of `dtype` (kF32, kBf16 or kF16).
+inline std::vector<uint8_t> as_dtype(const std::vector<float>& values, DType dtype) {
+  std::vector<uint8_t> bytes(values.size() * dtype_bytes(dtype));
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (dtype == DType::kF32)
+      reinterpret_cast<float*>(bytes.data())[i] = values[i];
+    else if (dtype == DType::kBf16)
+      reinterpret_cast<bf16*>(bytes.data())[i] = to_bf16(values[i]);
+    else
+      reinterpret_cast<f16*>(bytes.data())[i] = to_f16(values[i]);
+  }
+  return bytes;
+}
+
+inline float value_at(const std::vector<uint8_t>& bytes, DType dtype, int64_t i) {
+  if (dtype == DType::kF32) return reinterpret_cast<const float*>(bytes.data())[i];
+  if (dtype == DType::kBf16) return to_float(reinterpret_cast<const bf16*>(bytes.data())[i]);
+  return to_float(reinterpret_cast<const f16*>(bytes.data())[i]);
+}
+
+// Distance of one step at `x` in `dtype`.
+inline float step_of(float x, DType dtype) {
+  const float relative = dtype == DType::kF32 ? 0x1p-23f : dtype == DType::kBf16 ? 0x1p-7f : 0x1p-10f;
+  return relative * std::abs(x) + 1e-30f;
+}
+
+}  // namespace millrace
