@@ -1,0 +1,48 @@
+// The part of a Batch that runs through the layers at once, and the rotations of its tokens. Memory is kept from tile
+// to tile.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "models/batch.h"
+#include "models/families/rope.h"
+#include "ops/attention.h"
+#include "tensor/tensor.h"
+
+namespace millrace {
+
+class DecoderTile {
+ public:
+  DecoderTile(const Rope& rope, int64_t max_tokens);
+
+  // Takes tokens [begin, end) of the batch; end - begin <= max_tokens. The batch must outlive the tile's use.
+  void assign(const Batch& batch, int64_t begin, int64_t end, int64_t block_tokens);
+
+  int64_t num_tokens() const { return end_ - begin_; }
+  std::span<const int32_t> tokens() const { return std::span(batch_->tokens).subspan(begin_, num_tokens()); }
+  const AttentionStep& step() const { return step_; }
+  std::span<const int64_t> slots() const { return {slots_.data(), static_cast<size_t>(num_tokens())}; }
+  // [T, dims / 2] float32
+  Tensor cos() const { return cos_.rows(0, num_tokens()); }
+  Tensor sin() const { return sin_.rows(0, num_tokens()); }
+  // Wanted rows, counted within the tile, and the number of wanted rows of earlier tiles.
+  std::span<const int32_t> wanted_rows() const { return wanted_; }
+  int64_t wanted_before() const { return wanted_before_; }
+
+ private:
+  void cut_sequences();
+  void fill_rotations();
+  const RopeFrequencies& frequencies(int64_t length);
+
+  const Rope& rope_;
+  const Batch* batch_ = nullptr;
+  int64_t begin_ = 0, end_ = 0, wanted_before_ = 0;
+  std::vector<int32_t> query_start_, context_len_, block_table_, rope_len_, wanted_;
+  std::vector<int64_t> slots_;
+  AttentionStep step_;
+  Tensor cos_, sin_;
+  RopeFrequencies frequencies_;
+  int64_t frequencies_length_ = -1;
+};
+
+}  // namespace millrace
