@@ -13,8 +13,9 @@
 namespace millrace::avx2 {
 namespace {
 constexpr int kScoreRows = 3, kScoreVecs = 2, kValueRows = 3, kValueVecs = 2;
-#include "kernels/cpu/simd/attention.inl"
 #include "kernels/cpu/simd/math.inl"
+
+#include "kernels/cpu/simd/attention.inl"
 }  // namespace
 
 void paged_attention(const AttentionArgs& a) { attend(a); }

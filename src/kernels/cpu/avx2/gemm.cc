@@ -13,8 +13,9 @@
 namespace millrace::avx2 {
 namespace {
 constexpr int kTileRows = 6, kTilePanels = 1;
-inline int64_t lanes_left(int64_t at, int64_t n) { return n - at < 16 ? n - at : 16; }
 }  // namespace
+#include "kernels/cpu/simd/math.inl"
+
 #include "kernels/cpu/simd/gemm.inl"
 }  // namespace millrace::avx2
 #pragma GCC pop_options

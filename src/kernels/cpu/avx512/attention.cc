@@ -13,8 +13,9 @@
 namespace millrace::avx512 {
 namespace {
 constexpr int kScoreRows = 6, kScoreVecs = 4, kValueRows = 6, kValueVecs = 4;
-#include "kernels/cpu/simd/attention.inl"
 #include "kernels/cpu/simd/math.inl"
+
+#include "kernels/cpu/simd/attention.inl"
 }  // namespace
 
 void paged_attention(const AttentionArgs& a) { attend(a); }

@@ -13,8 +13,9 @@
 namespace millrace::avx512 {
 namespace {
 constexpr int kTileRows = 12, kTilePanels = 2;
-inline int64_t lanes_left(int64_t at, int64_t n) { return n - at < 16 ? n - at : 16; }
 }  // namespace
+#include "kernels/cpu/simd/math.inl"
+
 #include "kernels/cpu/simd/gemm.inl"
 }  // namespace millrace::avx512
 #pragma GCC pop_options

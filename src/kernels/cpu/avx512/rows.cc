@@ -10,9 +10,10 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 namespace millrace::avx512 {
+#include "kernels/cpu/simd/math.inl"
+
 #include "kernels/cpu/simd/glu.inl"
 #include "kernels/cpu/simd/logits.inl"
-#include "kernels/cpu/simd/math.inl"
 #include "kernels/cpu/simd/norm.inl"
 #include "kernels/cpu/simd/rope.inl"
 }  // namespace millrace::avx512

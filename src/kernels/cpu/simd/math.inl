@@ -1,5 +1,8 @@
 // Elementary functions on Vec. Included inside a namespace that has Vec, with the instruction set raised.
 
+// How many of the sixteen lanes from `at` on lie below n.
+inline int64_t lanes_left(int64_t at, int64_t n) { return n - at < 16 ? n - at : 16; }
+
 // e^x, about one unit in the last place; 0 below -87.3, infinity above 88.7. Cody and Waite's reduction, then the
 // Taylor-like minimax polynomial of Cephes' expf.
 inline Vec exp(Vec x) {

@@ -1,7 +1,5 @@
 // Norms on Vec. A row is summed lane by lane in one order, so its result does not depend on the rows around it.
 
-inline int64_t lanes_left(int64_t at, int64_t n) { return n - at < 16 ? n - at : 16; }
-
 inline void add_residual(const NormArgs& a, int64_t t) {
   float* x = a.x + t * a.x_stride;
   const float* residual = a.residual + t * a.C;
