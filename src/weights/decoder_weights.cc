@@ -1,0 +1,130 @@
+#include "weights/decoder_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "models/families/families.h"
+#include "models/families/names.h"
+
+namespace millrace {
+namespace {
+
+constexpr const char* kHead = "lm_head.weight";
+
+std::string wants(const Family& family, const FileTensor& wanted) {
+  return fmt::format("family {} wants {}", family.name, sizes_to_string(wanted.shape));
+}
+
+// The file's tensor, of the right shape and contiguous.
+Result<Tensor> read_file_tensor(const Checkpoint& checkpoint, const Family& family, const FileTensor& wanted) {
+  if (!checkpoint.has(wanted.name))
+    return not_found("{}: missing from the weights; {}", wanted.name, wants(family, wanted));
+  MR_ASSIGN_OR_RETURN(const Tensor tensor, checkpoint.tensor(wanted.name));
+  if (!std::ranges::equal(tensor.shape().sizes(), wanted.shape))
+    return data_loss("{}: the file has {}, {}", wanted.name, tensor.shape().to_string(), wants(family, wanted));
+  if (!is_floating(tensor.dtype()))
+    return unimplemented("{}: the file has {} elements; floating-point ones are wanted", wanted.name,
+                         dtype_name(tensor.dtype()));
+  return tensor.to_contiguous();
+}
+
+// Whether a tied checkpoint may hold this tensor beside what it needs: the head, as large as the embeddings.
+Status check_tied_head(const Checkpoint& checkpoint, const DecoderSpec& spec, const DecoderWeights& weights) {
+  MR_ASSIGN_OR_RETURN(const Tensor head, checkpoint.tensor(kHead));
+  const Tensor& embed = weights.at("embed.weight");
+  if (!(head.shape() == embed.shape()))
+    return data_loss("{}: the file has {}, but the embeddings it is tied to have {}", kHead, head.shape().to_string(),
+                     embed.shape().to_string());
+  const Tensor first = head.rows(0, 1).to_contiguous();
+  if (head.dtype() != embed.dtype() || std::memcmp(first.raw(), embed.raw(), static_cast<size_t>(first.bytes())) != 0)
+    warn_once("tied-head", fmt::format("{} differs from the embeddings although tie_word_embeddings is true; the "
+                                       "embeddings are used, as the reference does ({} ids)",
+                                       kHead, spec.vocab_size));
+  return {};
+}
+
+Status check_nothing_left(const Checkpoint& checkpoint, const Family& family, const DecoderSpec& spec,
+                          const std::vector<FileTensor>& files, const DecoderWeights& weights) {
+  std::set<std::string_view> used;
+  for (const FileTensor& file : files) used.insert(file.name);
+  std::vector<std::string> left;
+  for (const std::string& name : checkpoint.names()) {
+    if (used.contains(name) || is_harmless_tensor(family, name)) continue;
+    if (name == kHead && spec.tie_word_embeddings) {
+      MR_RETURN_IF_ERROR(check_tied_head(checkpoint, spec, weights));
+      continue;
+    }
+    left.push_back(name);
+  }
+  if (left.empty()) return {};
+  return unimplemented("{}: in the file, but family {} has no such tensor with this config.json{}", left.front(),
+                       family.name, left.size() > 1 ? fmt::format(" ({} more are left over)", left.size() - 1) : "");
+}
+
+Status check_all_present(const Checkpoint& checkpoint, const Family& family, const std::vector<FileTensor>& files) {
+  std::vector<const FileTensor*> missing;
+  for (const FileTensor& file : files)
+    if (!checkpoint.has(file.name)) missing.push_back(&file);
+  if (missing.empty()) return {};
+  std::string message =
+      fmt::format("{}: missing from the weights; {}", missing.front()->name, wants(family, *missing.front()));
+  if (missing.size() > 1) message += fmt::format(" ({} more of {} are missing)", missing.size() - 1, files.size());
+  message += did_you_mean(missing.front()->name, checkpoint.names());
+  return not_found("{}", message);
+}
+
+const Family& family_of(const DecoderSpec& spec) {
+  const Family* family = find_family(spec.family);
+  MR_CHECK(family != nullptr, "no family '{}'", spec.family);
+  return *family;
+}
+
+// The canonical tensors that one file tensor is made of, their shapes checked.
+Result<NamedTensor> pack(const FileTensor& file, const DecoderWeights& weights) {
+  NamedTensor out{file.name, {}};
+  for (const FileTensor::Part& part : file.parts) {
+    const auto it = weights.find(part.canonical);
+    if (it == weights.end()) return invalid_argument("{}: missing from the weights to be saved", part.canonical);
+    Sizes want = file.shape;
+    want.front() = part.end - part.begin;
+    if (!std::ranges::equal(it->second.shape().sizes(), want))
+      return invalid_argument("{}: has {}, the spec wants {}", part.canonical, it->second.shape().to_string(),
+                              sizes_to_string(want));
+    if (!out.pieces.empty() && out.pieces.front().dtype() != it->second.dtype())
+      return invalid_argument("{}: is {}, but its neighbour in {} is {}", part.canonical,
+                              dtype_name(it->second.dtype()), file.name, dtype_name(out.pieces.front().dtype()));
+    out.pieces.push_back(it->second);
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const DecoderSpec& spec) {
+  const Family& family = family_of(spec);
+  const std::vector<FileTensor> files = file_tensors(family, spec);
+  MR_RETURN_IF_ERROR(check_all_present(checkpoint, family, files));
+  DecoderWeights weights;
+  for (const FileTensor& file : files) {
+    MR_ASSIGN_OR_RETURN(const Tensor tensor, read_file_tensor(checkpoint, family, file));
+    for (const FileTensor::Part& part : file.parts)
+      weights[part.canonical] = file.parts.size() == 1 ? tensor : tensor.rows(part.begin, part.end);
+  }
+  MR_RETURN_IF_ERROR(check_nothing_left(checkpoint, family, spec, files, weights));
+  return weights;
+}
+
+Status save_decoder_weights(const std::string& folder, const DecoderSpec& spec, const DecoderWeights& weights,
+                            const ShardOptions& options) {
+  std::vector<NamedTensor> tensors;
+  for (const FileTensor& file : file_tensors(family_of(spec), spec)) {
+    MR_ASSIGN_OR_RETURN(NamedTensor tensor, pack(file, weights));
+    tensors.push_back(std::move(tensor));
+  }
+  return write_checkpoint(folder, tensors, options);
+}
+
+}  // namespace millrace

@@ -1,0 +1,26 @@
+// A decoder's weights under canonical names (models/families/names.h), read from and written to a family's checkpoints.
+#pragma once
+#include <map>
+#include <string>
+
+#include "base/result.h"
+#include "models/families/spec.h"
+#include "tensor/tensor.h"
+#include "weights/checkpoint.h"
+
+namespace millrace {
+
+// By canonical name. Tensors read from files are views into the mapping where the file's layout allows it, contiguous,
+// read-only, in the file's dtype (float32, bfloat16, float16 or float64; it may differ from tensor to tensor).
+using DecoderWeights = std::map<std::string, Tensor>;
+
+// Exactly the tensors of needed_tensors(spec), shapes checked. Every tensor of the files must be one of them or known
+// to be harmless. Errors name the tensor as the file does: "model.layers.3.mlp.up_proj.weight: the file has [11008,
+// 4096], family llama wants [14336, 4096]". Requires: spec.family is a known family.
+Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const DecoderSpec& spec);
+
+// Loading backwards: writes what load_decoder_weights(spec) would read as `weights` again, bit for bit.
+Status save_decoder_weights(const std::string& folder, const DecoderSpec& spec, const DecoderWeights& weights,
+                            const ShardOptions& options = {});
+
+}  // namespace millrace
