@@ -12,7 +12,8 @@ constexpr Impl<GemmFn> kF32[] = {{"avx512", Isa::kAvx512, avx512::gemm_f32},
 constexpr Impl<GemmFn> kF16[] = {{"avx512", Isa::kAvx512, avx512::gemm_f16},
                                  {"avx2", Isa::kAvx2, avx2::gemm_f16},
                                  {"portable", Isa::kPortable, portable::gemm}};
-constexpr Impl<GemmFn> kBf16[] = {{"avx512", Isa::kAvx512, avx512::gemm_bf16},
+constexpr Impl<GemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_bf16},
+                                  {"avx512", Isa::kAvx512, avx512::gemm_bf16},
                                   {"avx2", Isa::kAvx2, avx2::gemm_bf16},
                                   {"portable", Isa::kPortable, portable::gemm}};
 
@@ -34,7 +35,9 @@ void gemm(const GemmArgs& args) {
 }
 
 int64_t gemm_scratch_bytes(int64_t max_rows, int64_t, int64_t K, DType weight) {
-  return max_rows * gemm_padded_k(K, weight) * 4;
+  const int64_t widened = max_rows * gemm_padded_k(K, weight) * 4;
+  if (weight != DType::kBf16 || !cpu_has(Isa::kAmx)) return widened;
+  return std::max(widened, amx::gemm_bf16_scratch_bytes(max_rows, K));
 }
 
 }  // namespace millrace

@@ -23,5 +23,9 @@ void gemm_f32(const GemmArgs&);
 void gemm_f16(const GemmArgs&);
 void gemm_bf16(const GemmArgs&);
 }  // namespace avx512
+namespace amx {
+void gemm_bf16(const GemmArgs&);
+int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K);
+}  // namespace amx
 
 }  // namespace millrace

@@ -1,0 +1,17 @@
+// What bounds this machine, measured: every performance figure is a fraction of one of these.
+#pragma once
+
+namespace millrace {
+
+struct MachineCeilings {
+  double read_bytes_per_s_one = 0;  // streaming reads from memory, one thread
+  double read_bytes_per_s = 0;      // the same, all compute threads
+  double f32_flops = 0;             // fused multiply-adds, all compute threads, two operations each
+  double bf16_tile_flops = 0;       // AMX, all compute threads; 0 without
+  double int8_tile_ops = 0;
+  double region_us = 0;  // an empty parallel region on all compute threads
+};
+// Takes about a second and half a gigabyte for that time.
+MachineCeilings measure_machine();
+
+}  // namespace millrace
