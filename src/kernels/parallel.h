@@ -1,8 +1,7 @@
-// Threads of the compute pool (OpenMP's, which oneDNN shares). How work is cut never changes a result: kernels only
-// split rows, heads and output columns. Calls from inside a parallel region run on the calling thread.
+// The compute pool: threads that run one operation together. How work is cut never changes a result: kernels only split
+// rows, heads and output columns. Calls from inside a team, and calls while another thread has the pool, run on the
+// calling thread alone.
 #pragma once
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -14,19 +13,36 @@ int compute_threads();
 // Requires n >= 1. Not while an operation runs.
 void set_compute_threads(int n);
 
+// Where the members of a team meet. Waiting spins briefly, then lets others run.
+class TeamBarrier {
+ public:
+  explicit TeamBarrier(int size) : size_(size) {}
+  void wait();
+
+ private:
+  const int size_;
+  std::atomic<int> arrived_{0}, rounds_{0};
+};
+
 // A member of a team that runs the same code at once.
 struct TeamMember {
   int index, size;
-  void barrier() const;  // returns once all members came here
+  TeamBarrier* meeting;
+  // Returns once all members came here.
+  void barrier() const {
+    if (size > 1) meeting->wait();
+  }
 };
 
-// body(TeamMember) on every thread of a team of at most `most` threads.
+// run(body, member) on every thread of a team of at most `most` threads; returns when all are done.
+using TeamFn = void(void* body, const TeamMember& member);
+void run_team(TeamFn* run, void* body, int most);
+
 template <class Body>
 void parallel_team(Body&& body, int most = INT32_MAX) {
-  const int threads = omp_in_parallel() ? 1 : std::min(compute_threads(), most);
-  if (threads <= 1) return body(TeamMember{0, 1});
-#pragma omp parallel num_threads(threads)
-  body(TeamMember{omp_get_thread_num(), omp_get_num_threads()});
+  using Plain = std::remove_reference_t<Body>;
+  run_team([](void* at, const TeamMember& me) { (*static_cast<Plain*>(at))(me); },
+           const_cast<std::remove_const_t<Plain>*>(&body), most);
 }
 
 // body(begin, end) on ranges that cover [0, n), one per thread, each a multiple of `grain` long but for the last.

@@ -1,0 +1,72 @@
+#include "kernels/parallel.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+namespace millrace {
+namespace {
+
+class Parallel : public testing::Test {
+ protected:
+  ~Parallel() override { set_compute_threads(before_); }
+  const int before_ = compute_threads();
+};
+
+TEST_F(Parallel, RangesCoverEverythingOnceOnAnyNumberOfThreads) {
+  for (const int threads : {1, 2, 5}) {
+    set_compute_threads(threads);
+    for (const int64_t n : {0, 1, 7, 64, 1000})
+      for (const int64_t grain : {1, 16, 2000}) {
+        std::vector<std::atomic<int>> touched(n);
+        parallel_ranges(n, grain, [&](int64_t begin, int64_t end) {
+          EXPECT_EQ(begin % grain, 0);
+          for (int64_t i = begin; i < end; ++i) ++touched[i];
+        });
+        for (int64_t i = 0; i < n; ++i) ASSERT_EQ(touched[i], 1) << i << " of " << n << " on " << threads;
+      }
+  }
+}
+
+TEST_F(Parallel, NobodyPassesABarrierBeforeAllHaveCome) {
+  set_compute_threads(4);
+  std::atomic<int> arrived = 0, early = 0;
+  parallel_team([&](const TeamMember& me) {
+    for (int round = 1; round <= 200; ++round) {
+      ++arrived;
+      me.barrier();
+      if (arrived < round * me.size) ++early;
+      me.barrier();
+    }
+  });
+  EXPECT_EQ(early, 0);
+  EXPECT_EQ(arrived % 200, 0);
+}
+
+TEST_F(Parallel, ATeamInsideATeamIsTheCallerAlone) {
+  set_compute_threads(3);
+  std::atomic<int> calls = 0;
+  parallel_team([&](const TeamMember&) {
+    parallel_team([&](const TeamMember& me) {
+      EXPECT_EQ(me.size, 1);
+      ++calls;
+    });
+  });
+  EXPECT_EQ(calls, 3);
+}
+
+TEST_F(Parallel, CallersOnManyThreadsAllFinishTheirWork) {
+  set_compute_threads(2);
+  std::atomic<int64_t> sum = 0;
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller)
+    callers.emplace_back([&] {
+      for (int round = 0; round < 100; ++round) parallel_items(10, [&](int64_t item) { sum += item; });
+    });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(sum, 4 * 100 * 45);
+}
+
+}  // namespace
+}  // namespace millrace
