@@ -1,6 +1,7 @@
 #include "weights/random_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -30,16 +31,14 @@ void in_runs(Tensor& tensor, const Fill& fill) {
     fill(data + 8 * run, static_cast<uint64_t>(run), static_cast<int>(std::min<int64_t>(8, n - 8 * run)));
 }
 
-// Eight elements from the eight 16-bit halves of one Philox block.
+// Eight elements from the eight 16-bit parts of one Philox block, each one of 4096 evenly spaced values.
 template <class T>
 void fill_uniform(Tensor& tensor, uint64_t seed, uint64_t stream, float half_width) {
-  const float step = half_width / 32768.0f;
-  in_runs<T>(tensor, [=](T* to, uint64_t run, int count) {
+  std::array<T, 4096> values;
+  for (int i = 0; i < 4096; ++i) put(&values[i], (static_cast<float>(i) - 2047.5f) * (half_width / 2048.0f));
+  in_runs<T>(tensor, [&values, seed, stream](T* to, uint64_t run, int count) {
     const auto words = philox(seed, run, stream);
-    for (int i = 0; i < count; ++i) {
-      const uint32_t bits = (words[i / 2] >> (16 * (i % 2))) & 0xffff;
-      put(to + i, (static_cast<float>(bits) - 32767.5f) * step);
-    }
+    for (int i = 0; i < count; ++i) to[i] = values[(words[i / 2] >> (16 * (i % 2))) & 4095];
   });
 }
 
@@ -47,12 +46,13 @@ void fill_uniform(Tensor& tensor, uint64_t seed, uint64_t stream, float half_wid
 template <class T>
 void fill_normal(Tensor& tensor, uint64_t seed, uint64_t stream, float sigma) {
   in_runs<T>(tensor, [=](T* to, uint64_t run, int count) {
-    for (int half = 0; 4 * half < count; ++half) {
-      const auto words = philox(seed, 2 * run + half, stream);
-      for (int i = 0; i < 4 && 4 * half + i < count; ++i) {
-        const float radius = sigma * std::sqrt(-2.0f * std::log(uniform_open(words[i / 2 * 2])));
-        const float angle = 2.0f * std::numbers::pi_v<float> * uniform_open(words[i / 2 * 2 + 1]);
-        put(to + 4 * half + i, radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle)));
+    for (int first = 0; first < count; first += 4) {
+      const auto words = philox(seed, 2 * run + static_cast<uint64_t>(first / 4), stream);
+      for (int i = first; i < std::min(first + 4, count); i += 2) {
+        const float radius = sigma * std::sqrt(-2.0f * std::log(uniform_open(words[i % 4])));
+        const float angle = 2.0f * std::numbers::pi_v<float> * uniform_open(words[i % 4 + 1]);
+        put(to + i, radius * std::cos(angle));
+        if (i + 1 < count) put(to + i + 1, radius * std::sin(angle));
       }
     }
   });
