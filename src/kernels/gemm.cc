@@ -17,6 +17,12 @@ constexpr Impl<GemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_bf16},
                                   {"avx2", Isa::kAvx2, avx2::gemm_bf16},
                                   {"portable", Isa::kPortable, portable::gemm}};
 
+constexpr Impl<GatedGemmFn> kGated[] = {{"composed", Isa::kPortable, gemm_then_glu}};
+constexpr Impl<GatedGemmFn> kGatedBf16[] = {{"amx", Isa::kAmx, amx::gemm_gated_bf16},
+                                            {"composed", Isa::kPortable, gemm_then_glu}};
+
+constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
+
 }  // namespace
 
 std::span<const Impl<GemmFn>> gemm_impls(DType weight) {
@@ -38,6 +44,39 @@ int64_t gemm_scratch_bytes(int64_t max_rows, int64_t, int64_t K, DType weight) {
   const int64_t widened = max_rows * gemm_padded_k(K, weight) * 4;
   if (weight != DType::kBf16 || !cpu_has(Isa::kAmx)) return widened;
   return std::max(widened, amx::gemm_bf16_scratch_bytes(max_rows, K));
+}
+
+std::span<const Impl<GatedGemmFn>> gemm_gated_impls(DType weight) {
+  if (weight == DType::kBf16) return kGatedBf16;
+  return kGated;
+}
+
+void gemm_gated(const GatedGemmArgs& args) {
+  static GatedGemmFn* const bf16 = best_impl(gemm_gated_impls(DType::kBf16));
+  if (args.product.M <= 0 || args.product.N <= 0) return;
+  if (args.product.w_dtype == DType::kBf16) return bf16(args);
+  gemm_then_glu(args);
+}
+
+int64_t gemm_gated_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight) {
+  return round_up_64(gemm_scratch_bytes(max_rows, N, K, weight)) + max_rows * N * 4;
+}
+
+void gemm_then_glu(const GatedGemmArgs& args) {
+  const GemmArgs& a = args.product;
+  GemmArgs product = a;
+  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_scratch_bytes(a.M, a.N, a.K, a.w_dtype)));
+  product.y_stride = a.N;
+  gemm(product);
+  glu({.gate = product.y,
+       .up = product.y + a.N / 2,
+       .y = args.y,
+       .T = a.M,
+       .F = a.N / 2,
+       .x_stride = a.N,
+       .y_stride = args.y_stride,
+       .activation = args.activation,
+       .y_dtype = args.y_dtype});
 }
 
 }  // namespace millrace

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "kernels/glu.h"
 #include "kernels/impl.h"
 
 namespace millrace {
@@ -45,6 +46,21 @@ void gemm(const GemmArgs& args);
 std::span<const Impl<GemmFn>> gemm_impls(DType weight);
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight);
+
+// A product and the gated linear unit on it: the product's columns [0, N/2) are gates, the others ups, and
+// y[m,f] = act(product[m,f]) * product[m,N/2+f]. Where fused, the product itself is never written.
+struct GatedGemmArgs {
+  GemmArgs product;  // y and y_stride unused; scratch: gemm_gated_scratch_bytes; N even
+  GluActivation activation = GluActivation::kSilu;
+  void* y;  // [M, N/2], rows y_stride apart, y_dtype
+  int64_t y_stride;
+  DType y_dtype = DType::kF32;  // kF32 or kBf16
+};
+using GatedGemmFn = void(const GatedGemmArgs&);
+
+void gemm_gated(const GatedGemmArgs& args);
+std::span<const Impl<GatedGemmFn>> gemm_gated_impls(DType weight);
+int64_t gemm_gated_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight);
 
 // Packs rows [row_begin, row_end) of the matrix that `packed` holds from w [row_end - row_begin, K], rows w_stride
 // elements apart, any of kF32, kBf16, kF16. Rows beyond the last packed one must be zeroed by the caller beforehand

@@ -60,24 +60,48 @@ int64_t Linear::scratch_bytes(int64_t max_rows) const {
   return Workspace::tensor_bytes(DType::kU8, {gemm_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
+GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
+  MR_CHECK(x.rank() == 2 && x.size(1) == in_features_ && (x.dtype() == DType::kF32 || x.dtype() == DType::kBf16),
+           "x {} {} for weights [{}, {}]", dtype_name(x.dtype()), x.shape().to_string(), out_features_, in_features_);
+  return {.x = x.raw(),
+          .w = packed_.raw(),
+          .bias = bias_.data<float>(),
+          .y = nullptr,
+          .scratch = scratch,
+          .M = x.size(0),
+          .N = out_features_,
+          .K = in_features_,
+          .x_stride = x.stride(0),
+          .y_stride = 0,
+          .x_dtype = x.dtype(),
+          .w_dtype = dtype_};
+}
+
 void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, const LinearOptions&) const {
-  MR_CHECK(x.rank() == 2 && x.size(1) == in_features_ && y.rank() == 2 && y.size(1) == out_features_ &&
-               y.size(0) == x.size(0) && y.dtype() == DType::kF32,
+  MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == x.size(0) && y.dtype() == DType::kF32,
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
-  MR_CHECK(x.dtype() == DType::kF32 || x.dtype() == DType::kBf16, "x is {}", dtype_name(x.dtype()));
   const Workspace::Scope scope(workspace);
-  gemm({.x = x.raw(),
-        .w = packed_.raw(),
-        .bias = bias_.data<float>(),
-        .y = y.data<float>(),
-        .scratch = workspace.bytes(scratch_bytes(x.size(0))),
-        .M = x.size(0),
-        .N = out_features_,
-        .K = in_features_,
-        .x_stride = x.stride(0),
-        .y_stride = y.stride(0),
-        .x_dtype = x.dtype(),
-        .w_dtype = dtype_});
+  GemmArgs args = product(x, workspace.bytes(scratch_bytes(x.size(0))));
+  args.y = y.data<float>();
+  args.y_stride = y.stride(0);
+  gemm(args);
+}
+
+int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
+  return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
+}
+
+void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace,
+                           const LinearOptions&) const {
+  MR_CHECK(y.rank() == 2 && 2 * y.size(1) == out_features_ && y.size(0) == x.size(0) &&
+               (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
+           "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
+  const Workspace::Scope scope(workspace);
+  gemm_gated({.product = product(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
+              .activation = activation,
+              .y = y.raw(),
+              .y_stride = y.stride(0),
+              .y_dtype = y.dtype()});
 }
 
 void Linear::gather(std::span<const int32_t> tokens, float scale, Tensor& y) const {

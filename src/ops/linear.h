@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/gemm.h"
+#include "kernels/glu.h"
 #include "ops/workspace.h"
 #include "tensor/tensor.h"
 
@@ -38,10 +40,18 @@ class Linear {
   // x [T, K] kF32 or kBf16, y [T, N] kF32; rows contiguous, row strides free.
   void forward(const Tensor& x, Tensor& y, Workspace& workspace, const LinearOptions& options = {}) const;
 
+  // y = act(x W1^T + b1) * (x W2^T + b2) where the rows of W are those of W1, then as many of W2: y [T, N/2] kF32 or
+  // kBf16. One pass where the format has a fused kernel.
+  void forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace,
+                     const LinearOptions& options = {}) const;
+  // What forward_gated takes from the workspace for up to max_rows rows.
+  int64_t gated_scratch_bytes(int64_t max_rows) const;
+
   // y[t] = scale * W[tokens[t]] for tied embeddings: y [T, K] kF32, every token in [0, N).
   void gather(std::span<const int32_t> tokens, float scale, Tensor& y) const;
 
  private:
+  GemmArgs product(const Tensor& x, std::byte* scratch) const;
   Tensor packed_;  // kernels/gemm.h
   Tensor bias_;    // [N] kF32, or no memory
   int64_t in_features_ = 0, out_features_ = 0;

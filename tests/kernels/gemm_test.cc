@@ -139,6 +139,55 @@ TEST(Gemm, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
     }
 }
 
+std::vector<uint8_t> run_gated(const Product& p, GatedGemmFn* gemm, int64_t rows, GluActivation activation,
+                               DType y_dtype) {
+  const Aligned scratch(gemm_gated_scratch_bytes(rows, p.N, p.K, p.weight));
+  std::vector<uint8_t> y(rows * p.N / 2 * dtype_bytes(y_dtype));
+  gemm({.product = {.x = p.x.data(),
+                    .w = p.packed.data,
+                    .bias = p.bias.empty() ? nullptr : p.bias.data(),
+                    .y = nullptr,
+                    .scratch = scratch.data,
+                    .M = rows,
+                    .N = p.N,
+                    .K = p.K,
+                    .x_stride = p.x_stride,
+                    .y_stride = 0,
+                    .x_dtype = p.x_dtype,
+                    .w_dtype = p.weight},
+        .activation = activation,
+        .y = y.data(),
+        .y_stride = p.N / 2,
+        .y_dtype = y_dtype});
+  return y;
+}
+
+TEST(Gemm, EveryGatedProductAgreesWithProductThenUnit) {
+  constexpr GemmCase kGatedCases[] = {{1, 32, 40},   {5, 96, 64}, {31, 64, 300},
+                                      {50, 544, 96}, {9, 30, 50}, {64, 320, 33}};
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_gated_impls(weight)) {
+      if (!cpu_has(impl.needs)) continue;
+      for (const GemmCase& c : kGatedCases)
+        for (const auto activation :
+             {GluActivation::kSilu, GluActivation::kGelu, GluActivation::kGeluTanh, GluActivation::kRelu}) {
+          SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name << ' ' << c.M << 'x' << c.N << 'x'
+                                          << c.K << " activation " << static_cast<int>(activation));
+          const Product product(c.M, c.N, c.K, weight, DType::kF32, /*with_bias=*/c.K % 2 == 0);
+          const auto want = run_gated(product, gemm_gated_impls(weight).back().run, c.M, activation, DType::kF32);
+          const auto got = run_gated(product, impl.run, c.M, activation, DType::kF32);
+          const auto rounded = run_gated(product, impl.run, c.M, activation, DType::kBf16);
+          const auto alone = run_gated(product, impl.run, 1, activation, DType::kF32);
+          for (int64_t i = 0; i < c.M * c.N / 2; ++i) {
+            const float expected = value_at(want, DType::kF32, i), found = value_at(got, DType::kF32, i);
+            ASSERT_NEAR(found, expected, 1e-4f + 1e-5f * std::abs(expected)) << i;
+            ASSERT_EQ(value_at(rounded, DType::kBf16, i), to_float(to_bf16(found))) << i;
+          }
+          ASSERT_EQ(0, std::memcmp(alone.data(), got.data(), alone.size()));
+        }
+    }
+}
+
 TEST(Gemm, PackingConvertsStacksAndUnpacks) {
   for (const DType from : kWeights)
     for (const DType to : kWeights) {

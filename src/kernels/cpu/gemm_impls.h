@@ -10,6 +10,9 @@ inline int gemm_threads(const GemmArgs& a) {
   return a.M * a.N * a.K <= kSmall ? 1 : INT32_MAX;
 }
 
+// The best product into scratch, then the unit on it: what gemm_gated means.
+void gemm_then_glu(const GatedGemmArgs&);
+
 namespace portable {
 void gemm(const GemmArgs&);
 }
@@ -25,6 +28,7 @@ void gemm_bf16(const GemmArgs&);
 }  // namespace avx512
 namespace amx {
 void gemm_bf16(const GemmArgs&);
+void gemm_gated_bf16(const GatedGemmArgs&);
 int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K);
 }  // namespace amx
 

@@ -4,18 +4,45 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/gemm_impls.h"
 #include "kernels/parallel.h"
 
-// gcc warns about its own headers (bug 105593).
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::amx {
 namespace {
 
+using avx512::Vec;
+#include "kernels/cpu/simd/math.inl"
+
+#include "kernels/cpu/simd/activations.inl"
+
 constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per 32 of k
+
+// What is computed, in pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
+struct Job {
+  explicit Job(const GemmArgs& args, const GatedGemmArgs* gates = nullptr)
+      : a(args),
+        gated(gates),
+        steps(gemm_padded_k(args.K, DType::kBf16) / kTileK),
+        panel_bytes(steps * kStepBytes),
+        tile_rows((args.M + kTileRows - 1) / kTileRows),
+        panels((args.N + kPanelColumns - 1) / kPanelColumns),
+        pairs(gates ? panels / 2 : (panels + 1) / 2) {}
+
+  const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }
+  // Null where the last pair is a single panel.
+  const std::byte* second(int64_t pair) const {
+    if (gated) return panel(pair + panels / 2);
+    return 2 * pair + 1 < panels ? panel(2 * pair + 1) : nullptr;
+  }
+  const std::byte* panel(int64_t p) const { return static_cast<const std::byte*>(a.w) + p * panel_bytes; }
+
+  const GemmArgs& a;
+  const GatedGemmArgs* const gated;
+  const int64_t steps, panel_bytes, tile_rows, panels, pairs;
+};
 
 // ---- x, packed ----
 //
@@ -26,9 +53,9 @@ constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per
 constexpr int64_t kStretchSteps = 8;
 
 // Where the tile of `step` lies.
-inline std::byte* row_tile(std::byte* packed, int64_t tile_rows, int64_t steps, int64_t tile_row, int64_t step) {
-  const int64_t from = step / kStretchSteps * kStretchSteps, count = std::min(kStretchSteps, steps - from);
-  return packed + (from * tile_rows + tile_row * count + step - from) * kStepBytes;
+inline std::byte* row_tile(const Job& job, int64_t tile_row, int64_t step) {
+  const int64_t from = step / kStretchSteps * kStretchSteps, count = std::min(kStretchSteps, job.steps - from);
+  return job.a.scratch + (from * job.tile_rows + tile_row * count + step - from) * kStepBytes;
 }
 
 inline __mmask16 lanes_below(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1u << n) - 1); }
@@ -47,24 +74,57 @@ inline __m512i load_row(const GemmArgs& a, int64_t row, int64_t k) {
 }
 
 // Packs the rows of tile row `tile_row`.
-void pack_rows(const GemmArgs& a, int64_t tile_row, int64_t steps, std::byte* packed) {
-  const int64_t tile_rows = (a.M + kTileRows - 1) / kTileRows;
-  const int64_t first = tile_row * kTileRows, rows = std::min(kTileRows, a.M - first);
-  for (int64_t r = 0; r < kTileRows; ++r)
-    for (int64_t s = 0; s < steps; ++s) {
-      const __m512i values = r < rows ? load_row(a, first + r, s * kTileK) : _mm512_setzero_si512();
-      _mm512_store_si512(row_tile(packed, tile_rows, steps, tile_row, s) + r * 64, values);
-    }
+void pack_rows(const Job& job, int64_t tile_row) {
+  const int64_t first = tile_row * kTileRows, rows = std::min(kTileRows, job.a.M - first);
+  for (int64_t s = 0; s < job.steps; ++s) {
+    std::byte* tile = row_tile(job, tile_row, s);
+    for (int64_t r = 0; r < kTileRows; ++r)
+      _mm512_store_si512(tile + r * 64, r < rows ? load_row(job.a, first + r, s * kTileK) : _mm512_setzero_si512());
+  }
+}
+
+// ---- sums to y ----
+
+inline Vec with_bias(const GemmArgs& a, int64_t column, Vec sum) {
+  return a.bias ? sum + Vec::load_n(a.bias + column, lanes_left(column, a.N)) : sum;
+}
+
+inline void store_plain(const GemmArgs& a, int64_t row, int64_t panel, Vec sum) {
+  const int64_t column = panel * kPanelColumns;
+  with_bias(a, column, sum).store_n(a.y + row * a.y_stride + column, lanes_left(column, a.N));
+}
+
+template <class Act>
+inline void store_gated_as(const Job& job, int64_t row, int64_t pair, Vec gate, Vec up) {
+  const int64_t column = pair * kPanelColumns, at = row * job.gated->y_stride + column;
+  const Vec y = Act::apply(with_bias(job.a, column, gate)) * with_bias(job.a, job.a.N / 2 + column, up);
+  if (job.gated->y_dtype == DType::kBf16)
+    y.store(static_cast<bf16*>(job.gated->y) + at);
+  else
+    y.store(static_cast<float*>(job.gated->y) + at);
+}
+
+inline void store_pair(const Job& job, int64_t row, int64_t pair, const std::byte* first, const std::byte* second) {
+  const Vec low = Vec::load(reinterpret_cast<const float*>(first));
+  const Vec high = Vec::load(reinterpret_cast<const float*>(second));
+  if (!job.gated) {
+    store_plain(job.a, row, 2 * pair, low);
+    if (2 * pair + 1 < job.panels) store_plain(job.a, row, 2 * pair + 1, high);
+    return;
+  }
+  switch (job.gated->activation) {
+    case GluActivation::kSilu:
+      return store_gated_as<Silu>(job, row, pair, low, high);
+    case GluActivation::kGelu:
+      return store_gated_as<Gelu>(job, row, pair, low, high);
+    case GluActivation::kGeluTanh:
+      return store_gated_as<GeluTanh>(job, row, pair, low, high);
+    case GluActivation::kRelu:
+      return store_gated_as<Relu>(job, row, pair, low, high);
+  }
 }
 
 // ---- few rows: every panel is read once, straight through ----
-
-inline void store_row(const GemmArgs& a, int64_t row, int64_t panel, __m512 sum) {
-  const int64_t column = panel * kPanelColumns;
-  const __mmask16 mask = lanes_below(a.N - column);
-  if (a.bias) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, a.bias + column));
-  _mm512_mask_storeu_ps(a.y + row * a.y_stride + column, mask, sum);
-}
 
 inline void prefetch_step(const std::byte* at) {
 #pragma GCC unroll 16
@@ -73,99 +133,90 @@ inline void prefetch_step(const std::byte* at) {
 
 constexpr int64_t kAhead = 8;  // steps of a panel that are fetched ahead of use
 
-// kPanels panels against the first kTileRowCount tile rows; sums to `sums` [kTileRowCount][kPanels] tiles.
-template <int kTileRowCount, int kPanels>
-inline void multiply_panels(std::byte* x, const std::byte* w, int64_t steps, std::byte* sums) {
-  const int64_t panel_bytes = steps * kStepBytes;
+// A pair of panels (or one, `second` null) against all rows, which are kTileRowCount tile rows. Sums: [tile row][panel]
+// tiles.
+template <int kTileRowCount, bool kTwo>
+inline void multiply_panels(const Job& job, const std::byte* first, const std::byte* second, std::byte* sums) {
   tile_zero<0>();
-  if constexpr (kPanels == 2) tile_zero<1>();
+  if constexpr (kTwo) tile_zero<1>();
   if constexpr (kTileRowCount == 2) tile_zero<2>();
-  if constexpr (kTileRowCount == 2 && kPanels == 2) tile_zero<3>();
-  for (int64_t s = 0; s < steps; ++s) {
+  if constexpr (kTileRowCount == 2 && kTwo) tile_zero<3>();
+  for (int64_t s = 0; s < job.steps; ++s) {
     const int64_t at = s * kStepBytes;
-    prefetch_step(w + at + kAhead * kStepBytes);
-    tile_load<6>(w + at, 64);
-    tile_load<4>(row_tile(x, kTileRowCount, steps, 0, s), 64);
+    prefetch_step(first + at + kAhead * kStepBytes);
+    tile_load<6>(first + at, 64);
+    tile_load<4>(row_tile(job, 0, s), 64);
     tile_multiply<0, 4, 6>();
-    if constexpr (kPanels == 2) {
-      prefetch_step(w + panel_bytes + at + kAhead * kStepBytes);
-      tile_load<7>(w + panel_bytes + at, 64);
+    if constexpr (kTwo) {
+      prefetch_step(second + at + kAhead * kStepBytes);
+      tile_load<7>(second + at, 64);
       tile_multiply<1, 4, 7>();
     }
     if constexpr (kTileRowCount == 2) {
-      tile_load<5>(row_tile(x, kTileRowCount, steps, 1, s), 64);
+      tile_load<5>(row_tile(job, 1, s), 64);
       tile_multiply<2, 5, 6>();
-      if constexpr (kPanels == 2) tile_multiply<3, 5, 7>();
+      if constexpr (kTwo) tile_multiply<3, 5, 7>();
     }
   }
   tile_store<0>(sums, 64);
-  if constexpr (kPanels == 2) tile_store<1>(sums + kTileBytes, 64);
-  if constexpr (kTileRowCount == 2) tile_store<2>(sums + kPanels * kTileBytes, 64);
-  if constexpr (kTileRowCount == 2 && kPanels == 2) tile_store<3>(sums + 3 * kTileBytes, 64);
+  if constexpr (kTwo) tile_store<1>(sums + kTileBytes, 64);
+  if constexpr (kTileRowCount == 2) tile_store<2>(sums + 2 * kTileBytes, 64);
+  if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
 }
 
 template <int kTileRowCount>
-void run_thin(const GemmArgs& a, const TeamMember& me, WorkQueue& queue, int64_t chunk) {
-  const int64_t steps = gemm_padded_k(a.K, DType::kBf16) / kTileK, panels = (a.N + 15) / 16;
-  for (int64_t tile_row = me.index; tile_row < kTileRowCount; tile_row += me.size)
-    pack_rows(a, tile_row, steps, a.scratch);
+void run_thin(const Job& job, const TeamMember& me, WorkQueue& queue, int64_t chunk) {
+  for (int64_t tile_row = me.index; tile_row < kTileRowCount; tile_row += me.size) pack_rows(job, tile_row);
   me.barrier();
   TileShapes shapes = TileShapes::full();
   if (kTileRowCount == 1)
-    for (const int tile : {0, 1, 4}) shapes.set(tile, a.M, 64);
+    for (const int tile : {0, 1, 4}) shapes.set(tile, job.a.M, 64);
   const TileUse use(shapes);
   alignas(64) std::byte sums[4 * kTileBytes];
-  const auto finish = [&](int64_t panel, int count) {
-    for (int64_t row = 0; row < a.M; ++row)
-      for (int p = 0; p < count; ++p)
-        store_row(a, row, panel + p,
-                  _mm512_load_ps(sums + (row / kTileRows * count + p) * kTileBytes + row % kTileRows * 64));
-  };
-  for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-    const int64_t end = std::min(panels, (item + 1) * chunk);
-    int64_t panel = item * chunk;
-    const auto* w = static_cast<const std::byte*>(a.w);
-    for (; panel + 2 <= end; panel += 2) {
-      multiply_panels<kTileRowCount, 2>(a.scratch, w + panel * steps * kStepBytes, steps, sums);
-      finish(panel, 2);
+  for (int64_t item = queue.next(); item >= 0; item = queue.next())
+    for (int64_t pair = item * chunk, end = std::min(job.pairs, pair + chunk); pair < end; ++pair) {
+      if (const std::byte* second = job.second(pair))
+        multiply_panels<kTileRowCount, true>(job, job.first(pair), second, sums);
+      else
+        multiply_panels<kTileRowCount, false>(job, job.first(pair), nullptr, sums);
+      for (int64_t row = 0; row < job.a.M; ++row) {
+        const std::byte* tile = sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
+        store_pair(job, row, pair, tile, tile + kTileBytes);
+      }
     }
-    if (panel < end) {
-      multiply_panels<kTileRowCount, 1>(a.scratch, w + panel * steps * kStepBytes, steps, sums);
-      finish(panel, 1);
-    }
-  }
 }
 
-void gemm_thin(const GemmArgs& a) {
-  const int64_t panels = (a.N + 15) / 16, panel_bytes = gemm_panel_bytes(a.K, DType::kBf16);
-  const int64_t chunk = std::max<int64_t>(1, (int64_t{256} << 10) / panel_bytes / 2) * 2;
-  WorkQueue queue((panels + chunk - 1) / chunk);
+void gemm_thin(const Job& job) {
+  constexpr int64_t kChunkBytes = 256 << 10;  // what a thread takes at a time: enough to stream, little to wait for
+  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / (2 * job.panel_bytes));
+  WorkQueue queue((job.pairs + chunk - 1) / chunk);
   parallel_team(
       [&](const TeamMember& me) {
-        if (a.M <= kTileRows)
-          run_thin<1>(a, me, queue, chunk);
+        if (job.tile_rows == 1)
+          run_thin<1>(job, me, queue, chunk);
         else
-          run_thin<2>(a, me, queue, chunk);
+          run_thin<2>(job, me, queue, chunk);
       },
-      gemm_threads(a));
+      gemm_threads(job.a));
 }
 
 // ---- many rows: blocks that stay in the second-level cache ----
 //
-// A thread takes a block of kBlockRows x kBlockPanels outputs, whose sums lie in its scratch. For each stretch of
-// kStretchSteps of k it walks the block: two panels' stretch (16 KiB) stays in the first-level cache while the rows'
-// stretch (256 KiB) streams from the second; the next two panels' stretch is fetched from memory meanwhile.
+// A thread takes a block of kBlockTileRows x kBlockPairs outputs, whose sums lie in its scratch. For each stretch of k
+// it walks the block: a pair of panels' stretch (16 KiB) stays in the first-level cache while the rows' stretch
+// (256 KiB) streams from the second; meanwhile the next pair's stretch is fetched from memory.
 
-constexpr int64_t kBlockTileRows = 32, kBlockPanels = 16;
-constexpr int64_t kBlockBytes = kBlockTileRows * kBlockPanels * kTileBytes;
+constexpr int64_t kBlockTileRows = 32, kBlockPairs = 8;
+constexpr int64_t kBlockBytes = kBlockTileRows * kBlockPairs * 2 * kTileBytes;
 
 struct Block {
-  int64_t tile_row, tile_rows, panel, panels;
+  int64_t tile_row, tile_rows, pair, pairs;
+  int64_t row_pairs() const { return (tile_rows + 1) / 2; }
 };
 
-// Sums of 32 rows x 32 columns lie together: four tiles.
-inline std::byte* sums_at(std::byte* sums, int64_t pair, int64_t row_pairs, int64_t row_pair) {
-  return sums + (pair * row_pairs + row_pair) * 4 * kTileBytes;
+// The four tiles of 32 rows x 32 columns lie together: [row pair's tile row][pair's panel].
+inline std::byte* sums_at(const Block& b, std::byte* sums, int64_t pair, int64_t row_pair) {
+  return sums + (pair * b.row_pairs() + row_pair) * 4 * kTileBytes;
 }
 
 // What will be needed next, brought to the second-level cache a little with every step of work at hand.
@@ -191,8 +242,9 @@ class Fetch {
   int64_t lines_[kRanges] = {};
 };
 
-inline void multiply_stretch(const std::byte* x, int64_t x_row_bytes, const std::byte* w, int64_t w_panel_bytes,
-                             int64_t steps, bool fresh, std::byte* sums, const Fetch& fetch, int64_t fetch_part) {
+// Two tile rows (the second may be the first again) against two panels (likewise), `steps` of k.
+inline void multiply_stretch(const std::byte* const x[2], const std::byte* const w[2], int64_t steps, bool fresh,
+                             std::byte* sums, const Fetch& fetch, int64_t fetch_part) {
   if (fresh) {
     tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
   } else {
@@ -202,12 +254,12 @@ inline void multiply_stretch(const std::byte* x, int64_t x_row_bytes, const std:
   for (int64_t s = 0; s < steps; ++s) {
     const int64_t at = s * kStepBytes;
     fetch(fetch_part + s);
-    tile_load<4>(x + at, 64);
-    tile_load<6>(w + at, 64);
+    tile_load<4>(x[0] + at, 64);
+    tile_load<6>(w[0] + at, 64);
     tile_multiply<0, 4, 6>();
-    tile_load<7>(w + w_panel_bytes + at, 64);
+    tile_load<7>(w[1] + at, 64);
     tile_multiply<1, 4, 7>();
-    tile_load<5>(x + x_row_bytes + at, 64);
+    tile_load<5>(x[1] + at, 64);
     tile_multiply<2, 5, 6>();
     tile_multiply<3, 5, 7>();
   }
@@ -215,90 +267,88 @@ inline void multiply_stretch(const std::byte* x, int64_t x_row_bytes, const std:
   tile_store<2>(sums + 2 * kTileBytes, 64), tile_store<3>(sums + 3 * kTileBytes, 64);
 }
 
-void finish_block(const GemmArgs& a, const Block& b, std::byte* sums) {
-  const int64_t row_pairs = (b.tile_rows + 1) / 2;
+void finish_block(const Job& job, const Block& b, std::byte* sums) {
   for (int64_t t = 0; t < b.tile_rows; ++t) {
-    const int64_t first = (b.tile_row + t) * kTileRows, rows = std::min(kTileRows, a.M - first);
+    const int64_t first = (b.tile_row + t) * kTileRows, rows = std::min(kTileRows, job.a.M - first);
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t p = 0; p < b.panels; ++p) {
-        const std::byte* tile = sums_at(sums, p / 2, row_pairs, t / 2) + (t % 2 * 2 + p % 2) * kTileBytes;
-        store_row(a, first + r, b.panel + p, _mm512_load_ps(tile + r * 64));
+      for (int64_t pair = 0; pair < b.pairs; ++pair) {
+        const std::byte* tile = sums_at(b, sums, pair, t / 2) + t % 2 * 2 * kTileBytes + r * 64;
+        store_pair(job, first + r, b.pair + pair, tile, tile + kTileBytes);
       }
   }
 }
 
-// While one pair of panels is worked on: the stretch of the next pair, and a share of the rows' next stretch.
-Fetch next_needs(const GemmArgs& a, const Block& b, int64_t from, int64_t count, int64_t pair) {
-  const int64_t steps = gemm_padded_k(a.K, DType::kBf16) / kTileK, panel_bytes = steps * kStepBytes;
-  const int64_t row_pairs = (b.tile_rows + 1) / 2, panel_pairs = (b.panels + 1) / 2;
-  const int64_t tile_rows = (a.M + kTileRows - 1) / kTileRows;
-  const bool same_stretch = pair + 1 < panel_pairs;
-  const std::byte* panel = static_cast<const std::byte*>(a.w) +
-                           (b.panel + (same_stretch ? 2 * pair + 2 : 0)) * panel_bytes +
-                           (same_stretch ? from : from + count) * kStepBytes;
-  const int64_t next_from = from + count < steps ? from + count : 0;
-  const int64_t row_bytes = b.tile_rows * std::min(kStretchSteps, steps - next_from) * kStepBytes;
-  const int64_t share = (row_bytes / panel_pairs + 63) / 64 * 64;
-  Fetch fetch(row_pairs * count);
-  fetch.add(panel, count * kStepBytes);
-  fetch.add(panel + panel_bytes, count * kStepBytes);
-  fetch.add(row_tile(a.scratch, tile_rows, steps, b.tile_row, next_from) + pair * share, share);
+// While a pair of panels is worked on: the stretch of the next pair, and a share of the rows' next stretch.
+Fetch next_needs(const Job& job, const Block& b, int64_t from, int64_t count, int64_t pair) {
+  const bool same_stretch = pair + 1 < b.pairs;
+  const int64_t next_pair = b.pair + (same_stretch ? pair + 1 : 0);
+  const int64_t panel_at = (same_stretch ? from : from + count) * kStepBytes;
+  const int64_t next_from = from + count < job.steps ? from + count : 0;
+  const int64_t row_bytes = b.tile_rows * std::min(kStretchSteps, job.steps - next_from) * kStepBytes;
+  const int64_t share = (row_bytes / b.pairs + 63) / 64 * 64;
+  const std::byte* second = job.second(next_pair);
+  Fetch fetch(b.row_pairs() * count);
+  fetch.add(job.first(next_pair) + panel_at, count * kStepBytes);
+  if (second) fetch.add(second + panel_at, count * kStepBytes);
+  fetch.add(row_tile(job, b.tile_row, next_from) + pair * share, share);
   return fetch;
 }
 
-void run_block(const GemmArgs& a, const Block& b, std::byte* sums) {
-  const int64_t steps = gemm_padded_k(a.K, DType::kBf16) / kTileK, panel_bytes = steps * kStepBytes;
-  const int64_t row_pairs = (b.tile_rows + 1) / 2, panel_pairs = (b.panels + 1) / 2;
-  const int64_t tile_rows = (a.M + kTileRows - 1) / kTileRows;
-  for (int64_t from = 0; from < steps; from += kStretchSteps) {
-    const int64_t count = std::min(kStretchSteps, steps - from);
-    for (int64_t pair = 0; pair < panel_pairs; ++pair) {
-      const std::byte* panel =
-          static_cast<const std::byte*>(a.w) + (b.panel + 2 * pair) * panel_bytes + from * kStepBytes;
-      const bool single = 2 * pair + 1 == b.panels;  // the pair's second panel does not exist: the first, again
-      const Fetch fetch = next_needs(a, b, from, count, pair);
-      for (int64_t row_pair = 0; row_pair < row_pairs; ++row_pair) {
-        const bool single_row = 2 * row_pair + 1 == b.tile_rows;
-        multiply_stretch(row_tile(a.scratch, tile_rows, steps, b.tile_row + 2 * row_pair, from),
-                         single_row ? 0 : count * kStepBytes, panel, single ? 0 : panel_bytes, count, from == 0,
-                         sums_at(sums, pair, row_pairs, row_pair), fetch, row_pair * count);
+void run_block(const Job& job, const Block& b, std::byte* sums) {
+  for (int64_t from = 0; from < job.steps; from += kStretchSteps) {
+    const int64_t count = std::min(kStretchSteps, job.steps - from);
+    for (int64_t pair = 0; pair < b.pairs; ++pair) {
+      const std::byte* first = job.first(b.pair + pair) + from * kStepBytes;
+      const std::byte* second = job.second(b.pair + pair);
+      const std::byte* w[2] = {first, second ? second + from * kStepBytes : first};
+      const Fetch fetch = next_needs(job, b, from, count, pair);
+      for (int64_t row_pair = 0; row_pair < b.row_pairs(); ++row_pair) {
+        const bool single = 2 * row_pair + 1 == b.tile_rows;
+        const std::byte* row = row_tile(job, b.tile_row + 2 * row_pair, from);
+        const std::byte* x[2] = {row, single ? row : row + count * kStepBytes};
+        multiply_stretch(x, w, count, from == 0, sums_at(b, sums, pair, row_pair), fetch, row_pair * count);
       }
     }
   }
-  finish_block(a, b, sums);
+  finish_block(job, b, sums);
 }
 
 int64_t packed_rows_bytes(int64_t M, int64_t K) {
   return (M + kTileRows - 1) / kTileRows * gemm_panel_bytes(K, DType::kBf16);
 }
 
-void gemm_thick(const GemmArgs& a) {
-  const int64_t steps = gemm_padded_k(a.K, DType::kBf16) / kTileK;
-  const int64_t tile_rows = (a.M + kTileRows - 1) / kTileRows, panels = (a.N + 15) / 16;
-  const int64_t row_blocks = (tile_rows + kBlockTileRows - 1) / kBlockTileRows;
-  const int64_t column_blocks = (panels + kBlockPanels - 1) / kBlockPanels;
-  WorkQueue queue(row_blocks * column_blocks);
+void gemm_thick(const Job& job) {
+  const int64_t row_blocks = (job.tile_rows + kBlockTileRows - 1) / kBlockTileRows;
+  WorkQueue queue(row_blocks * ((job.pairs + kBlockPairs - 1) / kBlockPairs));
   parallel_team([&](const TeamMember& me) {
-    for (int64_t t = me.index; t < tile_rows; t += me.size) pack_rows(a, t, steps, a.scratch);
+    for (int64_t t = me.index; t < job.tile_rows; t += me.size) pack_rows(job, t);
     me.barrier();
     const TileUse use(TileShapes::full());
-    std::byte* sums = a.scratch + packed_rows_bytes(a.M, a.K) + me.index * kBlockBytes;
+    std::byte* sums = job.a.scratch + packed_rows_bytes(job.a.M, job.a.K) + me.index * kBlockBytes;
     for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t tile_row = item % row_blocks * kBlockTileRows, panel = item / row_blocks * kBlockPanels;
+      const int64_t tile_row = item % row_blocks * kBlockTileRows, pair = item / row_blocks * kBlockPairs;
       run_block(
-          a, {tile_row, std::min(kBlockTileRows, tile_rows - tile_row), panel, std::min(kBlockPanels, panels - panel)},
+          job,
+          {tile_row, std::min(kBlockTileRows, job.tile_rows - tile_row), pair, std::min(kBlockPairs, job.pairs - pair)},
           sums);
     }
   });
 }
 
+void run(const Job& job) {
+  if (job.tile_rows <= 2)
+    gemm_thin(job);
+  else
+    gemm_thick(job);
+}
+
 }  // namespace
 
-void gemm_bf16(const GemmArgs& a) {
-  if (a.M <= 2 * kTileRows)
-    gemm_thin(a);
-  else
-    gemm_thick(a);
+void gemm_bf16(const GemmArgs& a) { run(Job(a)); }
+
+void gemm_gated_bf16(const GatedGemmArgs& gated) {
+  if (gated.product.N % (2 * kPanelColumns) != 0) return gemm_then_glu(gated);
+  run(Job(gated.product, &gated));
 }
 
 int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K) {

@@ -12,6 +12,7 @@
 namespace millrace::avx2 {
 #include "kernels/cpu/simd/math.inl"
 
+#include "kernels/cpu/simd/activations.inl"
 #include "kernels/cpu/simd/glu.inl"
 #include "kernels/cpu/simd/logits.inl"
 #include "kernels/cpu/simd/norm.inl"

@@ -1,0 +1,17 @@
+// Activation functions on Vec.
+
+struct Silu {
+  static Vec apply(Vec x) { return x / (Vec::set(1.0f) + exp(Vec::zero() - x)); }
+};
+struct Gelu {
+  static Vec apply(Vec x) { return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.70710678118654752f))); }
+};
+struct GeluTanh {
+  static Vec apply(Vec x) {
+    const Vec cubic = Vec::fma(x * x * x, Vec::set(0.044715f), x);
+    return Vec::set(0.5f) * x * (Vec::set(1.0f) + tanh(Vec::set(0.79788456080286536f) * cubic));
+  }
+};
+struct Relu {
+  static Vec apply(Vec x) { return Vec::max(x, Vec::zero()); }
+};
