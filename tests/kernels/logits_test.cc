@@ -1,0 +1,50 @@
+#include "kernels/logits.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+TEST(Logits, EveryImplementationAgreesWithPortable) {
+  const LogitKernels& portable = logit_impls().back().kernels;
+  for (const auto& impl : logit_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const int64_t n : {1, 15, 16, 17, 100, 4096, 5000, 128256}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << n);
+      Random random(n);
+      auto x = random_floats(random, n, 3);
+      for (int64_t i = 0; i < n; i += 37) x[i] = i % 2 ? NAN : -std::numeric_limits<float>::infinity();
+      const float top = portable.largest(x.data(), n);
+      ASSERT_EQ(impl.kernels.largest(x.data(), n), top);
+      ASSERT_EQ(impl.kernels.find(x.data(), n, top), portable.find(x.data(), n, top));
+      ASSERT_EQ(impl.kernels.find(x.data(), n, 1e9f), n);
+      if (std::isfinite(top)) {
+        const double want = portable.sum_exp(x.data(), n, top);
+        ASSERT_NEAR(impl.kernels.sum_exp(x.data(), n, top), want, want * 1e-6);
+      }
+      for (const float bound : {-1.0f, 0.0f, top}) {
+        ASSERT_EQ(impl.kernels.count_larger(x.data(), n, bound), portable.count_larger(x.data(), n, bound));
+        for (const int64_t most : {1, 20, 300}) {
+          std::vector<int32_t> want, got;
+          for (auto [kernels, out] : {std::pair{&portable, &want}, {&impl.kernels, &got}}) {
+            std::vector<int32_t> part(most);
+            for (int64_t from = 0; from < n;) {
+              part.resize(most);
+              part.resize(kernels->collect(x.data(), n, bound, from, part.data(), most, &from));
+              out->insert(out->end(), part.begin(), part.end());
+            }
+          }
+          ASSERT_EQ(got, want) << "bound " << bound << " most " << most;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace millrace
