@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "base/cpu.h"
 #include "base/file.h"
+#include "base/text.h"
+#include "models/families/names.h"
 #include "models/families/presets.h"
 #include "weights/random_weights.h"
 
@@ -10,9 +13,19 @@ namespace millrace {
 namespace {
 
 Result<Json> read_object(const std::string& path) {
-  MR_ASSIGN_OR_RETURN(Json json, read_json_file(path));
+  MR_ASSIGN_OR_RETURN(Json json, read_json_file(path, {.max_bytes = size_t{16} << 20}));
   if (!json.is_object()) return invalid_argument("{}: holds {}; it must be an object", path, json_kind(json));
   return json;
+}
+
+// Weights made from a spec, not from a file, must fit into memory.
+Status check_memory(const DecoderSpec& spec, DType dtype) {
+  const int64_t wanted = parameter_count(spec) * dtype_bytes(dtype);
+  const int64_t available = machine_info().memory_available_bytes;
+  if (wanted <= available) return {};
+  return resource_exhausted("random weights of {} parameters as {} take {}; {} of memory are available",
+                            format_count(parameter_count(spec)), dtype_name(dtype), format_bytes(wanted),
+                            format_bytes(available));
 }
 
 // generation_config.json may name more ids that end a text; the model's own stay in front.
@@ -62,7 +75,10 @@ Result<ModelFolder> open_model_folder(const std::string& path, const ModelFolder
 }
 
 Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options) {
-  if (options.format == LoadFormat::kDummy) return dummy_weights(model.spec, options.dummy_dtype, options.seed);
+  if (options.format == LoadFormat::kDummy) {
+    MR_RETURN_IF_ERROR(check_memory(model.spec, options.dummy_dtype));
+    return dummy_weights(model.spec, options.dummy_dtype, options.seed);
+  }
   MR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(model.path, options.format));
   MR_ASSIGN_OR_RETURN(DecoderWeights weights, load_decoder_weights(checkpoint, model.spec));
   if (!model.dtype_stated) model.spec.dtype = weights.at("embed.weight").dtype();
@@ -86,6 +102,7 @@ Status init_checkpoint(const std::string& folder, const InitOptions& options) {
   MR_ASSIGN_OR_RETURN(const Json config, new_config(options));
   MR_ASSIGN_OR_RETURN(const SpecReading reading, read_spec(config));
   MR_RETURN_IF_ERROR(check_new_folder(folder));
+  MR_RETURN_IF_ERROR(check_memory(reading.spec, options.dtype));
   const DecoderWeights weights = initial_weights(reading.spec, options.dtype, options.seed);
   MR_RETURN_IF_ERROR(save_decoder_weights(folder, reading.spec, weights));
   MR_RETURN_IF_ERROR(

@@ -92,12 +92,16 @@ StorageMemory place_storage(const std::shared_ptr<const MappedFile>& file, const
   return {copy.data<std::byte>(), bytes, copy.owner()};
 }
 
+// A view stays inside its storage and has no more elements: otherwise a contiguous copy could outgrow the file.
 Status check_view(const PickledTensor& tensor, const StorageMemory& storage) {
   const auto reached = elements_reached(tensor);
   const int64_t available = storage.bytes / dtype_bytes(tensor.dtype);
   if (!reached || *reached > available)
     return data_loss("it reaches element {} of a storage that has {}", reached ? std::to_string(*reached) : "2^63",
                      available);
+  const int64_t elements = *checked_bytes(tensor.shape, 1);
+  if (elements > available)
+    return unimplemented("it repeats elements: {} are made of a storage of {}", elements, available);
   return {};
 }
 

@@ -145,6 +145,13 @@ TEST_F(InitTest, BadRequestsNameWhatThereIs) {
               HasSubstr("no family 'lama'; there are llama, mistral"));
   EXPECT_THAT(new_config({.size = "qwen2.5-0.6b"}).status().message(), HasSubstr("did you mean 'qwen2/qwen2.5-0.5b'?"));
   EXPECT_THAT(new_config({.overrides = {{"colour", 1}}}).status().message(), HasSubstr("no key 'colour'"));
+  EXPECT_THAT(init_checkpoint(folder(), {.overrides = {{"vocab_size", 1 << 28},
+                                                       {"hidden_size", 1 << 20},
+                                                       {"num_attention_heads", 1 << 15},
+                                                       {"head_dim", 32}}})
+                  .message(),
+              HasSubstr("of memory are available"));
+  EXPECT_FALSE(file_exists(folder() + "/config.json"));
   EXPECT_THAT(init_checkpoint(folder(), {.dtype = DType::kI8}).message(), HasSubstr("dtype is int8"));
 }
 

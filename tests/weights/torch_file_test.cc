@@ -169,6 +169,8 @@ TEST(TorchFile, ViewsOutsideTheirStorageAreRefused) {
   EXPECT_THAT(error_of(view(0, {13}, {1})), HasSubstr("tensor 'a': it reaches element 13 of a storage that has 12"));
   EXPECT_THAT(error_of(view(10, {3}, {1})), HasSubstr("it reaches element 13"));
   EXPECT_THAT(error_of(view(0, {3, 4}, {5, 1})), HasSubstr("it reaches element 14"));
+  EXPECT_THAT(error_of(view(0, {200, 200}, {0, 0})),
+              HasSubstr("it repeats elements: 40000 are made of a storage of 12"));
   EXPECT_THAT(error_of(view(0, {2}, {1}), 11), HasSubstr("storage '0' has 44 bytes; its 12 elements need 48"));
   EXPECT_THAT(error_of(dict_pickle(short_string("a") + tensor_pickle("9", 12, 0, {2}, {1}))),
               HasSubstr("storage '9' is not in the archive"));

@@ -13,10 +13,10 @@
 namespace millrace {
 namespace {
 
-// Bounds on sizes: far above any model, and low enough that products of a few of them fit 63 bits.
+// Bounds on sizes: far above any model, and low enough that the bytes of all tensors fit 63 bits.
 constexpr int64_t kMaxVocab = int64_t{1} << 28, kMaxHidden = int64_t{1} << 20, kMaxLayers = 10'000,
-                  kMaxHeads = int64_t{1} << 16, kMaxHeadDim = int64_t{1} << 14, kMaxMlpHidden = int64_t{1} << 24,
-                  kMaxLength = 0x7fffffff;
+                  kMaxHeads = int64_t{1} << 16, kMaxHeadDim = int64_t{1} << 14, kMaxAttention = int64_t{1} << 22,
+                  kMaxMlpHidden = int64_t{1} << 24, kMaxLength = 0x7fffffff;
 
 // What the family's rows made of a config.json: per field, a value and the words that name it in messages.
 class Fields {
@@ -197,6 +197,9 @@ Result<Gqa> read_attention(const Fields& fields, int64_t hidden_size) {
         "{} is {}; heads must have an even number of elements, at most {}",
         fields.find(Field::kHeadDim) ? fields.name(Field::kHeadDim) : "config.json: hidden_size / num_attention_heads",
         gqa.head_dim, kMaxHeadDim);
+  if (gqa.heads * gqa.head_dim > kMaxAttention)
+    return invalid_argument("{} ({}) times head_dim ({}) is {}; at most {} are supported", fields.name(Field::kHeads),
+                            gqa.heads, gqa.head_dim, gqa.heads * gqa.head_dim, kMaxAttention);
   MR_ASSIGN_OR_RETURN(gqa.qkv_bias, fields.flag(Field::kQkvBias, false));
   MR_ASSIGN_OR_RETURN(gqa.out_bias, fields.flag(Field::kOutBias, false));
   return gqa;

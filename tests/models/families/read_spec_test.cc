@@ -143,6 +143,8 @@ const Refused kRefused[] = {
     {"hidden", R"({"hidden_size": 65})",
      "config.json: hidden_size (65) is not divisible by num_attention_heads (4), and head_dim is not given"},
     {"odd", R"({"head_dim": 15})", "config.json: head_dim is 15; heads must have an even number of elements"},
+    {"wide", R"({"num_attention_heads": 65536, "head_dim": 16384})",
+     "num_attention_heads (65536) times head_dim (16384) is 1073741824; at most 4194304"},
     {"zero_layers", R"({"num_hidden_layers": 0})", "num_hidden_layers is 0; it must be a whole number from 1 to 10000"},
     {"negative", R"({"vocab_size": -5})", "vocab_size is -5; it must be a whole number from 1 to"},
     {"huge", R"({"hidden_size": 9223372036854775807})", "hidden_size is 9223372036854775807; it must be"},
@@ -391,6 +393,15 @@ TEST(ReadSpec, GoldenConfigsAreReadWithoutUnknownKeys) {
     EXPECT_TRUE(reading->notes.empty()) << reading->notes.front();
     EXPECT_EQ(reading->spec.vocab_size, (*config)["vocab_size"].get<int64_t>());
   }
+}
+
+TEST(ReadSpec, APublishedConfigIsReadWithoutUnknownKeys) {
+  const std::string path = MILLRACE_SOURCE_DIR "/../shared/data/tokenizers/smollm2/config.json";
+  if (!file_exists(path)) GTEST_SKIP() << "the config of SmolLM2: " << path << " is absent";
+  const auto reading = read_spec(*read_json_file(path));
+  ASSERT_TRUE(reading.ok()) << reading.status().to_string();
+  EXPECT_TRUE(reading->unknown_keys.empty()) << reading->unknown_keys.front();
+  EXPECT_EQ(attention(reading->spec).kv_heads, 3);
 }
 
 TEST(ReadSpec, GoldenConfigsOfOtherFamiliesAreRefusedByArchitecture) {
