@@ -10,6 +10,9 @@
 namespace millrace {
 namespace {
 
+// Bounds what one request's n sequences hold before any of them runs.
+constexpr int64_t kMaxGroupTokens = int64_t{1} << 22;
+
 // Requests without a seed get one that depends on the engine's seed and their number.
 uint64_t seed_of(const GenerationRequest& request, int64_t engine_seed, uint64_t number) {
   if (request.params.seed.has_value()) return static_cast<uint64_t>(*request.params.seed);
@@ -73,6 +76,11 @@ Status Engine::check(const GenerationRequest& request) const {
   MR_RETURN_IF_ERROR(validate(request.params, model_.vocab_size, config_.max_logprobs));
   if (!makes_text_ && !request.params.stop.empty()) {
     return invalid_argument("stop strings need a tokenizer, and none is loaded (skip_tokenizer_init).");
+  }
+  const auto prompt = static_cast<int64_t>(request.prompt_token_ids.size());
+  if (request.params.n * prompt > kMaxGroupTokens) {
+    return invalid_argument("n is {} and the prompt has {} tokens; their product must be at most {}.", request.params.n,
+                            prompt, kMaxGroupTokens);
   }
   if (request.priority != 0 && config_.scheduling_policy != SchedulingPolicy::kPriority) {
     return invalid_argument("Got priority {} but priority scheduling is not enabled.", request.priority);
@@ -197,8 +205,8 @@ void Engine::start(Message& message) {
   state.sequences.reserve(static_cast<size_t>(group.count));
   const uint64_t seed = seed_of(request, config_.seed, message.key);
   for (int index = 0; index < group.count; ++index) {
-    state.sequences.push_back({TokenSampler(message.request, index, seed, config_.eos_token_ids,
-                                            config_.processed_logprobs, model_.vocab_size)});
+    state.sequences.push_back(
+        {TokenSampler(message.request, index, seed, config_.eos_token_ids, config_.processed_logprobs)});
   }
   if (request.params.prompt_logprobs.has_value()) state.prompt_logprobs.resize(request.prompt_token_ids.size());
   scheduler_.add(std::move(group));

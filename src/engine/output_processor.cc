@@ -78,19 +78,18 @@ void OutputProcessor::begin(OutputEvent& event) {
   request.sink = std::move(event.begin->sink);
   const SamplingParams& params = request.request->params;
   request.unfinished = params.n;
-  for (int i = 0; i < params.n; ++i) {
-    const bool wants_text = decoders_ != nullptr && params.detokenize;
-    request.sequences.emplace_back(wants_text ? decoders_(*request.request) : nullptr, params);
-  }
+  for (int i = 0; i < params.n; ++i) request.sequences.emplace_back(params);
 }
 
 // The request's entry for one sequence in the group at hand.
 SequenceOutput& OutputProcessor::news_of(Request& request, int index) {
+  int& place = request.sequences[static_cast<size_t>(index)].news;
   auto& sequences = request.output.sequences;
-  const auto it = std::ranges::find(sequences, index, &SequenceOutput::index);
-  if (it != sequences.end()) return *it;
-  sequences.emplace_back().index = index;
-  return sequences.back();
+  if (place < 0) {
+    place = static_cast<int>(sequences.size());
+    sequences.emplace_back().index = index;
+  }
+  return sequences[static_cast<size_t>(place)];
 }
 
 void OutputProcessor::token(Request& request, OutputEvent& event) {
@@ -106,14 +105,16 @@ void OutputProcessor::token(Request& request, OutputEvent& event) {
   }
   news.finish_reason = event.reason;
   news.stop_token_id = event.stop_token_id;
-  if (sequence.decoder != nullptr) add_text(request, sequence, event, news);
+  if (makes_text(request)) add_text(request, sequence, event, news);
   if (news.finish_reason == FinishReason::kNone) return;
   sequence.finished = true;
+  sequence.decoder.reset();
   --request.unfinished;
 }
 
 void OutputProcessor::add_text(Request& request, SequenceText& sequence, OutputEvent& event, SequenceOutput& news) {
   const SamplingParams& params = request.request->params;
+  if (sequence.decoder == nullptr) sequence.decoder = decoders_(*request.request);
   const bool is_stop_token = event.reason == FinishReason::kStop && !params.include_stop_str_in_output;
   std::string text;
   if (event.token != OutputEvent::kNoToken && !is_stop_token) text = sequence.decoder->append(event.token);
@@ -139,6 +140,7 @@ void OutputProcessor::deliver(Key key) {
   Request& request = it->second;
   request.in_group = false;
   RequestOutput output = std::exchange(request.output, {});
+  for (const SequenceOutput& news : output.sequences) request.sequences[static_cast<size_t>(news.index)].news = -1;
   output.prompt_tokens = static_cast<int64_t>(request.request->prompt_token_ids.size());
   output.cached_tokens = request.cached_tokens;
   output.finished = request.unfinished == 0;

@@ -64,11 +64,11 @@ class OutputProcessor {
 
  private:
   struct SequenceText {
-    SequenceText(std::unique_ptr<TextDecoder> text_decoder, const SamplingParams& params)
-        : decoder(std::move(text_decoder)), text(params.stop, params.include_stop_str_in_output) {}
-    std::unique_ptr<TextDecoder> decoder;  // null: no text
+    explicit SequenceText(const SamplingParams& params) : text(params.stop, params.include_stop_str_in_output) {}
+    std::unique_ptr<TextDecoder> decoder;  // from the first token to the last
     StopStrings text;
     int64_t generated = 0;
+    int news = -1;  // place in the request's output of the group at hand; -1: none yet
     bool finished = false;
   };
   struct Request {
@@ -87,6 +87,7 @@ class OutputProcessor {
   void begin(OutputEvent& event);
   void token(Request& request, OutputEvent& event);
   static SequenceOutput& news_of(Request& request, int index);
+  bool makes_text(const Request& request) const { return decoders_ != nullptr && request.request->params.detokenize; }
   void add_text(Request& request, SequenceText& sequence, OutputEvent& event, SequenceOutput& news);
   void deliver_group();
   void deliver(Key key);

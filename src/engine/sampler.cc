@@ -27,17 +27,11 @@ PositionLogprobs position_logprobs(std::span<const float> logits, int32_t chosen
 }
 
 TokenSampler::TokenSampler(std::shared_ptr<const GenerationRequest> request, int index, uint64_t seed,
-                           std::span<const int32_t> ends, bool processed_logprobs, int64_t vocab_size)
-    : request_(std::move(request)), key_(stream_key(seed, index)), processed_logprobs_(processed_logprobs) {
-  if (params().min_tokens > 0) {
-    banned_early_.assign(ends.begin(), ends.end());
-    banned_early_.insert(banned_early_.end(), params().stop_token_ids.begin(), params().stop_token_ids.end());
-    std::erase_if(banned_early_, [=](int32_t token) { return token < 0 || token >= vocab_size; });
-  }
-  if (penalizes()) {
-    for (const int32_t token : request_->prompt_token_ids) use(token);
-  }
-}
+                           std::span<const int32_t> eos_token_ids, bool processed_logprobs)
+    : request_(std::move(request)),
+      key_(stream_key(seed, index)),
+      processed_logprobs_(processed_logprobs),
+      eos_token_ids_(eos_token_ids) {}
 
 bool TokenSampler::penalizes() const {
   return params().repetition_penalty != 1 || params().frequency_penalty != 0 || params().presence_penalty != 0;
@@ -56,7 +50,7 @@ bool TokenSampler::changes_logits(int64_t generated) const {
 }
 
 TokenSampler::Choice TokenSampler::choose(std::span<float> logits, int64_t position, int64_t generated,
-                                          SamplerScratch& scratch) const {
+                                          SamplerScratch& scratch) {
   const SamplingParams& p = params();
   const bool keep_raw = p.logprobs.has_value() && !processed_logprobs_ && changes_logits(generated);
   if (keep_raw) scratch.raw.assign(logits.begin(), logits.end());
@@ -78,16 +72,31 @@ TokenSampler::Choice TokenSampler::choose(std::span<float> logits, int64_t posit
   return choice;
 }
 
-void TokenSampler::process(std::span<float> logits, int64_t generated, SamplerScratch& scratch) const {
+void TokenSampler::process(std::span<float> logits, int64_t generated, SamplerScratch& scratch) {
   const SamplingParams& p = params();
   if (!p.allowed_token_ids.empty()) allow_only(logits, p.allowed_token_ids, scratch.values);
   add_logit_bias(logits, p.logit_bias);
-  if (generated < p.min_tokens) ban(logits, banned_early_);
-  if (!penalizes()) return;
+  if (generated < p.min_tokens) ban_ends(logits);
+  if (penalizes()) penalize(logits);
+}
+
+// Stop ids need not be in the vocabulary.
+void TokenSampler::ban_ends(std::span<float> logits) const {
+  for (const std::span<const int32_t> ids : {eos_token_ids_, std::span<const int32_t>(params().stop_token_ids)}) {
+    for (const int32_t id : ids) {
+      if (id >= 0 && static_cast<size_t>(id) < logits.size()) ban(logits, {&id, 1});
+    }
+  }
+}
+
+void TokenSampler::penalize(std::span<float> logits) {
+  if (uses_.empty()) {
+    for (const int32_t token : request_->prompt_token_ids) use(token);
+  }
   apply_penalties(logits, uses_,
-                  {.repetition = static_cast<float>(p.repetition_penalty),
-                   .frequency = static_cast<float>(p.frequency_penalty),
-                   .presence = static_cast<float>(p.presence_penalty)});
+                  {.repetition = static_cast<float>(params().repetition_penalty),
+                   .frequency = static_cast<float>(params().frequency_penalty),
+                   .presence = static_cast<float>(params().presence_penalty)});
 }
 
 void TokenSampler::accept(int32_t token) {

@@ -27,9 +27,9 @@ PositionLogprobs position_logprobs(std::span<const float> logits, int32_t chosen
 
 class TokenSampler {
  public:
-  // `ends` are the EOS ids, `seed` is the request's; sequences of one request differ by `index`.
+  // `eos_token_ids` must outlive this. `seed` is the request's; sequences of one request differ by `index`.
   TokenSampler(std::shared_ptr<const GenerationRequest> request, int index, uint64_t seed,
-               std::span<const int32_t> ends, bool processed_logprobs, int64_t vocab_size);
+               std::span<const int32_t> eos_token_ids, bool processed_logprobs);
 
   struct Choice {
     int32_t token = 0;
@@ -37,7 +37,7 @@ class TokenSampler {
   };
   // The token at `position` (the number of tokens before it), the first of which `generated` were generated.
   // Uses `logits` [V] up.
-  Choice choose(std::span<float> logits, int64_t position, int64_t generated, SamplerScratch& scratch) const;
+  Choice choose(std::span<float> logits, int64_t position, int64_t generated, SamplerScratch& scratch);
   // `token` was generated: penalties count it from now on.
   void accept(int32_t token);
 
@@ -46,13 +46,15 @@ class TokenSampler {
   bool penalizes() const;
   TokenUse& use(int32_t token);
   bool changes_logits(int64_t generated) const;
-  void process(std::span<float> logits, int64_t generated, SamplerScratch& scratch) const;
+  void process(std::span<float> logits, int64_t generated, SamplerScratch& scratch);
+  void ban_ends(std::span<float> logits) const;
+  void penalize(std::span<float> logits);
 
   std::shared_ptr<const GenerationRequest> request_;
   uint64_t key_;
   bool processed_logprobs_;
-  std::vector<int32_t> banned_early_;  // EOS and stop ids, which min_tokens bans
-  std::vector<TokenUse> uses_;         // only where something is penalised
+  std::span<const int32_t> eos_token_ids_;
+  std::vector<TokenUse> uses_;  // of prompt and output, from the first choice on; only where something is penalised
   std::unordered_map<int32_t, size_t> place_of_use_;
 };
 

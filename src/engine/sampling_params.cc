@@ -8,6 +8,9 @@
 namespace millrace {
 namespace {
 
+// Every new piece of text is searched for all stop strings.
+constexpr size_t kMaxStopBytes = size_t{1} << 16;
+
 // Comparisons are written so that a NaN fails them.
 Status check_shape_of_distribution(const SamplingParams& p) {
   if (!(p.presence_penalty >= -2 && p.presence_penalty <= 2)) {
@@ -66,6 +69,11 @@ Status check_ids(const SamplingParams& p, int64_t vocab_size) {
 Status check_stop_strings(const SamplingParams& p) {
   if (std::ranges::any_of(p.stop, [](const std::string& stop) { return stop.empty(); })) {
     return invalid_argument("stop cannot contain an empty string.");
+  }
+  size_t bytes = 0;
+  for (const std::string& stop : p.stop) bytes += stop.size();
+  if (bytes > kMaxStopBytes) {
+    return invalid_argument("stop strings have {} bytes in all; at most {} are searched for.", bytes, kMaxStopBytes);
   }
   if (!p.stop.empty() && !p.detokenize) {
     return invalid_argument("stop strings are only supported when detokenize is true.");

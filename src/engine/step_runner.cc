@@ -132,7 +132,7 @@ Status StepRunner::use_logits() {
 void StepRunner::use_row(const Row& row, std::span<float> logits, SamplerScratch& scratch) {
   Work& work = *row.work;
   if (row.samples) {
-    const RequestState::SequenceState& state = work.state();
+    RequestState::SequenceState& state = work.state();
     work.choice = state.sampler.choose(logits, row.position + 1, state.generated, scratch);
     return;
   }

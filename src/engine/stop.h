@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "engine/client.h"
 
@@ -25,8 +24,9 @@ StopVerdict check_stop(const SamplingParams& params, std::span<const int32_t> eo
 // One thread.
 class StopStrings {
  public:
-  StopStrings(std::vector<std::string> stops, bool include_in_output)
-      : stops_(std::move(stops)), include_in_output_(include_in_output) {}
+  // `stops` must outlive this; none of them is empty.
+  StopStrings(std::span<const std::string> stops, bool include_in_output)
+      : stops_(stops), include_in_output_(include_in_output) {}
 
   // Adds new text. Where it completes a stop string (of several the one that is complete first, of those the longest)
   // the text ends: before it, or after it with include_in_output. Returns that string. Does not look when !may_stop.
@@ -38,7 +38,7 @@ class StopStrings {
 
  private:
   size_t held_back() const;
-  std::vector<std::string> stops_;
+  std::span<const std::string> stops_;
   bool include_in_output_;
   bool stopped_ = false;
   std::string pending_;  // not sent yet

@@ -126,7 +126,7 @@ Answer oracle_sequence(const GenerationRequest& request, int index, const Engine
   const auto shared = std::make_shared<const GenerationRequest>(request);
   const SamplingParams& params = request.params;
   TokenSampler sampler(shared, index, static_cast<uint64_t>(params.seed.value_or(0)), setup.config.eos_token_ids,
-                       setup.config.processed_logprobs, setup.model.vocab_size);
+                       setup.config.processed_logprobs);
   const int64_t max_model_len = setup.config.max_model_len > 0 ? setup.config.max_model_len : setup.model.max_positions;
   std::vector<int32_t> tokens = request.prompt_token_ids;
   SamplerScratch scratch;

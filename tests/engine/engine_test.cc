@@ -441,6 +441,20 @@ TEST(Engine, WithoutATokenizerThereIsNoTextAndStopStringsAreRefused) {
   EXPECT_EQ(engine->submit(request, [](RequestOutput&&) {}).status().code(), Code::kInvalidArgument);
 }
 
+TEST(Engine, ARequestCannotTakeMemoryByItsNumberOfAnswers) {
+  TestEngine engine({});
+  GenerationRequest request = request_of(std::vector<int32_t>(150, 1), 5);
+  request.params.temperature = 1;
+  request.params.n = 16384;
+  EXPECT_TRUE(engine->submit(request, [](RequestOutput&&) {}).ok());
+  EngineSetup setup;
+  setup.model.max_positions = 1000;
+  TestEngine longer(setup);
+  request.prompt_token_ids.resize(300, 1);
+  EXPECT_EQ(longer->submit(request, [](RequestOutput&&) {}).status().message(),
+            "n is 16384 and the prompt has 300 tokens; their product must be at most 4194304.");
+}
+
 TEST(Engine, RequestsWithoutASeedDiffer) {
   TestEngine engine({});
   GenerationRequest request = request_of({1, 2, 3}, 20);

@@ -20,7 +20,7 @@ class Sampling {
   bool processed_logprobs = false;
 
   TokenSampler sampler(uint64_t seed = 1, int index = 0) const {
-    return {std::make_shared<const GenerationRequest>(request), index, seed, eos, processed_logprobs, kVocab};
+    return {std::make_shared<const GenerationRequest>(request), index, seed, eos, processed_logprobs};
   }
   TokenSampler::Choice choose(std::vector<float> logits, int64_t position = 5, int64_t generated = 0) {
     return sampler().choose(logits, position, generated, scratch_);
@@ -28,7 +28,7 @@ class Sampling {
   // How often each token comes in `draws` draws.
   std::map<int32_t, int> histogram(const std::vector<float>& logits, int draws) {
     std::map<int32_t, int> counts;
-    const TokenSampler drawing = sampler();
+    TokenSampler drawing = sampler();
     for (int i = 0; i < draws; ++i) {
       std::vector<float> copy = logits;
       ++counts[drawing.choose(copy, i, 0, scratch_).token];

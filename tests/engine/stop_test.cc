@@ -8,7 +8,8 @@ namespace millrace {
 namespace {
 
 TEST(StopStrings, TextThatMayBeginAStopStringIsHeldBack) {
-  StopStrings text({"</tool>", "\n\n"}, false);
+  const std::vector<std::string> stops = {"</tool>", "\n\n"};
+  StopStrings text(stops, false);
   EXPECT_FALSE(text.append("hello</t", true).has_value());
   EXPECT_EQ(text.take(), "hello");
   EXPECT_FALSE(text.append("able\n", true).has_value());
@@ -19,27 +20,31 @@ TEST(StopStrings, TextThatMayBeginAStopStringIsHeldBack) {
 }
 
 TEST(StopStrings, HeldBackTextComesWhenNothingFollows) {
-  StopStrings text({"STOP"}, false);
+  const std::vector<std::string> stops = {"STOP"};
+  StopStrings text(stops, false);
   EXPECT_FALSE(text.append("STO", true).has_value());
   EXPECT_EQ(text.take(), "");
   EXPECT_EQ(text.take_rest(), "STO");
 }
 
 TEST(StopStrings, TheStringThatIsCompleteFirstWins) {
-  StopStrings text({"bcd", "ab", "cab"}, false);
+  const std::vector<std::string> stops = {"bcd", "ab", "cab"};
+  StopStrings text(stops, false);
   EXPECT_EQ(text.append("xxcabcd", true), "cab") << "ends with ab, and is longer";
   EXPECT_EQ(text.take_rest(), "xx");
 }
 
 TEST(StopStrings, TheStopStringStaysWhereItIsAskedFor) {
-  StopStrings text({"ab"}, true);
+  const std::vector<std::string> stops = {"ab"};
+  StopStrings text(stops, true);
   EXPECT_FALSE(text.append("xa", true).has_value());
   EXPECT_EQ(text.append("byz", true), "ab");
   EXPECT_EQ(text.take(), "xab");
 }
 
 TEST(StopStrings, AMatchThatWasCompleteBeforeLookingDoesNotCount) {
-  StopStrings text({"b"}, false);
+  const std::vector<std::string> stops = {"b"};
+  StopStrings text(stops, false);
   EXPECT_FALSE(text.append("abc", false).has_value());
   EXPECT_FALSE(text.append("d", true).has_value());
   EXPECT_EQ(text.append("ab", true), "b");
