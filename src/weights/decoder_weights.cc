@@ -104,7 +104,11 @@ Result<NamedTensor> pack(const FileTensor& file, const DecoderWeights& weights) 
 }  // namespace
 
 Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const DecoderSpec& spec) {
-  const Family& family = family_of(spec);
+  return load_decoder_weights(checkpoint, family_of(spec), spec);
+}
+
+Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const Family& family,
+                                            const DecoderSpec& spec) {
   const std::vector<FileTensor> files = file_tensors(family, spec);
   MR_RETURN_IF_ERROR(check_all_present(checkpoint, family, files));
   DecoderWeights weights;
@@ -119,8 +123,13 @@ Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const 
 
 Status save_decoder_weights(const std::string& folder, const DecoderSpec& spec, const DecoderWeights& weights,
                             const ShardOptions& options) {
+  return save_decoder_weights(folder, family_of(spec), spec, weights, options);
+}
+
+Status save_decoder_weights(const std::string& folder, const Family& family, const DecoderSpec& spec,
+                            const DecoderWeights& weights, const ShardOptions& options) {
   std::vector<NamedTensor> tensors;
-  for (const FileTensor& file : file_tensors(family_of(spec), spec)) {
+  for (const FileTensor& file : file_tensors(family, spec)) {
     MR_ASSIGN_OR_RETURN(NamedTensor tensor, pack(file, weights));
     tensors.push_back(std::move(tensor));
   }

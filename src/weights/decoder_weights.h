@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "models/families/family.h"
 #include "models/families/spec.h"
 #include "tensor/tensor.h"
 #include "weights/checkpoint.h"
@@ -18,9 +19,14 @@ using DecoderWeights = std::map<std::string, Tensor>;
 // to be harmless. Errors name the tensor as the file does: "model.layers.3.mlp.up_proj.weight: the file has [11008,
 // 4096], family llama wants [14336, 4096]". Requires: spec.family is a known family.
 Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const DecoderSpec& spec);
+// The same with the names of a given family.
+Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const Family& family,
+                                            const DecoderSpec& spec);
 
 // Loading backwards: writes what load_decoder_weights(spec) would read as `weights` again, bit for bit.
 Status save_decoder_weights(const std::string& folder, const DecoderSpec& spec, const DecoderWeights& weights,
                             const ShardOptions& options = {});
+Status save_decoder_weights(const std::string& folder, const Family& family, const DecoderSpec& spec,
+                            const DecoderWeights& weights, const ShardOptions& options = {});
 
 }  // namespace millrace

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "models/families/families.h"
 #include "models/families/presets.h"
 #include "models/families/read_spec.h"
 #include "weights/decoder_weights.h"
@@ -124,14 +125,46 @@ TEST_F(CheckpointTest, QwenBiasesAreNeededAndLlamaHasNone) {
   EXPECT_THAT(load(tensors_of(llama), qwen).status().message(), HasSubstr("q_proj.bias: missing from the weights"));
 }
 
-TEST_F(CheckpointTest, StridedTensorsBecomeContiguous) {
-  const DecoderSpec spec = tiny_spec();
-  const DecoderWeights weights = dummy_weights(spec, DType::kF32);
-  ASSERT_TRUE(save_decoder_weights(folder_.path(), spec, weights, {.format = LoadFormat::kPt}).ok());
-  const auto checkpoint = Checkpoint::open(folder_.path(), LoadFormat::kPt);
-  const auto loaded = load_decoder_weights(*checkpoint, spec);
-  ASSERT_TRUE(loaded.ok()) << loaded.status().to_string();
-  for (const auto& [name, tensor] : *loaded) EXPECT_TRUE(tensor.contiguous()) << name;
+// A family that packs q, k and v into one matrix, and gate and up into another.
+const Family kFused = {
+    .name = "fused",
+    .based_on = &kQwen2,
+    .weights = {concat_rows({"layers.*.attn.q", "layers.*.attn.k", "layers.*.attn.v"}, "h.*.qkv"),
+                concat_rows({"layers.*.mlp.gate", "layers.*.mlp.up"}, "h.*.gate_up")},
+};
+
+TEST_F(CheckpointTest, PackedTensorsAreCutOnReadingAndJoinedOnWriting) {
+  const DecoderSpec spec = tiny_spec("qwen2");
+  const DecoderWeights weights = dummy_weights(spec, DType::kBf16);
+  for (const LoadFormat format : {LoadFormat::kSafetensors, LoadFormat::kPt}) {
+    const TemporaryDirectory folder;
+    ASSERT_TRUE(save_decoder_weights(folder.path(), kFused, spec, weights, {.format = format}).ok());
+    const auto checkpoint = Checkpoint::open(folder.path());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().to_string();
+    EXPECT_EQ(checkpoint->tensor("h.1.qkv.weight")->shape(), (Shape{64 + 32 + 32, 64}));
+    EXPECT_EQ(checkpoint->tensor("h.0.qkv.bias")->shape(), (Shape{128}));
+    EXPECT_FALSE(checkpoint->has("model.layers.0.self_attn.q_proj.weight"));
+    const auto loaded = load_decoder_weights(*checkpoint, kFused, spec);
+    ASSERT_TRUE(loaded.ok()) << loaded.status().to_string();
+    ASSERT_EQ(loaded->size(), weights.size());
+    for (const auto& [name, tensor] : weights)
+      EXPECT_EQ(std::memcmp(loaded->at(name).raw(), tensor.raw(), static_cast<size_t>(tensor.bytes())), 0) << name;
+  }
+}
+
+TEST_F(CheckpointTest, WeightsThatDoNotFitTheSpecAreNotSaved) {
+  const DecoderSpec spec = tiny_spec("qwen2");
+  DecoderWeights weights = dummy_weights(spec, DType::kF32);
+  weights["layers.0.attn.k.weight"] = Tensor::zeros(DType::kBf16, {32, 64});
+  EXPECT_THAT(save_decoder_weights(folder_.path(), kFused, spec, weights).message(),
+              HasSubstr("layers.0.attn.k.weight: is bfloat16, but its neighbour in h.0.qkv.weight is float32"));
+  weights["layers.0.attn.k.weight"] = Tensor::zeros(DType::kF32, {30, 64});
+  EXPECT_THAT(save_decoder_weights(folder_.path(), spec, weights).message(),
+              HasSubstr("layers.0.attn.k.weight: has [30, 64], the spec wants [32, 64]"));
+  weights.erase("layers.0.attn.k.weight");
+  EXPECT_THAT(save_decoder_weights(folder_.path(), spec, weights).message(),
+              HasSubstr("layers.0.attn.k.weight: missing"));
+  EXPECT_TRUE(list_directory(folder_.path())->empty());
 }
 
 TEST_F(CheckpointTest, SafetensorsComeBeforeTorchFilesUnlessAskedOtherwise) {
