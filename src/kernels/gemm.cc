@@ -13,6 +13,7 @@ constexpr Impl<GemmFn> kF16[] = {{"avx512", Isa::kAvx512, avx512::gemm_f16},
                                  {"avx2", Isa::kAvx2, avx2::gemm_f16},
                                  {"portable", Isa::kPortable, portable::gemm}};
 constexpr Impl<GemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_bf16},
+                                  {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_bf16_pairs},
                                   {"avx512", Isa::kAvx512, avx512::gemm_bf16},
                                   {"avx2", Isa::kAvx2, avx2::gemm_bf16},
                                   {"portable", Isa::kPortable, portable::gemm}};
