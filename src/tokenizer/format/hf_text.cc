@@ -9,6 +9,9 @@ namespace millrace {
 namespace {
 
 constexpr int kMaxSequenceDepth = 16;
+// Words and what is neither word nor space; digits other than decimal ones are no part of words here, joiners are.
+constexpr std::string_view kWhitespacePattern =
+    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d\s]+)";
 
 using NormalizerReader = Result<NormalizerPtr> (*)(const JsonNode& node, int depth);
 Result<NormalizerPtr> normalizer_of(const JsonNode& node, int depth);
@@ -156,7 +159,7 @@ Status read_metaspace(const JsonNode& node, int, PreTokenization& out) {
 }
 
 Status read_whitespace(const JsonNode&, int, PreTokenization& out) {
-  MR_ASSIGN_OR_RETURN(Pattern pattern, Pattern::regex(R"(\w+|[^\w\s]+)"));
+  MR_ASSIGN_OR_RETURN(Pattern pattern, Pattern::regex(kWhitespacePattern));
   out.steps.push_back(split_at(std::move(pattern), SplitBehavior::kRemoved, true));
   return {};
 }

@@ -95,6 +95,9 @@ class CharBpe final : public TokenBpe {
       : TokenBpe(std::move(vocabulary), merges), options_(options), byte_ids_(byte_token_ids(vocabulary_)) {
     for (const BpeMerge& merge : merges) boundaries_.add_token(vocabulary_.text(merge.result));
     const bool plain = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+    // A character that vanishes makes its neighbours meet, so then nothing may be cut.
+    const bool all_bytes = std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
+    if (options_.unk_id < 0 && !(options_.byte_fallback && all_bytes)) return;
     if (plain && !options_.ignore_merges && vocabulary_.find(kMark) >= 0) boundaries_.enable();
   }
 

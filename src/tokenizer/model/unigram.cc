@@ -114,7 +114,7 @@ class Unigram final : public Model {
     return {};
   }
   Status write_unknown(std::string_view run, std::vector<int32_t>& ids) const {
-    if (options_.byte_fallback) {
+    if (options_.byte_fallback && run != vocabulary_.text(options_.unk_id)) {
       for (const char b : run) ids.push_back(byte_ids_[static_cast<uint8_t>(b)]);
       return {};
     }

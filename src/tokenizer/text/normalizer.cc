@@ -2,9 +2,8 @@
 
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
-#include <unicode/stringoptions.h>
-#include <unicode/ucasemap.h>
 #include <unicode/uchar.h>
+#include <unicode/uniset.h>
 #include <unicode/unistr.h>
 
 #include "base/utf8.h"
@@ -32,16 +31,33 @@ Status icu_failure(const char* what, UErrorCode error) {
   return internal_error("{} failed in ICU: {}", what, u_errorName(error));
 }
 
+// The compatibility forms, kept to the characters of Unicode 11.
+const icu::Normalizer2* compatibility(const icu::Normalizer2* full, UErrorCode& error) {
+  static const icu::UnicodeSet* const kOldCharacters = [] {
+    UErrorCode set_error = U_ZERO_ERROR;
+    auto* set = new icu::UnicodeSet(u"[:Age=11.0:]", set_error);
+    set->freeze();
+    return set;
+  }();
+  if (U_FAILURE(error)) return nullptr;
+  return new icu::FilteredNormalizer2(*full, *kOldCharacters);
+}
+
+// ICU's instances live as long as the process, and so do the two made here.
 const icu::Normalizer2* icu_normalizer(UnicodeForm form, UErrorCode& error) {
   switch (form) {
     case UnicodeForm::kNfc:
       return icu::Normalizer2::getNFCInstance(error);
     case UnicodeForm::kNfd:
       return icu::Normalizer2::getNFDInstance(error);
-    case UnicodeForm::kNfkc:
-      return icu::Normalizer2::getNFKCInstance(error);
-    case UnicodeForm::kNfkd:
-      return icu::Normalizer2::getNFKDInstance(error);
+    case UnicodeForm::kNfkc: {
+      static const icu::Normalizer2* const kNfkc = compatibility(icu::Normalizer2::getNFKCInstance(error), error);
+      return kNfkc;
+    }
+    case UnicodeForm::kNfkd: {
+      static const icu::Normalizer2* const kNfkd = compatibility(icu::Normalizer2::getNFKDInstance(error), error);
+      return kNfkd;
+    }
   }
   return nullptr;
 }
@@ -51,7 +67,7 @@ Status normalize_form(UnicodeForm form, std::string& text) {
   if (ascii == text.size()) return {};
   UErrorCode error = U_ZERO_ERROR;
   const icu::Normalizer2* normalizer = icu_normalizer(form, error);
-  if (U_FAILURE(error)) return icu_failure("Unicode normalization", error);
+  if (U_FAILURE(error) || !normalizer) return icu_failure("Unicode normalization", error);
   const icu::StringPiece source(text.data(), static_cast<int32_t>(text.size()));
   if (normalizer->isNormalizedUTF8(source, error) && U_SUCCESS(error)) return {};
   std::string out;

@@ -21,6 +21,7 @@ class Normalizer {
 };
 using NormalizerPtr = std::unique_ptr<const Normalizer>;
 
+// kNfkc and kNfkd leave characters newer than Unicode 11 alone, as the library does.
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 NormalizerPtr unicode_form(UnicodeForm form);
 NormalizerPtr lowercase();

@@ -1,41 +1,82 @@
 // oniguruma_to_pcre2: one pass over the pattern; character classes become an expression for one character.
+#include <unicode/uchar.h>
+
 #include <array>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/utf8.h"
 #include "tokenizer/text/regex.h"
 
 namespace millrace {
 namespace {
 
+// \w inside brackets; outside it holds the numbers of Latin-1 besides.
 constexpr std::string_view kWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr std::string_view kBareWordItems = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xb2\\xb3\\xb9\\xbc-\\xbe";
 constexpr int kMaxClassDepth = 32;
 
-// Long names of general categories, which PCRE2 knows by their letters only.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 15> kCategories = {{{"letter", "L"},
-                                                                                        {"mark", "M"},
-                                                                                        {"number", "N"},
-                                                                                        {"punctuation", "P"},
-                                                                                        {"punct", "P"},
-                                                                                        {"symbol", "S"},
-                                                                                        {"separator", "Z"},
-                                                                                        {"other", "C"},
-                                                                                        {"digit", "Nd"},
-                                                                                        {"uppercaseletter", "Lu"},
-                                                                                        {"lowercaseletter", "Ll"},
-                                                                                        {"titlecaseletter", "Lt"},
-                                                                                        {"modifierletter", "Lm"},
-                                                                                        {"otherletter", "Lo"},
-                                                                                        {"cntrl", "Cc"}}};
+struct NamedItems {
+  std::string_view name, items;
+};
+// Properties whose names PCRE2 lacks or takes for something else, as items of a bracket expression.
+constexpr std::array<NamedItems, 19> kProperties = {{
+    {"letter", "\\p{L}"},
+    {"mark", "\\p{M}"},
+    {"number", "\\p{N}"},
+    {"punctuation", "\\p{P}"},
+    {"punct", "\\p{P}"},
+    {"symbol", "\\p{S}"},
+    {"separator", "\\p{Z}"},
+    {"other", "\\p{C}"},
+    {"digit", "\\p{Nd}"},
+    {"decimalnumber", "\\p{Nd}"},
+    {"uppercaseletter", "\\p{Lu}"},
+    {"lowercaseletter", "\\p{Ll}"},
+    {"titlecaseletter", "\\p{Lt}"},
+    {"modifierletter", "\\p{Lm}"},
+    {"otherletter", "\\p{Lo}"},
+    {"cntrl", "\\p{Cc}"},
+    {"alpha", "\\p{Alphabetic}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"word", kBareWordItems},
+}};
+// Names between "[:" and ":]".
+constexpr std::array<NamedItems, 9> kPosixClasses = {{
+    {"alpha", "\\p{Alphabetic}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"punct", "\\p{P}\\p{S}"},
+    {"space", "\\p{White_Space}"},
+    {"upper", "\\p{Uppercase}"},
+    {"lower", "\\p{Lowercase}"},
+    {"digit", "\\p{Nd}"},
+    {"word", kWordItems},
+    {"cntrl", "\\p{Cc}"},
+}};
 
-std::string property_name(std::string_view name) {
+template <size_t kSize>
+std::string_view items_of(const std::array<NamedItems, kSize>& rows, std::string_view name) {
+  for (const NamedItems& row : rows)
+    if (row.name == name) return row.items;
+  return {};
+}
+
+std::string plain_name(std::string_view name) {
   std::string plain;
   for (const char c : name)
     if (c != '_' && c != ' ' && c != '-') plain += static_cast<char>(std::tolower(static_cast<uint8_t>(c)));
-  for (const auto& [from, to] : kCategories)
-    if (plain == from) return std::string(to);
-  return std::string(name);
+  return plain;
+}
+
+bool is_script_name(const std::string& name) {
+  return u_getPropertyValueEnum(UCHAR_SCRIPT, name.c_str()) != UCHAR_INVALID_CODE;
+}
+
+// A bracket expression, or its items where it will stand inside one.
+std::string bracket(std::string_view items, bool negated, bool in_class) {
+  if (in_class && !negated) return std::string(items);
+  return (negated ? "[^" : "[") + std::string(items) + "]";
 }
 
 class Translator {
@@ -129,21 +170,30 @@ class Translator {
       case 'S':
         return std::string("\\P{White_Space}");
       case 'w':
-        return in_class ? std::string(kWordItems) : "[" + std::string(kWordItems) + "]";
       case 'W':
-        return "[^" + std::string(kWordItems) + "]";
+        return bracket(in_class ? kWordItems : kBareWordItems, c == 'W', in_class);
       case 'h':
-        return std::string(in_class ? "0-9a-fA-F" : "[0-9a-fA-F]");
       case 'H':
-        return std::string("[^0-9a-fA-F]");
+        return bracket("0-9a-fA-F", c == 'H', in_class);
+      case 'b':
+      case 'B':
+        return in_class ? std::string{'\\', c} : word_boundary(c == 'B');
       case 'u':
         return unicode_escape();
       case 'p':
       case 'P':
-        return property(c);
+        return property(c, in_class);
       default:
         return std::string{'\\', c};
     }
+  }
+
+  static std::string word_boundary(bool negated) {
+    const std::string word = bracket(kBareWordItems, false, false);
+    const std::string left = "(?<=" + word + ")", not_left = "(?<!" + word + ")";
+    const std::string right = "(?=" + word + ")", not_right = "(?!" + word + ")";
+    if (negated) return "(?:" + left + right + "|" + not_left + not_right + ")";
+    return "(?:" + left + not_right + "|" + not_left + right + ")";
   }
 
   Result<std::string> unicode_escape() {
@@ -155,15 +205,19 @@ class Translator {
     return "\\x{" + std::string(digits) + "}";
   }
 
-  Result<std::string> property(char kind) {
+  Result<std::string> property(char kind, bool in_class) {
     if (!next_is("{")) return std::string{'\\', kind};
     const size_t end = in_.find('}', at_);
     if (end == std::string_view::npos) return fail("a property name is not closed");
     std::string_view name = in_.substr(at_ + 1, end - at_ - 1);
     at_ = end + 1;
-    const bool negated = name.starts_with('^');
-    if (negated) name.remove_prefix(1);
-    return std::string{'\\', kind} + "{" + (negated ? "^" : "") + property_name(name) + "}";
+    const bool caret = name.starts_with('^');
+    if (caret) name.remove_prefix(1);
+    const bool negated = caret != (kind == 'P');
+    const std::string_view items = items_of(kProperties, plain_name(name));
+    if (!items.empty()) return bracket(items, negated, in_class);
+    const std::string full = is_script_name(std::string(name)) ? "sc:" + std::string(name) : std::string(name);
+    return std::string(negated ? "\\P{" : "\\p{") + full + "}";
   }
 
   // One side of an intersection: items of a bracket expression, and classes that do not fit into one.
@@ -209,22 +263,48 @@ class Translator {
     return negated ? "(?:(?!" + all + ")(?s:.))" : "(?:" + all + ")";
   }
 
+  // "[:name:]" or "[:^name:]" at at_; false if it is something else.
+  bool posix_class(Operand& operand) {
+    const size_t end = in_.find(":]", at_ + 2);
+    if (end == std::string_view::npos) return false;
+    std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
+    const bool negated = name.starts_with('^');
+    if (negated) name.remove_prefix(1);
+    if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz") != std::string_view::npos) return false;
+    const std::string_view items = items_of(kPosixClasses, name);
+    const std::string known = items.empty() ? "[:" + std::string(name) + ":]" : std::string(items);
+    if (negated)
+      operand.nested.push_back("[^" + known + "]");
+    else
+      operand.items += known;
+    at_ = end + 2;
+    return true;
+  }
+
+  // Passes over "b-a", a range that holds nothing; PCRE2 refuses it.
+  bool skip_empty_range() {
+    const Utf8Char low = utf8_at(in_, at_);
+    const size_t dash = at_ + low.bytes;
+    if (dash + 1 >= in_.size() || in_[dash] != '-') return false;
+    const Utf8Char high = utf8_at(in_, dash + 1);
+    if (high.code == '[' || high.code == ']' || high.code == '\\' || low.code <= high.code) return false;
+    at_ = dash + 1 + high.bytes;
+    return true;
+  }
+
   Status class_item(Operand& operand, int depth) {
-    if (next_is("[:")) {
-      if (const size_t end = in_.find(":]", at_); end != std::string_view::npos) {
-        operand.items += in_.substr(at_, end + 2 - at_);
-        at_ = end + 2;
-        return {};
-      }
-    }
+    if (next_is("[:") && posix_class(operand)) return {};
     if (next_is("[")) {
       MR_ASSIGN_OR_RETURN(std::string nested, char_class(depth + 1));
       operand.nested.push_back(std::move(nested));
       return {};
     }
     if (!next_is("\\")) {
+      if (skip_empty_range()) return {};
       if (next_is("]")) operand.items += '\\';  // the first character of a class: itself
-      operand.items += in_[at_++];
+      const size_t bytes = static_cast<size_t>(utf8_at(in_, at_).bytes);
+      operand.items += in_.substr(at_, bytes);
+      at_ += bytes;
       return {};
     }
     MR_ASSIGN_OR_RETURN(std::string item, escape(/*in_class=*/true));

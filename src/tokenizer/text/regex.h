@@ -12,7 +12,9 @@ namespace millrace {
 
 // The PCRE2 spelling of an Oniguruma pattern:
 //   \s \S              property White_Space            \w \W   Alphabetic, M, Nd, Pc
-//   \h \H              hexadecimal digits              (?m:    dot matches newline
+//   [[:alpha:]] ...    the Unicode properties of that name     \p{Han}  the script, not its extensions
+//   \b \B              between \w and \W               (?m:    dot matches newline
+//   \h \H              hexadecimal digits
 //   X{n,m}+            repetition of a repetition      X{,m}   from zero
 //   [a&&[^b]]          class intersection              [a[bc]] class union
 Result<std::string> oniguruma_to_pcre2(std::string_view pattern);

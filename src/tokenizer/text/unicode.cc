@@ -30,6 +30,13 @@ std::vector<uint8_t> classes_of_all() {
 
 uint32_t category_mask(char32_t c) { return U_MASK(u_charType(static_cast<UChar32>(c))); }
 
+// Whether Unicode had the character by that major version.
+bool is_in_version(char32_t c, uint8_t major) {
+  UVersionInfo age;
+  u_charAge(static_cast<UChar32>(c), age);
+  return age[0] <= major;
+}
+
 }  // namespace
 
 CharClasses::CharClasses() {
@@ -50,13 +57,13 @@ const CharClasses& CharClasses::get() {
 
 bool is_white_space(char32_t c) { return u_isUWhiteSpace(static_cast<UChar32>(c)); }
 bool is_numeric(char32_t c) { return category_mask(c) & U_GC_N_MASK; }
-bool is_nonspacing_mark(char32_t c) { return category_mask(c) & U_GC_MN_MASK; }
-bool is_combining_mark(char32_t c) { return category_mask(c) & U_GC_M_MASK; }
-bool is_other(char32_t c) { return category_mask(c) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK | U_GC_CN_MASK); }
+bool is_nonspacing_mark(char32_t c) { return (category_mask(c) & U_GC_MN_MASK) && is_in_version(c, 8); }
+bool is_combining_mark(char32_t c) { return (category_mask(c) & U_GC_M_MASK) && is_in_version(c, 9); }
+bool is_other(char32_t c) { return category_mask(c) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK); }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80) return c > 0x20 && c < 0x7f && !u_isalnum(static_cast<UChar32>(c));
-  return category_mask(c) & U_GC_P_MASK;
+  return (category_mask(c) & U_GC_P_MASK) && is_in_version(c, 8);
 }
 
 bool is_word(char32_t c) {

@@ -43,11 +43,14 @@ inline DecodedChar decode_valid(const char* p) {
 
 bool is_white_space(char32_t c);  // property White_Space
 bool is_numeric(char32_t c);      // N*
-bool is_punctuation(char32_t c);  // P*, and the ASCII symbols $+<=>^`|~
 bool is_word(char32_t c);         // Alphabetic, M*, Nd, Pc or Join_Control
-bool is_nonspacing_mark(char32_t c);
-bool is_combining_mark(char32_t c);  // M*
-bool is_other(char32_t c);           // C* without surrogates
+
+// As the tokenizers library has them, whose tables are of older Unicode versions: a character that came later counts
+// as none of these.
+bool is_punctuation(char32_t c);      // P* (Unicode 8), and the ASCII symbols $+<=>^`|~
+bool is_nonspacing_mark(char32_t c);  // Mn (Unicode 8)
+bool is_combining_mark(char32_t c);   // M* (Unicode 9)
+bool is_other(char32_t c);            // Cc, Cf, Co
 
 // Length of the prefix that is pure ASCII.
 size_t ascii_prefix(std::string_view text);
