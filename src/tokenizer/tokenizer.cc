@@ -1,8 +1,11 @@
 #include "tokenizer/tokenizer.h"
 
+#include <cstdio>
+
 #include "base/utf8.h"
 #include "tokenizer/detokenizer.h"
 #include "tokenizer/state.h"
+#include "tokenizer/text/alphabet.h"
 #include "tokenizer/text/unicode.h"
 
 namespace millrace {
@@ -52,6 +55,17 @@ void Tokenizer::State::finish() {
     end_id = std::max(end_id, tokens[i].id + 1);
   }
   scratch = std::make_unique<ScratchPool>(*pipeline.model);
+  byte_level = decode_pair("x", byte_spelling(' ')) == "x ";
+  byte_fallback = decode_pair("x", "<0x41>") == "xA";
+}
+
+std::string Tokenizer::State::decode_pair(std::string_view first, std::string_view second) const {
+  std::string text;
+  const TokenSinkPtr chain = decoder_chain(pipeline.decoders, text);
+  chain->token(first, true);
+  chain->token(second, true);
+  chain->finish();
+  return text;
 }
 
 const AddedToken* Tokenizer::State::added(int32_t id) const {
@@ -93,6 +107,17 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, const DecodeOptions&
 }
 
 std::string Tokenizer::token_text(int32_t id) const { return std::string(state_->text(id)); }
+
+std::string Tokenizer::token_bytes(int32_t id) const {
+  const std::string_view text = state_->text(id);
+  if (state_->added(id)) return std::string(text);
+  if (state_->byte_level) return from_alphabet(text).value_or(std::string(text));
+  unsigned byte = 0;
+  if (state_->byte_fallback && text.size() == 6 && std::sscanf(std::string(text).c_str(), "<0x%2X>", &byte) == 1)
+    return std::string(1, static_cast<char>(byte));
+  std::string pair = state_->decode_pair("x", text);  // in the middle of a text: behind some other token
+  return pair.starts_with('x') ? pair.substr(1) : pair;
+}
 
 std::optional<int32_t> Tokenizer::token_id(std::string_view text) const {
   const auto it = state_->added_ids.find(std::string(text));

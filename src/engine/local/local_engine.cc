@@ -1,0 +1,155 @@
+#include "engine/local/local_engine.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/text.h"
+#include "engine/local/decoder_runner.h"
+#include "engine/local/memory_plan.h"
+#include "kernels/parallel.h"
+#include "models/families/names.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kLogitsBytes = int64_t{32} << 20;
+
+Result<ModelFolder> open_folder(const EngineArgs& args) {
+  ModelFolderOptions options;
+  options.spec.rope_theta = args.rope_theta;
+  if (!args.rope_scaling.empty()) {
+    Result<Json> scaling = parse_json(args.rope_scaling);
+    if (!scaling.ok()) return scaling.status().at("--rope-scaling");
+    options.spec.rope_scaling = std::move(*scaling);
+  }
+  if (!is_directory(args.model))
+    return not_found(
+        "{}: no such folder. --model takes a folder with config.json and weights; 'millrace init DIR' makes one",
+        args.model);
+  return open_model_folder(args.model, options);
+}
+
+void report_oddities(const ModelFolder& model) {
+  for (const std::string& note : model.notes) log_warning("{}", note);
+  for (const std::string& key : model.unknown_keys)
+    warn_once(key, fmt::format("config.json: '{}' is not known here and not read", key));
+}
+
+// Without the window every key is seen; within its length that is the same.
+void drop_windows(DecoderSpec& spec) {
+  for (LayerSpec& layer : spec.layers) {
+    Gqa& attention = std::get<Gqa>(layer.attention);
+    if (attention.window > 0) spec.max_positions = std::min(spec.max_positions, attention.window);
+    attention.window = 0;
+  }
+}
+
+struct TypeChoice {
+  DType dtype;
+  const char* reason;
+};
+TypeChoice choose_dtype(const EngineArgs& args, const DecoderSpec& spec) {
+  if (args.dtype != "auto") return {*dtype_from_name(args.dtype), "--dtype"};
+  if (spec.dtype == DType::kF64) return {DType::kF32, "the checkpoint's float64 is rounded"};
+  return {spec.dtype, "the checkpoint's"};
+}
+
+Result<DecoderWeights> load(const EngineArgs& args, ModelFolder& model) {
+  LoadOptions options{.seed = static_cast<uint64_t>(args.seed)};
+  MR_ASSIGN_OR_RETURN(options.format, load_format_from_name(args.load_format));
+  const DType wanted = choose_dtype(args, model.spec).dtype;
+  options.dummy_dtype = wanted;
+  return load_weights(model, options);
+}
+
+Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& model, const MemoryPlan& plan) {
+  EngineConfig config;
+  config.block_size = static_cast<int32_t>(args.block_size);
+  config.max_num_seqs = static_cast<int32_t>(args.max_num_seqs);
+  config.max_num_batched_tokens = args.max_num_batched_tokens;
+  config.max_model_len = plan.max_model_len;
+  config.enable_chunked_prefill = args.enable_chunked_prefill;
+  config.enable_prefix_caching = args.enable_prefix_caching;
+  config.long_prefill_token_threshold = args.long_prefill_token_threshold;
+  config.scheduling_policy =
+      args.scheduling_policy == "priority" ? SchedulingPolicy::kPriority : SchedulingPolicy::kFcfs;
+  config.num_scheduler_steps = static_cast<int32_t>(args.num_scheduler_steps);
+  config.multi_step_stream_outputs = args.multi_step_stream_outputs;
+  config.seed = args.seed;
+  config.max_logprobs = static_cast<int>(args.max_logprobs);
+  config.skip_tokenizer_init = args.skip_tokenizer_init;
+  config.logits_bytes = kLogitsBytes;
+  config.eos_token_ids = model.spec.eos_token_ids;
+  return resolve(config, {.vocab_size = model.spec.vocab_size,
+                          .max_positions = plan.max_model_len,
+                          .num_blocks = static_cast<int32_t>(plan.num_blocks),
+                          .block_tokens = static_cast<int32_t>(args.block_size)});
+}
+
+Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderWeights weights,
+                                              DType dtype, int64_t max_context) {
+  Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
+  const DecoderOptions options{.dtype = dtype, .batch_invariant = args.batch_invariant, .max_context = max_context};
+  return Decoder::create(std::move(spec), std::move(weights), options, [&](int64_t) { progress.advance(); });
+}
+
+const char* on_off(bool on) { return on ? "on" : "off"; }
+
+std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& model, const TypeChoice& type,
+                                  const MemoryPlan& plan, const EngineConfig& config, int64_t weight_bytes,
+                                  int64_t block_bytes, double seconds) {
+  const DecoderSpec& spec = model.spec;
+  return {
+      fmt::format("model         {} ({}), {} layers, {} parameters, from {}", spec.architecture, spec.family,
+                  spec.layers.size(), format_count(parameter_count(spec)),
+                  args.load_format == "dummy" ? "random numbers" : model.path),
+      fmt::format("dtype         {} ({}), weights {}, ready in {:.1f} s", dtype_name(type.dtype), type.reason,
+                  format_bytes(weight_bytes), seconds),
+      fmt::format("compute       {} threads, isa {}{}", compute_threads(), isa_name(best_isa()),
+                  args.batch_invariant ? ", batch-invariant" : ""),
+      fmt::format("max_model_len {} ({})", plan.max_model_len, plan.length_reason),
+      fmt::format("KV cache      {} tokens in {} blocks of {}, {} ({})",
+                  format_count(plan.num_blocks * args.block_size), format_count(plan.num_blocks), args.block_size,
+                  format_bytes(plan.num_blocks * block_bytes), plan.blocks_reason),
+      fmt::format("scheduling    {} sequences, {} tokens a step, {}, prefix caching {}, chunked prefill {}",
+                  config.max_num_seqs, config.max_num_batched_tokens, args.scheduling_policy,
+                  on_off(args.enable_prefix_caching), on_off(args.enable_chunked_prefill)),
+  };
+}
+
+}  // namespace
+
+Result<LocalEngine> start_local_engine(const EngineArgs& args) {
+  const auto start = std::chrono::steady_clock::now();
+  LocalEngine local;
+  MR_ASSIGN_OR_RETURN(local.model, open_folder(args));
+  report_oddities(local.model);
+  if (!args.skip_tokenizer_init) {
+    MR_ASSIGN_OR_RETURN(local.tokenizer, Tokenizer::load(args.tokenizer.empty() ? args.model : args.tokenizer));
+  }
+  MR_ASSIGN_OR_RETURN(DecoderWeights weights, load(args, local.model));
+  DecoderSpec& spec = local.model.spec;
+  if (args.disable_sliding_window) drop_windows(spec);
+  const TypeChoice type = choose_dtype(args, spec);
+  const int64_t weight_bytes = parameter_count(spec) * dtype_bytes(type.dtype);
+  const int64_t block_bytes = KvCache::bytes_per_block(Decoder::cache_config(spec, type.dtype, 1, args.block_size));
+  MR_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(args, spec, weight_bytes, block_bytes, machine_info()));
+  MR_ASSIGN_OR_RETURN(const EngineConfig config, engine_config(args, local.model, plan));
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
+                      make_decoder(args, spec, std::move(weights), type.dtype, plan.max_model_len));
+  auto runner = std::make_unique<DecoderRunner>(
+      std::move(decoder), Decoder::cache_config(spec, type.dtype, plan.num_blocks, args.block_size), plan.max_model_len,
+      config.max_num_batched_tokens);
+  MR_ASSIGN_OR_RETURN(local.engine,
+                      Engine::create(config, std::move(runner),
+                                     local.tokenizer ? text_decoders(local.tokenizer) : TextDecoderFactory{}));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  local.choices = describe(args, local.model, type, plan, config, weight_bytes, block_bytes, seconds);
+  return local;
+}
+
+}  // namespace millrace

@@ -1,0 +1,25 @@
+// Opens a model folder and starts an engine on it in this process.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/local/engine_args.h"
+#include "tokenizer/tokenizer.h"
+#include "weights/model_folder.h"
+
+namespace millrace {
+
+struct LocalEngine {
+  ModelFolder model;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null with skip_tokenizer_init
+  std::shared_ptr<Engine> engine;
+  std::vector<std::string> choices;  // sentences: what was chosen, and why
+};
+
+// Shows progress while it loads. Errors name the file, flag or size that is wrong.
+Result<LocalEngine> start_local_engine(const EngineArgs& args);
+
+}  // namespace millrace

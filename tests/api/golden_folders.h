@@ -1,0 +1,42 @@
+// The golden folders of the families that are served: some ship with the project, all lie in ../shared/golden where
+// that exists.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace millrace {
+
+inline const char* const kGoldenFamilies[] = {"llama1",
+                                              "llama2",
+                                              "llama3",
+                                              "llama3_1",
+                                              "llama3_2",
+                                              "yi",
+                                              "qwen1_5",
+                                              "qwen2",
+                                              "qwen2_5",
+                                              "qwen2_5_yarn",
+                                              "qwen2_sliding",
+                                              "deepseek_llm",
+                                              "mistral",
+                                              "llama_bias",
+                                              "llama_rope_linear",
+                                              "llama_rope_dynamic",
+                                              "llama_rope_yarn"};
+
+// The shared folder where it exists (it holds the full logits), else the shipped copy; families with neither are left
+// out.
+inline std::vector<std::string> golden_folders() {
+  const std::filesystem::path top = MILLRACE_SOURCE_DIR;
+  std::vector<std::string> folders;
+  for (const char* family : kGoldenFamilies)
+    for (const auto& place : {top / "../shared/golden" / family, top / "tests/golden" / family})
+      if (std::filesystem::exists(place / "config.json")) {
+        folders.push_back(place);
+        break;
+      }
+  return folders;
+}
+
+}  // namespace millrace

@@ -1,0 +1,146 @@
+// The decoder against the reference's logits, and against itself however a sequence is cut.
+#include "models/decoder.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "models/families/names.h"
+#include "models/families/read_spec.h"
+#include "weights/safetensors.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t kBlocks = 16, kBlockTokens = 16;
+
+struct Model {
+  std::unique_ptr<Decoder> decoder;
+  KvCache cache;
+  Json golden;
+};
+
+Model load(const std::string& folder, DType dtype, int64_t tile_tokens) {
+  const SpecReading reading = *read_spec(*read_json_file(folder + "/config.json"));
+  const auto file = open_safetensors(folder + "/model.safetensors");
+  std::map<std::string, Tensor> weights;
+  for (const FileTensor& tensor : file_tensors(*reading.family, reading.spec))
+    for (const FileTensor::Part& part : tensor.parts)
+      weights[part.canonical] = (*file)->tensor(tensor.name)->rows(part.begin, part.end);
+  Model model;
+  model.cache = KvCache(Decoder::cache_config(reading.spec, dtype, kBlocks, kBlockTokens));
+  model.decoder =
+      *Decoder::create(reading.spec, weights, {.dtype = dtype, .max_context = 256, .tile_tokens = tile_tokens});
+  model.golden = *read_json_file(folder + "/golden.json");
+  return model;
+}
+
+// Tokens [begin, end) of `ids` as one sequence in blocks first_block, first_block + 1, ...; all rows wanted.
+void append(Batch& batch, const std::vector<int32_t>& ids, int32_t begin, int32_t end, int32_t first_block) {
+  for (int32_t i = begin; i < end; ++i) {
+    batch.logit_rows.push_back(static_cast<int32_t>(batch.tokens.size()));
+    batch.tokens.push_back(ids[i]);
+    batch.positions.push_back(i);
+  }
+  batch.query_start.push_back(static_cast<int32_t>(batch.tokens.size()));
+  batch.context_len.push_back(end);
+  batch.rope_len.push_back(static_cast<int32_t>(ids.size()));
+  batch.max_blocks = 5;
+  for (int32_t b = 0; b < batch.max_blocks; ++b) batch.block_table.push_back(first_block + b);
+}
+
+// Logits of all rows of the batch.
+Tensor run(Model& model, const Batch& batch) {
+  const DecoderSpec& spec = model.decoder->spec();
+  const auto rows = static_cast<int64_t>(batch.logit_rows.size());
+  Tensor hidden = Tensor::empty(DType::kF32, {rows, spec.hidden_size});
+  Tensor logits = Tensor::empty(DType::kF32, {rows, spec.vocab_size});
+  model.decoder->forward(batch, model.cache, hidden);
+  for (int64_t r = 0; r < rows; ++r) {
+    Tensor row = logits.rows(r, r + 1);
+    model.decoder->logits(hidden.rows(r, r + 1), row);
+  }
+  return logits;
+}
+
+std::string shipped(const char* family) { return std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/" + family; }
+
+class DecoderGolden : public testing::TestWithParam<const char*> {};
+
+TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
+  Model model = load(shipped(GetParam()), DType::kF32, 32);
+  for (const Json& prompt : model.golden["prompts"]) {
+    Batch batch;
+    batch.clear();
+    const auto ids = prompt["ids"].get<std::vector<int32_t>>();
+    append(batch, ids, 0, static_cast<int32_t>(ids.size()), 0);
+    const Tensor logits = run(model, batch);
+    for (const auto& [position, want] : prompt["logits"]["positions"].items()) {
+      const float* row = logits.data<float>() + std::stoll(position) * logits.size(1);
+      for (size_t v = 0; v < 16; ++v) EXPECT_NEAR(row[v], want["first16"][v].get<float>(), 1e-4);
+      for (size_t k = 0; k < 5; ++k)
+        EXPECT_NEAR(row[want["top5_ids"][k].get<int>()], want["top5_values"][k].get<float>(), 1e-4);
+      EXPECT_EQ(std::max_element(row, row + logits.size(1)) - row, want["argmax"].get<int64_t>());
+    }
+  }
+}
+
+TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+    Model whole = load(shipped(GetParam()), dtype, 512), tiled = load(shipped(GetParam()), dtype, 7);
+    const auto a = whole.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
+    const auto b = whole.golden["prompts"][1]["ids"].get<std::vector<int32_t>>();
+    Batch alone;
+    alone.clear();
+    append(alone, a, 0, static_cast<int32_t>(a.size()), 0);
+    const Tensor want = run(whole, alone);
+    // The same sequence in chunks of 11 and 59 tokens, in other blocks, behind another sequence, in tiles of 7.
+    Batch first, second;
+    first.clear(), second.clear();
+    append(first, b, 0, static_cast<int32_t>(b.size()), 0);
+    append(first, a, 0, 11, 6);
+    append(second, a, 11, static_cast<int32_t>(a.size()), 6);
+    const Tensor head = run(tiled, first), tail = run(tiled, second);
+    const int64_t row_bytes = want.size(1) * 4;
+    EXPECT_EQ(std::memcmp(want.data<float>(), head.rows(b.size(), b.size() + 11).data<float>(), 11 * row_bytes), 0);
+    EXPECT_EQ(std::memcmp(want.rows(11, want.size(0)).data<float>(), tail.data<float>(), tail.bytes()), 0);
+  }
+}
+
+TEST_P(DecoderGolden, UnwantedRowsChangeNothing) {
+  Model model = load(shipped(GetParam()), DType::kF32, 16);
+  const auto ids = model.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
+  Batch batch;
+  batch.clear();
+  append(batch, ids, 0, static_cast<int32_t>(ids.size()), 0);
+  const Tensor all = run(model, batch);
+  batch.logit_rows = {3, 40, 69};
+  const Tensor some = run(model, batch);
+  ASSERT_EQ(some.size(0), 3);
+  for (int i = 0; i < 3; ++i) {
+    const int64_t row = batch.logit_rows[i];
+    EXPECT_EQ(std::memcmp(all.rows(row, row + 1).data<float>(), some.rows(i, i + 1).data<float>(), all.size(1) * 4), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden, testing::Values("llama_rope_dynamic", "mistral", "qwen2_sliding"));
+
+TEST(Decoder, MissingAndMisshapenWeightsAreNamed) {
+  const SpecReading reading = *read_spec(*read_json_file(shipped("mistral") + "/config.json"));
+  std::map<std::string, Tensor> weights;
+  for (const TensorNeed& need : needed_tensors(reading.spec))
+    weights[need.name] = Tensor::zeros(DType::kF32, Shape(need.shape));
+  weights["final_norm.weight"] = Tensor::zeros(DType::kF32, {3});
+  EXPECT_THAT(Decoder::create(reading.spec, weights, {}).status().message(),
+              testing::HasSubstr("final_norm.weight has shape [3], wanted [96]"));
+  weights.erase("final_norm.weight");
+  EXPECT_THAT(Decoder::create(reading.spec, weights, {}).status().message(),
+              testing::HasSubstr("no tensor final_norm.weight"));
+}
+
+}  // namespace
+}  // namespace millrace
