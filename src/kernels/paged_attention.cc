@@ -5,7 +5,8 @@
 namespace millrace {
 namespace {
 
-constexpr Impl<AttentionFn> kImpls[] = {{"avx512", Isa::kAvx512, avx512::paged_attention},
+constexpr Impl<AttentionFn> kImpls[] = {{"amx", Isa::kAmx, amx::paged_attention},
+                                        {"avx512", Isa::kAvx512, avx512::paged_attention},
                                         {"avx2", Isa::kAvx2, avx2::paged_attention},
                                         {"portable", Isa::kPortable, portable::paged_attention}};
 
@@ -22,6 +23,10 @@ void paged_attention(const AttentionArgs& args) {
   run(args);
 }
 
-int64_t attention_scratch_bytes(int64_t, int64_t, int64_t) { return 0; }
+int64_t attention_scratch_bytes(int64_t H, int64_t D, int64_t max_context) {
+  constexpr int64_t kSequences = 4;
+  const int64_t partitions = (max_context + kPartitionPositions - 1) / kPartitionPositions;
+  return kSequences * partitions * H * ((D + 15) / 16 * 16 + 16) * 4;
+}
 
 }  // namespace millrace

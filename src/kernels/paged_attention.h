@@ -27,6 +27,7 @@ struct AttentionArgs {
   void* out;                                               // [T, H, D], tokens out_stride apart, out_dtype
   const float* alibi_slopes;                               // [H] or null
   std::byte* scratch;                                      // attention_scratch_bytes, 64-byte aligned
+  int64_t scratch_bytes;                                   // less only means fewer threads for few long sequences
   int64_t S, H, max_blocks, q_stride, out_stride;
   float scale;
   float soft_cap = 0;             // 0: none
@@ -37,7 +38,7 @@ using AttentionFn = void(const AttentionArgs&);
 
 void paged_attention(const AttentionArgs& args);
 std::span<const Impl<AttentionFn>> paged_attention_impls();
-// Enough for any batch whose sequences have at most max_context tokens.
+// Enough to spread a few sequences of max_context tokens over all threads.
 int64_t attention_scratch_bytes(int64_t H, int64_t D, int64_t max_context);
 
 }  // namespace millrace

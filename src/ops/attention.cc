@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/kv_write.h"
@@ -102,26 +103,28 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
            "{} slopes for {} heads", params.alibi_slopes.size(), q.size(1));
   const Workspace::Scope scope(workspace);
   const int64_t max_context = step.max_blocks * cache.config_.block_tokens;
-  paged_attention(
-      AttentionArgs{.q = q.data<float>(),
-                    .k_cache = cache.keys_[layer].raw(),
-                    .v_cache = cache.values_[layer].raw(),
-                    .layout = cache.layout_,
-                    .query_start = step.query_start.data(),
-                    .context_len = step.context_len.data(),
-                    .block_table = step.block_table.data(),
-                    .out = out.raw(),
-                    .alibi_slopes = params.alibi_slopes.empty() ? nullptr : params.alibi_slopes.data(),
-                    .scratch = workspace.bytes(attention_scratch_bytes(q.size(1), cache.config_, max_context)),
-                    .S = S,
-                    .H = q.size(1),
-                    .max_blocks = step.max_blocks,
-                    .q_stride = q.stride(0),
-                    .out_stride = out.stride(0),
-                    .scale = params.scale,
-                    .soft_cap = params.soft_cap,
-                    .window = params.window,
-                    .out_dtype = out.dtype()});
+  const int64_t scratch_bytes = std::min(attention_scratch_bytes(q.size(1), cache.config_, max_context),
+                                         workspace.capacity_bytes() - workspace.used_bytes());
+  paged_attention(AttentionArgs{.q = q.data<float>(),
+                                .k_cache = cache.keys_[layer].raw(),
+                                .v_cache = cache.values_[layer].raw(),
+                                .layout = cache.layout_,
+                                .query_start = step.query_start.data(),
+                                .context_len = step.context_len.data(),
+                                .block_table = step.block_table.data(),
+                                .out = out.raw(),
+                                .alibi_slopes = params.alibi_slopes.empty() ? nullptr : params.alibi_slopes.data(),
+                                .scratch = workspace.bytes(scratch_bytes),
+                                .scratch_bytes = scratch_bytes,
+                                .S = S,
+                                .H = q.size(1),
+                                .max_blocks = step.max_blocks,
+                                .q_stride = q.stride(0),
+                                .out_stride = out.stride(0),
+                                .scale = params.scale,
+                                .soft_cap = params.soft_cap,
+                                .window = params.window,
+                                .out_dtype = out.dtype()});
 }
 
 int64_t attention_scratch_bytes(int64_t heads, const KvCache::Config& config, int64_t max_context) {

@@ -11,6 +11,9 @@ void paged_attention(const AttentionArgs&);
 namespace avx2 {
 void paged_attention(const AttentionArgs&);
 }
+namespace amx {
+void paged_attention(const AttentionArgs&);
+}
 namespace avx512 {
 void paged_attention(const AttentionArgs&);
 }

@@ -16,6 +16,8 @@ constexpr int kScoreRows = 3, kScoreVecs = 2, kValueRows = 3, kValueVecs = 2;
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/attention.inl"
+
+#include "kernels/cpu/simd/attention_tiles.inl"
 }  // namespace
 
 void paged_attention(const AttentionArgs& a) { attend(a); }

@@ -16,6 +16,8 @@ constexpr int kScoreRows = 6, kScoreVecs = 4, kValueRows = 6, kValueVecs = 4;
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/attention.inl"
+
+#include "kernels/cpu/simd/attention_tiles.inl"
 }  // namespace
 
 void paged_attention(const AttentionArgs& a) { attend(a); }

@@ -1,5 +1,7 @@
-// Paged attention on Vec, multiplying in float32. Positions lie in the lanes for q.k, elements of a head for p.v.
-// kScoreRows x kScoreVecs and kValueRows x kValueVecs say how large a tile the registers hold.
+// Paged attention on Vec: all but the two products, which a Tiles type provides:
+//   Tiles::Work              AttentionWork, or more
+//   Tiles::prepare(Work&)    after the rows' queries are in Work::q
+//   Tiles::run(Work&, tile)  scores of the tile's positions, weigh_row, weighted values added to Work::sums
 
 constexpr int kMaxRows = 32;  // query rows of one item: they share each read of keys and values
 constexpr int kTileVecs = static_cast<int>(kTilePositions / kKvLanes);
@@ -50,53 +52,6 @@ inline int64_t block_at(const AttentionWork& w, int64_t position) {
   return block < 0 ? -1 : block * w.a.layout.block_elements();
 }
 
-template <class Kv, int kRows, int kVecs>
-inline void score_rows(AttentionWork& w, int row, int vec, const Kv* const* keys) {
-  Vec sums[kRows][kVecs];
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::zero();
-  const auto step = [&](int64_t d, const Vec(&k)[kVecs]) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Vec q = Vec::set(w.q[row + r][d]);
-#pragma GCC unroll 4
-      for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::fma(q, k[i], sums[r][i]);
-    }
-  };
-  Vec k[kVecs];
-  if constexpr (std::is_same_v<Kv, bf16>) {
-    for (int64_t d = 0; d < w.padded; d += 2) {
-      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load_even(keys[i] + d * 16);
-      step(d, k);
-      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load_odd(keys[i] + d * 16);
-      step(d + 1, k);
-    }
-  } else {
-    for (int64_t d = 0; d < w.padded; ++d) {
-      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load(keys[i] + d * 16);
-      step(d, k);
-    }
-  }
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < kVecs; ++i) sums[r][i].store(w.weights[row + r] + 16 * (vec + i));
-}
-
-// Raw q.k of all rows with the sixteen positions from each of `count` places on.
-template <class Kv>
-inline void score_tile(AttentionWork& w, int vec, int count, const Kv* const* keys) {
-  int row = 0;
-  for (; row + kScoreRows <= w.rows; row += kScoreRows) {
-    int i = 0;
-    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, kScoreRows, kScoreVecs>(w, row, vec + i, keys + i);
-    for (; i < count; ++i) score_rows<Kv, kScoreRows, 1>(w, row, vec + i, keys + i);
-  }
-  for (; row < w.rows; ++row) {
-    int i = 0;
-    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, 1, kScoreVecs>(w, row, vec + i, keys + i);
-    for (; i < count; ++i) score_rows<Kv, 1, 1>(w, row, vec + i, keys + i);
-  }
-}
-
 // Raw products to scores: scale, cap, slope; minus infinity where the row does not look.
 inline Vec finished_score(const AttentionWork& w, const Row& row, Vec raw, int64_t position) {
   Vec score = raw * Vec::set(w.a.scale);
@@ -136,55 +91,6 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
   return keep;
 }
 
-template <class Kv, int kRows, int kVecs>
-inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visible span, const float* keep) {
-  Vec sums[kRows][kVecs];
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::load(w.sums[row + r] + d + 16 * i) * Vec::set(keep[row + r]);
-  const auto add = [&](int64_t position, const Vec(&v)[kVecs]) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const Vec weight = Vec::set(w.weights[row + r][position - tile]);
-#pragma GCC unroll 8
-      for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::fma(weight, v[i], sums[r][i]);
-    }
-  };
-  const KvLayout& kv = w.a.layout;
-  Vec v[kVecs];
-  for (int64_t p = span.begin; p < span.end;) {
-    const int64_t within = p % kv.block_tokens;
-    const int64_t end = std::min(span.end, p - within + kv.block_tokens);
-    const Kv* values = static_cast<const Kv*>(w.a.v_cache) + block_at(w, p) + kv.value_at(w.g, 0, d);
-    const int64_t start = p - within;
-    if constexpr (std::is_same_v<Kv, bf16>) {
-      for (; p < end; ++p) {
-        const Kv* pair = values + (p - start) / 2 * 2 * w.padded;
-        if ((p - start) % 2 == 0) {
-          for (int i = 0; i < kVecs; ++i) v[i] = Vec::load_even(pair + 32 * i);
-        } else {
-          for (int i = 0; i < kVecs; ++i) v[i] = Vec::load_odd(pair + 32 * i);
-        }
-        add(p, v);
-      }
-    } else {
-      for (; p < end; ++p) {
-        for (int i = 0; i < kVecs; ++i) v[i] = Vec::load(values + (p - start) * w.padded + 16 * i);
-        add(p, v);
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r)
-    for (int i = 0; i < kVecs; ++i) sums[r][i].store(w.sums[row + r] + d + 16 * i);
-}
-
-template <class Kv, int kRows>
-inline void add_values_to(AttentionWork& w, int row, int64_t tile, Visible span, const float* keep) {
-  int64_t d = 0;
-  for (; d + 16 * kValueVecs <= w.padded; d += 16 * kValueVecs)
-    add_values<Kv, kRows, kValueVecs>(w, row, d, tile, span, keep);
-  for (; d < w.padded; d += 16) add_values<Kv, kRows, 1>(w, row, d, tile, span, keep);
-}
-
 // What rows [row, row + n) see of the tile, together.
 inline Visible seen_of_tile(const AttentionWork& w, int row, int n, int64_t tile) {
   Visible span{tile + kTilePositions, tile};
@@ -197,35 +103,9 @@ inline Visible seen_of_tile(const AttentionWork& w, int row, int n, int64_t tile
   return span;
 }
 
-template <class Kv>
-inline void run_tile(AttentionWork& w, int64_t tile) {
-  const KvLayout& kv = w.a.layout;
-  const Visible span = seen_of_tile(w, 0, w.rows, tile);
-  const Kv* keys[kTileVecs];
-  const int first = static_cast<int>((span.begin - tile) / kKvLanes);
-  const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
-  for (int i = first; i < end; ++i) {
-    const int64_t position = tile + i * kKvLanes;
-    keys[i] =
-        static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.key_lanes_at(w.g, position % kv.block_tokens);
-  }
-  score_tile<Kv>(w, first, end - first, keys + first);
-  float keep[kMaxRows];
-  for (int r = 0; r < w.rows; ++r) keep[r] = weigh_row(w, r, tile);
-  int row = 0;
-  for (; row + kValueRows <= w.rows; row += kValueRows) {
-    const Visible seen = seen_of_tile(w, row, kValueRows, tile);
-    if (seen.begin < seen.end) add_values_to<Kv, kValueRows>(w, row, tile, seen, keep);
-  }
-  for (; row < w.rows; ++row) {
-    const Visible seen = seen_of_tile(w, row, 1, tile);
-    if (seen.begin < seen.end) add_values_to<Kv, 1>(w, row, tile, seen, keep);
-  }
-}
-
 // All rows over the partition's positions: state and sums afresh.
-template <class Kv>
-inline void run_partition(AttentionWork& w, int64_t partition) {
+template <class Tiles>
+inline void run_partition(typename Tiles::Work& w, int64_t partition) {
   for (int r = 0; r < w.rows; ++r) {
     w.state[r] = {-__builtin_inff(), 0.0f};
     for (int64_t d = 0; d < w.padded; d += 16) Vec::zero().store(w.sums[r] + d);
@@ -233,7 +113,7 @@ inline void run_partition(AttentionWork& w, int64_t partition) {
   const int64_t from = partition * kPartitionPositions, to = from + kPartitionPositions;
   for (int64_t tile = from; tile < to; tile += kTilePositions) {
     const Visible span = seen_of_tile(w, 0, w.rows, tile);
-    if (span.begin < span.end) run_tile<Kv>(w, tile);
+    if (span.begin < span.end) Tiles::run(w, tile);
   }
 }
 
@@ -267,31 +147,88 @@ inline Visible partitions_of(const AttentionWork& w) {
   return {w.row[0].seen.begin / kPartitionPositions, (w.row[w.rows - 1].seen.end - 1) / kPartitionPositions + 1};
 }
 
-template <class Kv>
+inline void clear_row(RowState& state, float* sums, int64_t padded) {
+  state = {-__builtin_inff(), 0.0f};
+  for (int64_t d = 0; d < padded; d += 16) Vec::zero().store(sums + d);
+}
+
+// An item from its first to its last partition.
+template <class Tiles>
 void run_item(const AttentionArgs& a, const AttentionItem& item) {
-  AttentionWork w(a, item);
+  typename Tiles::Work w(a, item);
   load_rows(w, item);
+  Tiles::prepare(w);
   alignas(64) float sums[kMaxRows][kMaxHeadDim];
   RowState state[kMaxRows];
-  for (int r = 0; r < w.rows; ++r) {
-    state[r] = {-__builtin_inff(), 0.0f};
-    for (int64_t d = 0; d < w.padded; d += 16) Vec::zero().store(sums[r] + d);
-  }
+  for (int r = 0; r < w.rows; ++r) clear_row(state[r], sums[r], w.padded);
   const Visible partitions = partitions_of(w);
   for (int64_t p = partitions.begin; p < partitions.end; ++p) {
-    run_partition<Kv>(w, p);
+    run_partition<Tiles>(w, p);
     for (int r = 0; r < w.rows; ++r) merge_row(state[r], sums[r], w.state[r], w.sums[r], w.padded);
   }
   for (int r = 0; r < w.rows; ++r) write_row(a, w.row[r], state[r], sums[r]);
 }
 
-template <class Kv>
-void attention_of(const AttentionArgs& a) {
-  parallel_items(count_items(a, kMaxRows), [&](int64_t index) { run_item<Kv>(a, item_at(a, kMaxRows, index)); });
+// Partitions as work of their own, for when items are too few to keep all threads busy. What they leave is kept in the
+// scratch: [items][partitions][rows] of Dp sums, top, total and padding.
+struct SplitPlan {
+  int64_t items, partitions, rows, row_floats;
+  float* at(const AttentionArgs& a, int64_t item, int64_t partition, int64_t row) const {
+    return reinterpret_cast<float*>(a.scratch) + ((item * partitions + partition) * rows + row) * row_floats;
+  }
+  int64_t bytes() const { return items * partitions * rows * row_floats * 4; }
+};
+
+inline SplitPlan plan_split(const AttentionArgs& a) {
+  SplitPlan plan{count_items(a, kMaxRows), 1, 1, a.layout.padded_dim() + 16};
+  for (int64_t s = 0; s < a.S; ++s)
+    plan.partitions = std::max(plan.partitions, (a.context_len[s] + kPartitionPositions - 1) / kPartitionPositions);
+  for (int64_t i = 0; i < plan.items; ++i) plan.rows = std::max(plan.rows, item_at(a, kMaxRows, i).rows);
+  return plan;
 }
 
-void attend(const AttentionArgs& a) {
-  if (a.layout.dtype == DType::kF32) return attention_of<float>(a);
-  if (a.layout.dtype == DType::kBf16) return attention_of<bf16>(a);
-  attention_of<f16>(a);
+template <class Tiles>
+void run_part(const AttentionArgs& a, const SplitPlan& plan, int64_t index, int64_t partition) {
+  const AttentionItem item = item_at(a, kMaxRows, index);
+  typename Tiles::Work w(a, item);
+  load_rows(w, item);
+  const Visible partitions = partitions_of(w);
+  if (partition < partitions.begin || partition >= partitions.end) return;
+  Tiles::prepare(w);
+  run_partition<Tiles>(w, partition);
+  for (int r = 0; r < w.rows; ++r) {
+    float* to = plan.at(a, index, partition, r);
+    for (int64_t d = 0; d < w.padded; d += 16) Vec::load(w.sums[r] + d).store(to + d);
+    to[w.padded] = w.state[r].top, to[w.padded + 1] = w.state[r].total;
+  }
+}
+
+inline void merge_parts(const AttentionArgs& a, const SplitPlan& plan, int64_t index) {
+  const AttentionItem item = item_at(a, kMaxRows, index);
+  AttentionWork w(a, item);
+  load_rows(w, item);
+  const Visible partitions = partitions_of(w);
+  for (int r = 0; r < w.rows; ++r) {
+    clear_row(w.state[r], w.sums[r], w.padded);
+    for (int64_t p = partitions.begin; p < partitions.end; ++p) {
+      const float* part = plan.at(a, index, p, r);
+      merge_row(w.state[r], w.sums[r], {part[w.padded], part[w.padded + 1]}, part, w.padded);
+    }
+    write_row(a, w.row[r], w.state[r], w.sums[r]);
+  }
+}
+
+template <class Tiles>
+void attend_with(const AttentionArgs& a) {
+  const int64_t items = count_items(a, kMaxRows);
+  constexpr int kItemsPerThread = 4;  // from here on the last item's end is little waited for
+  if (compute_threads() > 1 && items < kItemsPerThread * compute_threads()) {
+    const SplitPlan plan = plan_split(a);
+    if (plan.partitions > 1 && plan.bytes() <= a.scratch_bytes) {
+      parallel_items(items * plan.partitions,
+                     [&](int64_t i) { run_part<Tiles>(a, plan, i / plan.partitions, i % plan.partitions); });
+      return parallel_items(items, [&](int64_t i) { merge_parts(a, plan, i); });
+    }
+  }
+  parallel_items(items, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
 }

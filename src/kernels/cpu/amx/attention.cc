@@ -1,0 +1,186 @@
+// Paged attention for a bf16 cache on AMX tiles: queries and weights are rounded to bf16, products summed in float32.
+// Sixteen query rows are a tile's rows; a row's sums do not depend on the other fifteen, so decode and prefill agree.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/attention_impls.h"
+#include "kernels/cpu/avx512/vec.h"
+#include "kernels/parallel.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
+namespace millrace::amx {
+namespace {
+
+using avx512::Vec;
+#include "kernels/cpu/simd/math.inl"
+
+#include "kernels/cpu/simd/attention.inl"
+
+constexpr int64_t kSubtiles = kTilePositions / kKvLanes;  // of sixteen positions
+constexpr int64_t kTileDims = 32;                         // of a head, in one tile of queries or keys
+
+struct TileWork : AttentionWork {
+  TileWork(const AttentionArgs& args, const AttentionItem& item)
+      : AttentionWork(args, item), dim_tiles((padded + kTileDims - 1) / kTileDims) {}
+  const int64_t dim_tiles;
+  alignas(64) bf16 query[kMaxRows][kMaxHeadDim];          // zero beyond rows and Dp
+  alignas(64) bf16 weight[kMaxRows][kTilePositions];      // zero beyond rows
+  alignas(64) bf16 keys[kSubtiles][kMaxHeadDim * 16];     // copies, where Dp is not a multiple of 32
+  alignas(64) bf16 values[kTilePositions * kMaxHeadDim];  // [32][Dp][2], zero where no row looks
+  const bf16* key_tiles[kSubtiles];
+};
+
+inline void store_rounded(Vec low, Vec high, bf16* to) {
+  _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v)));
+}
+
+inline void prepare_queries(TileWork& w) {
+  const int rows = (w.rows + 15) / 16 * 16;
+  for (int r = 0; r < rows; ++r)
+    for (int64_t d = 0; d < w.dim_tiles * kTileDims; d += kTileDims) {
+      const bool low = r < w.rows, high = low && d + 16 < w.padded;
+      store_rounded(low ? Vec::load(w.q[r] + d) : Vec::zero(), high ? Vec::load(w.q[r] + d + 16) : Vec::zero(),
+                    w.query[r] + d);
+    }
+  for (int r = w.rows; r < rows; ++r)
+    for (int i = 0; i < 2; ++i) store_rounded(Vec::zero(), Vec::zero(), w.weight[r] + 32 * i);
+}
+
+// Points key_tiles at the sixteen positions of each subtile that somebody sees, padded to whole tiles.
+inline void find_keys(TileWork& w, int64_t tile, int first, int end) {
+  const KvLayout& kv = w.a.layout;
+  for (int i = first; i < end; ++i) {
+    const int64_t position = tile + i * kKvLanes;
+    const bf16* keys = static_cast<const bf16*>(w.a.k_cache) + block_at(w, position) +
+                       kv.key_lanes_at(w.g, position % kv.block_tokens);
+    w.key_tiles[i] = keys;
+    if (w.padded % kTileDims == 0) continue;
+    const int64_t vectors = w.padded / 2;
+    for (int64_t v = 0; v < w.dim_tiles * 16; ++v)
+      _mm512_store_si512(w.keys[i] + 32 * v, v < vectors ? _mm512_loadu_si512(keys + 32 * v) : _mm512_setzero_si512());
+    w.key_tiles[i] = w.keys[i];
+  }
+}
+
+// Copies the pairs of positions that somebody sees; the others, and the unseen one of a pair, become zero.
+inline void gather_values(TileWork& w, int64_t tile, const Visible& span) {
+  const KvLayout& kv = w.a.layout;
+  const __m512i even = _mm512_set1_epi32(0xffff), odd = _mm512_set1_epi32(-65536);
+  for (int64_t p = tile; p < tile + kTilePositions; p += 2) {
+    bf16* to = w.values + (p - tile) * w.padded;
+    const bool sees_even = p >= span.begin && p < span.end, sees_odd = p + 1 >= span.begin && p + 1 < span.end;
+    if (!sees_even && !sees_odd) {
+      for (int64_t d = 0; d < w.padded; d += 16) _mm512_store_si512(to + 2 * d, _mm512_setzero_si512());
+      continue;
+    }
+    const __m512i keep = sees_even && sees_odd ? _mm512_set1_epi32(-1) : sees_even ? even : odd;
+    const bf16* from =
+        static_cast<const bf16*>(w.a.v_cache) + block_at(w, p) + kv.value_at(w.g, p % kv.block_tokens, 0);
+    for (int64_t d = 0; d < w.padded; d += 16)
+      _mm512_store_si512(to + 2 * d, _mm512_and_si512(keep, _mm512_loadu_si512(from + 2 * d)));
+  }
+}
+
+// Raw q.k of kTileRowCount tile rows with two subtiles (which may be the same).
+template <int kTileRowCount>
+inline void score_pair(TileWork& w, int first, int second) {
+  tile_zero<0>(), tile_zero<1>();
+  if constexpr (kTileRowCount == 2) tile_zero<2>(), tile_zero<3>();
+  for (int64_t d = 0; d < w.dim_tiles; ++d) {
+    constexpr int64_t kRowBytes = kMaxHeadDim * 2;
+    tile_load<4>(w.query[0] + d * kTileDims, kRowBytes);
+    tile_load<6>(w.key_tiles[first] + d * kTileDims * 16, 64);
+    tile_multiply<0, 4, 6>();
+    tile_load<7>(w.key_tiles[second] + d * kTileDims * 16, 64);
+    tile_multiply<1, 4, 7>();
+    if constexpr (kTileRowCount == 2) {
+      tile_load<5>(w.query[16] + d * kTileDims, kRowBytes);
+      tile_multiply<2, 5, 6>(), tile_multiply<3, 5, 7>();
+    }
+  }
+  constexpr int64_t kRowBytes = kTilePositions * 4;
+  tile_store<0>(w.weights[0] + 16 * first, kRowBytes), tile_store<1>(w.weights[0] + 16 * second, kRowBytes);
+  if constexpr (kTileRowCount == 2)
+    tile_store<2>(w.weights[16] + 16 * first, kRowBytes), tile_store<3>(w.weights[16] + 16 * second, kRowBytes);
+}
+
+// Weighted values of dimensions [d, d + 16) and, if kTwo, the next sixteen, added to the sums.
+template <int kTileRowCount, bool kTwo>
+inline void add_values(TileWork& w, int64_t d) {
+  constexpr int64_t kRowBytes = kMaxHeadDim * 4, kWeightBytes = kTilePositions * 2;
+  const int64_t pair_bytes = w.padded * 4;
+  tile_load<0>(w.sums[0] + d, kRowBytes);
+  if constexpr (kTwo) tile_load<1>(w.sums[0] + d + 16, kRowBytes);
+  if constexpr (kTileRowCount == 2) tile_load<2>(w.sums[16] + d, kRowBytes);
+  if constexpr (kTileRowCount == 2 && kTwo) tile_load<3>(w.sums[16] + d + 16, kRowBytes);
+  for (int64_t p = 0; p < kTilePositions; p += 32) {
+    tile_load<4>(w.weight[0] + p, kWeightBytes);
+    tile_load<6>(w.values + p * w.padded + 2 * d, pair_bytes);
+    tile_multiply<0, 4, 6>();
+    if constexpr (kTwo) {
+      tile_load<7>(w.values + p * w.padded + 2 * d + 32, pair_bytes);
+      tile_multiply<1, 4, 7>();
+    }
+    if constexpr (kTileRowCount == 2) {
+      tile_load<5>(w.weight[16] + p, kWeightBytes);
+      tile_multiply<2, 5, 6>();
+      if constexpr (kTwo) tile_multiply<3, 5, 7>();
+    }
+  }
+  tile_store<0>(w.sums[0] + d, kRowBytes);
+  if constexpr (kTwo) tile_store<1>(w.sums[0] + d + 16, kRowBytes);
+  if constexpr (kTileRowCount == 2) tile_store<2>(w.sums[16] + d, kRowBytes);
+  if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(w.sums[16] + d + 16, kRowBytes);
+}
+
+// Row r's scores to weights, in bf16 too; its sums shrink to the new top.
+inline void weigh_and_rescale(TileWork& w, int r, int64_t tile) {
+  const float keep = weigh_row(w, r, tile);
+  for (int i = 0; i < 2; ++i)
+    store_rounded(Vec::load(w.weights[r] + 32 * i), Vec::load(w.weights[r] + 32 * i + 16), w.weight[r] + 32 * i);
+  if (keep == 1.0f) return;
+  for (int64_t d = 0; d < w.padded; d += 16) (Vec::load(w.sums[r] + d) * Vec::set(keep)).store(w.sums[r] + d);
+}
+
+template <int kTileRowCount>
+inline void run_tile(TileWork& w, int64_t tile) {
+  const Visible span = seen_of_tile(w, 0, w.rows, tile);
+  const int first = static_cast<int>((span.begin - tile) / kKvLanes);
+  const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
+  find_keys(w, tile, first, end);
+  for (int i = first; i < end; i += 2) score_pair<kTileRowCount>(w, i, std::min(i + 1, end - 1));
+  for (int r = 0; r < w.rows; ++r) weigh_and_rescale(w, r, tile);
+  gather_values(w, tile, span);
+  int64_t d = 0;
+  for (; d + 32 <= w.padded; d += 32) add_values<kTileRowCount, true>(w, d);
+  if (d < w.padded) add_values<kTileRowCount, false>(w, d);
+}
+
+struct Tiles {
+  using Work = TileWork;
+  static void prepare(TileWork& w) { prepare_queries(w); }
+  static void run(TileWork& w, int64_t tile) {
+    TileShapes shapes = TileShapes::full();
+    if (w.rows < 16)
+      for (const int i : {0, 1, 4}) shapes.set(i, w.rows, 64);
+    const TileUse use(shapes);
+    if (w.rows <= 16)
+      run_tile<1>(w, tile);
+    else
+      run_tile<2>(w, tile);
+  }
+};
+
+}  // namespace
+
+void paged_attention(const AttentionArgs& a) {
+  if (a.layout.dtype == DType::kBf16) return attend_with<Tiles>(a);
+  avx512::paged_attention(a);
+}
+
+}  // namespace millrace::amx
+#pragma GCC pop_options

@@ -1,0 +1,137 @@
+// The products of paged attention on Vec, multiplying in float32. Positions lie in the lanes for q.k, elements of a
+// head for p.v. kScoreRows x kScoreVecs and kValueRows x kValueVecs say how large a tile the registers hold.
+
+template <class Kv, int kRows, int kVecs>
+inline void score_rows(AttentionWork& w, int row, int vec, const Kv* const* keys) {
+  Vec sums[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::zero();
+  const auto step = [&](int64_t d, const Vec(&k)[kVecs]) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec q = Vec::set(w.q[row + r][d]);
+#pragma GCC unroll 4
+      for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::fma(q, k[i], sums[r][i]);
+    }
+  };
+  Vec k[kVecs];
+  if constexpr (std::is_same_v<Kv, bf16>) {
+    for (int64_t d = 0; d < w.padded; d += 2) {
+      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load_even(keys[i] + d * 16);
+      step(d, k);
+      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load_odd(keys[i] + d * 16);
+      step(d + 1, k);
+    }
+  } else {
+    for (int64_t d = 0; d < w.padded; ++d) {
+      for (int i = 0; i < kVecs; ++i) k[i] = Vec::load(keys[i] + d * 16);
+      step(d, k);
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVecs; ++i) sums[r][i].store(w.weights[row + r] + 16 * (vec + i));
+}
+
+// Raw q.k of all rows with the sixteen positions from each of `count` places on.
+template <class Kv>
+inline void score_tile(AttentionWork& w, int vec, int count, const Kv* const* keys) {
+  int row = 0;
+  for (; row + kScoreRows <= w.rows; row += kScoreRows) {
+    int i = 0;
+    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, kScoreRows, kScoreVecs>(w, row, vec + i, keys + i);
+    for (; i < count; ++i) score_rows<Kv, kScoreRows, 1>(w, row, vec + i, keys + i);
+  }
+  for (; row < w.rows; ++row) {
+    int i = 0;
+    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, 1, kScoreVecs>(w, row, vec + i, keys + i);
+    for (; i < count; ++i) score_rows<Kv, 1, 1>(w, row, vec + i, keys + i);
+  }
+}
+
+template <class Kv, int kRows, int kVecs>
+inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visible span, const float* keep) {
+  Vec sums[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::load(w.sums[row + r] + d + 16 * i) * Vec::set(keep[row + r]);
+  const auto add = [&](int64_t position, const Vec(&v)[kVecs]) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec weight = Vec::set(w.weights[row + r][position - tile]);
+#pragma GCC unroll 8
+      for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::fma(weight, v[i], sums[r][i]);
+    }
+  };
+  const KvLayout& kv = w.a.layout;
+  Vec v[kVecs];
+  for (int64_t p = span.begin; p < span.end;) {
+    const int64_t within = p % kv.block_tokens;
+    const int64_t end = std::min(span.end, p - within + kv.block_tokens);
+    const Kv* values = static_cast<const Kv*>(w.a.v_cache) + block_at(w, p) + kv.value_at(w.g, 0, d);
+    const int64_t start = p - within;
+    if constexpr (std::is_same_v<Kv, bf16>) {
+      for (; p < end; ++p) {
+        const Kv* pair = values + (p - start) / 2 * 2 * w.padded;
+        if ((p - start) % 2 == 0) {
+          for (int i = 0; i < kVecs; ++i) v[i] = Vec::load_even(pair + 32 * i);
+        } else {
+          for (int i = 0; i < kVecs; ++i) v[i] = Vec::load_odd(pair + 32 * i);
+        }
+        add(p, v);
+      }
+    } else {
+      for (; p < end; ++p) {
+        for (int i = 0; i < kVecs; ++i) v[i] = Vec::load(values + (p - start) * w.padded + 16 * i);
+        add(p, v);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int i = 0; i < kVecs; ++i) sums[r][i].store(w.sums[row + r] + d + 16 * i);
+}
+
+template <class Kv, int kRows>
+inline void add_values_to(AttentionWork& w, int row, int64_t tile, Visible span, const float* keep) {
+  int64_t d = 0;
+  for (; d + 16 * kValueVecs <= w.padded; d += 16 * kValueVecs)
+    add_values<Kv, kRows, kValueVecs>(w, row, d, tile, span, keep);
+  for (; d < w.padded; d += 16) add_values<Kv, kRows, 1>(w, row, d, tile, span, keep);
+}
+
+template <class Kv>
+inline void run_tile(AttentionWork& w, int64_t tile) {
+  const KvLayout& kv = w.a.layout;
+  const Visible span = seen_of_tile(w, 0, w.rows, tile);
+  const Kv* keys[kTileVecs];
+  const int first = static_cast<int>((span.begin - tile) / kKvLanes);
+  const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
+  for (int i = first; i < end; ++i) {
+    const int64_t position = tile + i * kKvLanes;
+    keys[i] =
+        static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.key_lanes_at(w.g, position % kv.block_tokens);
+  }
+  score_tile<Kv>(w, first, end - first, keys + first);
+  float keep[kMaxRows];
+  for (int r = 0; r < w.rows; ++r) keep[r] = weigh_row(w, r, tile);
+  int row = 0;
+  for (; row + kValueRows <= w.rows; row += kValueRows) {
+    const Visible seen = seen_of_tile(w, row, kValueRows, tile);
+    if (seen.begin < seen.end) add_values_to<Kv, kValueRows>(w, row, tile, seen, keep);
+  }
+  for (; row < w.rows; ++row) {
+    const Visible seen = seen_of_tile(w, row, 1, tile);
+    if (seen.begin < seen.end) add_values_to<Kv, 1>(w, row, tile, seen, keep);
+  }
+}
+
+template <class Kv>
+struct VecTiles {
+  using Work = AttentionWork;
+  static void prepare(Work&) {}
+  static void run(Work& w, int64_t tile) { run_tile<Kv>(w, tile); }
+};
+
+inline void attend(const AttentionArgs& a) {
+  if (a.layout.dtype == DType::kF32) return attend_with<VecTiles<float>>(a);
+  if (a.layout.dtype == DType::kBf16) return attend_with<VecTiles<bf16>>(a);
+  attend_with<VecTiles<f16>>(a);
+}
