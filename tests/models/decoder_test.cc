@@ -33,8 +33,9 @@ Model load(const std::string& folder, DType dtype, int64_t tile_tokens) {
       weights[part.canonical] = (*file)->tensor(tensor.name)->rows(part.begin, part.end);
   Model model;
   model.cache = KvCache(Decoder::cache_config(reading.spec, dtype, kBlocks, kBlockTokens));
-  model.decoder =
-      *Decoder::create(reading.spec, weights, {.dtype = dtype, .max_context = 256, .tile_tokens = tile_tokens});
+  auto decoder =
+      Decoder::create(reading.spec, weights, {.dtype = dtype, .max_context = 256, .tile_tokens = tile_tokens});
+  model.decoder = std::move(*decoder);
   model.golden = *read_json_file(folder + "/golden.json");
   return model;
 }
