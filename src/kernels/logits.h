@@ -22,6 +22,11 @@ struct LogitKernels {
   // the scan stopped.
   int64_t (*collect)(const float* x, int64_t n, float bound, int64_t from, int32_t* indices, int64_t most,
                      int64_t* next);
+  // to[i] = e^(x[i] - shift); 0 where x[i] is minus infinity. shift is finite.
+  void (*exps)(const float* x, int64_t n, float shift, float* to);
+  // bits[i]: word (first + i) % 4 of philox(seed, (first + i) / 4, position) (base/random.h). first and n are multiples
+  // of 64.
+  void (*noise)(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits);
 };
 const LogitKernels& logit_kernels();
 struct LogitImpl {

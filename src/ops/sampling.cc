@@ -62,9 +62,10 @@ class MassByDistance {
  public:
   static constexpr int kBuckets = 2048;
   static constexpr float kPerUnit = 64;
-  MassByDistance(std::span<const float> logits, float top) : top_(top) {
-    for (const float x : logits)
-      if (x > kBanned) masses_[bucket_of(x)] += std::exp(static_cast<double>(x) - top);
+  // masses[i] belongs to logits[i]: 0 where banned.
+  MassByDistance(std::span<const float> logits, std::span<const float> masses, float top) : top_(top) {
+    for (size_t i = 0; i < logits.size(); ++i)
+      if (masses[i] > 0) masses_[bucket_of(logits[i])] += static_cast<double>(masses[i]);
     for (const double mass : masses_) total_ += mass;
   }
   int bucket_of(float x) const {
@@ -92,7 +93,9 @@ void keep_top_p(std::span<float> logits, float p, SampleScratch& scratch) {
   if (p >= 1) return;
   const float top = largest(logits);
   if (top == kBanned) return;
-  const MassByDistance masses(logits, top);
+  scratch.values.resize(logits.size());
+  logit_kernels().exps(logits.data(), size_of(logits), top, scratch.values.data());
+  const MassByDistance masses(logits, scratch.values, top);
   auto [bucket, before] = masses.reaching(p);
   std::vector<int32_t>& edge = scratch.indices;
   edge.clear();
@@ -107,11 +110,9 @@ void keep_top_p(std::span<float> logits, float p, SampleScratch& scratch) {
   std::sort(edge.begin(), edge.end(), Better{logits});
   const double enough = static_cast<double>(p) * masses.total();
   for (size_t i = 0; i < edge.size(); ++i) {
-    float& logit = logits[edge[i]];
-    const double mass = std::exp(static_cast<double>(logit) - top);
     const bool is_best = bucket == 0 && i == 0;
-    if (before >= enough && !is_best) logit = kBanned;
-    before += mass;
+    if (before >= enough && !is_best) logits[edge[i]] = kBanned;
+    before += static_cast<double>(scratch.values[edge[i]]);
   }
 }
 
@@ -121,10 +122,44 @@ void keep_min_p(std::span<float> logits, float min_p) {
   if (top > kBanned) drop_below(logits, std::min(top, top + std::log(min_p)));
 }
 
-// Exponential noise of four neighbouring tokens, as -log(e): Gumbel noise.
+// Exponential noise e as -log(e): Gumbel noise. `bits` is the token's word of philox(seed, token / 4, position).
+float gumbel(uint32_t bits) { return -std::log(-std::log(uniform_open(bits))); }
 float gumbel(uint64_t seed, uint64_t position, int32_t token) {
-  const auto bits = philox(seed, static_cast<uint64_t>(token) / 4, position);
-  return -std::log(-std::log(uniform_open(bits[token % 4])));
+  return gumbel(philox(seed, static_cast<uint64_t>(token) / 4, position)[token % 4]);
+}
+constexpr float kMostNoise = 17;  // -log(-log(1 - 2^-24)) is 16.64
+
+// Least bits whose noise could reach `wanted`, a little less to be safe from rounding.
+uint32_t bits_reaching(float wanted) {
+  const double least = std::exp(-std::exp(-static_cast<double>(wanted))) * (1 - 1e-5) - 1e-6;
+  return static_cast<uint32_t>(std::clamp(least, 0.0, 1.0) * 4294967295.0);
+}
+
+// argmax of logit + noise, the lower id on ties. Blocks of tokens that cannot win are passed over, then single tokens
+// by their bits, before any logarithm is taken.
+int32_t draw(std::span<const float> logits, uint64_t seed, uint64_t position) {
+  constexpr int64_t kBlock = 256;
+  uint32_t bits[kBlock];
+  int32_t chosen = greedy_token(logits);
+  if (logits[chosen] == kBanned) return chosen;
+  float best = logits[chosen] + gumbel(seed, position, chosen);
+  for (int64_t first = 0; first < size_of(logits); first += kBlock) {
+    const auto block = logits.subspan(first, std::min<int64_t>(kBlock, size_of(logits) - first));
+    const float top = largest(block);
+    if (!(top + kMostNoise > best)) continue;
+    logit_kernels().noise(seed, position, first, kBlock, bits);
+    uint32_t enough = bits_reaching(best - top);
+    for (size_t i = 0; i < block.size(); ++i) {
+      if (bits[i] < enough) continue;
+      const auto id = static_cast<int32_t>(first + static_cast<int64_t>(i));
+      const float value = block[i] + gumbel(bits[i]);
+      if (!(value > best || (value == best && id < chosen))) continue;
+      best = value;
+      chosen = id;
+      enough = bits_reaching(best - top);
+    }
+  }
+  return chosen;
 }
 
 float logprob_of(float logit, double log_total) { return static_cast<float>(static_cast<double>(logit) - log_total); }
@@ -182,19 +217,7 @@ void filter_logits(std::span<float> logits, const SampleParams& params, SampleSc
 int32_t sample_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
                      SampleScratch& scratch) {
   filter_logits(logits, params, scratch);
-  constexpr float kMostNoise = 17;  // -log(-log(1 - 2^-24)) is 16.64
-  int32_t chosen = greedy_token(logits);
-  if (logits[chosen] == kBanned) return chosen;
-  float best = logits[chosen] + gumbel(seed, position, chosen);
-  for (int32_t id = 0; id < static_cast<int32_t>(logits.size()); ++id) {
-    if (!(logits[id] + kMostNoise > best) || id == chosen) continue;  // cannot win whatever its noise
-    const float value = logits[id] + gumbel(seed, position, id);
-    if (value > best || (value == best && id < chosen)) {
-      best = value;
-      chosen = id;
-    }
-  }
-  return chosen;
+  return draw(logits, seed, position);
 }
 
 RankedToken token_logprobs(std::span<const float> logits, int32_t chosen, std::span<RankedToken> top,

@@ -46,5 +46,37 @@ TEST(Logits, EveryImplementationAgreesWithPortable) {
   }
 }
 
+TEST(Logits, EveryImplementationGivesTheExponentials) {
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> x = {-inf, -200, -104, -90, -87.5f, -87, -1, -1e-8f, 0, 1e-8f, 1, 20, 88, 88.7f, 90, inf, NAN};
+  Random random(3);
+  for (int i = 0; i < 1000; ++i) x.push_back(60 * (random.uniform() - 0.5f));
+  for (const auto& impl : logit_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    SCOPED_TRACE(impl.name);
+    std::vector<float> y(x.size());
+    impl.kernels.exps(x.data(), static_cast<int64_t>(x.size()), 0, y.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double want = std::exp(static_cast<double>(x[i]));
+      if (std::isnan(x[i]))
+        EXPECT_TRUE(std::isnan(y[i]));
+      else if (want > 3.4028236e38)
+        EXPECT_EQ(y[i], inf) << x[i];
+      else
+        EXPECT_NEAR(y[i], want, 3e-7 * want + 1.2e-38) << x[i];  // below the normal numbers: zero
+    }
+  }
+}
+
+TEST(Logits, EveryImplementationGivesPhiloxNoise) {
+  for (const auto& impl : logit_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    std::vector<uint32_t> bits(192);
+    impl.kernels.noise(0x123456789abcdefull, 0xfedcba987654321ull, 128, 192, bits.data());
+    for (int64_t i = 0; i < 192; ++i)
+      ASSERT_EQ(bits[i], philox(0x123456789abcdefull, (128 + i) / 4, 0xfedcba987654321ull)[i % 4]) << impl.name << i;
+  }
+}
+
 }  // namespace
 }  // namespace millrace

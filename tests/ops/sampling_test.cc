@@ -140,6 +140,21 @@ TEST(SampleToken, DependsOnSeedAndPositionAlone) {
   EXPECT_GT(by_seed.size(), 15u);
 }
 
+TEST(SampleToken, IsTheArgmaxOfLogitPlusNoise) {
+  SampleScratch scratch;
+  for (uint64_t position = 0; position < 20; ++position) {
+    auto logits = random_logits(position, 3000, 0.5f + static_cast<float>(position));
+    int32_t want = 0;
+    float best = kBanned;
+    for (int32_t id = 0; id < 3000; ++id) {
+      const float u = uniform_open(philox(9, static_cast<uint64_t>(id) / 4, position)[id % 4]);
+      const float value = logits[id] - std::log(-std::log(u));
+      if (value > best) best = value, want = id;
+    }
+    EXPECT_EQ(sample_token(logits, {}, 9, position, scratch), want);
+  }
+}
+
 // A token's noise does not depend on which other tokens are left: the winner of all wins every subset that has it.
 TEST(SampleToken, TheWinnerStaysTheWinnerAmongFewer) {
   SampleScratch scratch;

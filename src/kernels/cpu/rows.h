@@ -17,3 +17,8 @@ MILLRACE_ROW_OPERATIONS(portable)
 MILLRACE_ROW_OPERATIONS(avx2)
 MILLRACE_ROW_OPERATIONS(avx512)
 #undef MILLRACE_ROW_OPERATIONS
+
+namespace millrace::portable {
+// LogitKernels::noise.
+void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits);
+}  // namespace millrace::portable

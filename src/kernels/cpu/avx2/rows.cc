@@ -10,6 +10,8 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 namespace millrace::avx2 {
+using portable::noise;
+
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/activations.inl"

@@ -52,7 +52,7 @@ struct Vec {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
   }
-  // x * 2^n for integral n in [-126, 127].
+  // x * 2^n for integral n in [-126, 128], x near 1.
   static Vec scale_by_power(Vec x, Vec n) { return {scaled(x.a, n.a), scaled(x.b, n.b)}; }
   // Lane i of x where low <= first + i < high, else `other`.
   static Vec keep_between(Vec x, int64_t first, int64_t low, int64_t high, Vec other) {
@@ -114,9 +114,12 @@ struct Vec {
   static __m256i mask_of(int64_t n) {  // lanes below n
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
   }
-  static __m256 scaled(__m256 x, __m256 n) {
-    const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-    return _mm256_mul_ps(x, _mm256_castsi256_ps(exponent));
+  static __m256 power_of_two(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+  }
+  static __m256 scaled(__m256 x, __m256 n) {  // in two halves: 2^128 and 2^-127 themselves are not normal floats
+    const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);
+    return _mm256_mul_ps(_mm256_mul_ps(x, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
   }
   template <int kHow>
   static uint32_t compared(Vec x, Vec y) {

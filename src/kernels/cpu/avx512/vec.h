@@ -42,7 +42,7 @@ struct Vec {
   static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   static Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
   static Vec round(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  // a * 2^n for integral n in [-126, 127].
+  // a * 2^n for integral n in [-126, 128], a near 1.
   static Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
   // Lane i of a where low <= first + i < high, else `other`.
   static Vec keep_between(Vec a, int64_t first, int64_t low, int64_t high, Vec other) {

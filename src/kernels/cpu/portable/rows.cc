@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/random.h"
 #include "kernels/cpu/rows.h"
 
 namespace millrace::portable {
@@ -62,9 +63,20 @@ int64_t collect(const float* x, int64_t n, float bound, int64_t from, int32_t* i
   return count;
 }
 
+void exps(const float* x, int64_t n, float shift, float* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(std::exp(static_cast<double>(x[i]) - shift));
+}
+
 }  // namespace
 
-LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect}; }
+void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits) {
+  for (int64_t i = 0; i < n; i += 4) {
+    const auto words = philox(seed, static_cast<uint64_t>(first + i) / 4, position);
+    std::copy(words.begin(), words.end(), bits + i);
+  }
+}
+
+LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, noise}; }
 
 void rms_norm(const NormArgs& a) {
   for (int64_t t = 0; t < a.T; ++t) {

@@ -42,7 +42,7 @@ inline void load_rows(AttentionWork& w, const AttentionItem& item) {
     row.slope = a.alibi_slopes ? a.alibi_slopes[row.head] : 0.0f;
     row.position = static_cast<float>(row.seen.end - 1);
     const float* q = a.q + row.token * a.q_stride + row.head * D;
-    for (int64_t d = 0; d < w.padded; ++d) w.q[r][d] = d < D ? q[d] : 0.0f;
+    for (int64_t d = 0; d < D; d += 16) Vec::load_n(q + d, lanes_left(d, D)).store(w.q[r] + d);
   }
 }
 
@@ -60,6 +60,7 @@ inline Vec finished_score(const AttentionWork& w, const Row& row, Vec raw, int64
     const Vec distance = Vec::lanes() + Vec::set(static_cast<float>(position) - row.position);
     score = Vec::fma(Vec::set(row.slope), distance, score);
   }
+  if (row.seen.begin <= position && row.seen.end >= position + kKvLanes) return score;
   return Vec::keep_between(score, position, row.seen.begin, row.seen.end, Vec::set(-__builtin_inff()));
 }
 
@@ -73,6 +74,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
     return 1.0f;
   }
   Vec score[kTileVecs], highest = Vec::set(-__builtin_inff());
+#pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) {
     score[i] = finished_score(w, row, Vec::load(at + 16 * i), tile + 16 * i);
     highest = Vec::max(highest, score[i]);
@@ -80,6 +82,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
   RowState& state = w.state[r];
   const float top = std::max(state.top, highest.largest());
   Vec total = Vec::zero();
+#pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) {
     const Vec weight = exp(score[i] - Vec::set(top));
     weight.store(at + 16 * i);

@@ -56,4 +56,12 @@ inline int64_t collect(const float* x, int64_t n, float bound, int64_t from, int
   return count;
 }
 
-LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect}; }
+inline void exps(const float* x, int64_t n, float shift, float* to) {
+  const Vec offset = Vec::set(shift);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t lanes = lanes_left(i, n);
+    exp(Vec::load_n(x + i, lanes) - offset).store_n(to + i, lanes);
+  }
+}
+
+LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, noise}; }
