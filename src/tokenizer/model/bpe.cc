@@ -59,6 +59,12 @@ class ByteBpe final : public TokenBpe {
   ByteBpe(Vocabulary vocabulary, const std::vector<BpeMerge>& merges, const BpeOptions& options)
       : TokenBpe(std::move(vocabulary), merges), options_(options) {
     for (int b = 0; b < 256; ++b) byte_ids_[b] = vocabulary_.find(byte_spelling(static_cast<uint8_t>(b)));
+    if (!options.ignore_merges) return;
+    std::vector<Vocabulary::Entry> whole;
+    for (int32_t id = 0; id < vocabulary_.end_id(); ++id)
+      if (std::optional<std::string> bytes = from_alphabet(vocabulary_.text(id)); bytes && !bytes->empty())
+        whole.emplace_back(*std::move(bytes), id);
+    if (Result<Vocabulary> built = Vocabulary::build(whole); built.ok()) whole_ = std::move(built).value();
   }
 
  private:
@@ -67,8 +73,8 @@ class ByteBpe final : public TokenBpe {
       ids.push_back(byte_ids_[static_cast<uint8_t>(word[0])]);
       return true;
     }
-    if (!options_.ignore_merges || word.size() > vocabulary_.longest_token_bytes()) return false;
-    const int32_t id = vocabulary_.find(to_alphabet(word));
+    if (word.size() > whole_.longest_token_bytes()) return false;
+    const int32_t id = whole_.find(word);
     if (id < 0) return false;
     ids.push_back(id);
     return true;
@@ -87,18 +93,17 @@ class ByteBpe final : public TokenBpe {
 
   BpeOptions options_;
   ByteIds byte_ids_;
+  Vocabulary whole_;  // tokens by their bytes, where a whole piece may be one without merging
 };
 
 class CharBpe final : public TokenBpe {
  public:
   CharBpe(Vocabulary vocabulary, const std::vector<BpeMerge>& merges, const BpeOptions& options)
       : TokenBpe(std::move(vocabulary), merges), options_(options), byte_ids_(byte_token_ids(vocabulary_)) {
-    for (const BpeMerge& merge : merges) boundaries_.add_token(vocabulary_.text(merge.result));
-    const bool plain = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
-    // A character that vanishes makes its neighbours meet, so then nothing may be cut.
-    const bool all_bytes = std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
-    if (options_.unk_id < 0 && !(options_.byte_fallback && all_bytes)) return;
-    if (plain && !options_.ignore_merges && vocabulary_.find(kMark) >= 0) boundaries_.enable();
+    if (can_cut()) {
+      boundaries_.enable([&](char c) { return options_.byte_fallback || vocabulary_.find({&c, 1}) >= 0; });
+      for (const BpeMerge& merge : merges) boundaries_.add_token(vocabulary_.text(merge.result));
+    }
   }
 
  private:
@@ -108,6 +113,14 @@ class CharBpe final : public TokenBpe {
     if (id < 0) return false;
     ids.push_back(id);
     return true;
+  }
+  // Not where a whole piece is looked up, nor where a character's spelling depends on its place, nor where unknown
+  // characters vanish, for then their neighbours meet.
+  bool can_cut() const {
+    if (options_.ignore_merges || vocabulary_.find(kMark) < 0) return false;
+    if (!options_.continuing_subword_prefix.empty() || !options_.end_of_word_suffix.empty()) return false;
+    const bool all_bytes = std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
+    return options_.byte_fallback ? all_bytes : options_.unk_id >= 0;
   }
   // The character at [begin, end) of `word` as the vocabulary spells it there.
   std::string_view spelled(std::string_view word, uint32_t begin, uint32_t end, std::string& buffer) const {
@@ -160,6 +173,8 @@ class SentencePieceBpe final : public BpeWords {
         byte_ids_(byte_token_ids(vocabulary_)),
         other_chars_(std::move(other_chars)),
         unknown_(vocabulary_.end_id() + static_cast<int32_t>(other_chars_.size())) {
+    const auto has_piece = [&](std::string_view one_char) { return symbol_of(one_char) < vocabulary_.end_id(); };
+    if (has_piece(kMark)) boundaries_.enable([&](char c) { return byte_fallback_ || has_piece({&c, 1}); });
     std::vector<std::pair<std::string_view, int32_t>> user_defined;
     for (int32_t id = 0; id < vocabulary_.end_id(); ++id) {
       if (!is_text(id)) continue;
@@ -169,7 +184,6 @@ class SentencePieceBpe final : public BpeWords {
     user_defined_ = Trie(std::move(user_defined));
     for (const BpeMerge& merge : merges)
       if (type(merge.result) == PieceType::kUnused) unused_splits_[merge.result] = {merge.left, merge.right};
-    if (symbol_of(kMark) < vocabulary_.end_id()) boundaries_.enable();
   }
 
  private:

@@ -4,14 +4,16 @@
 
 namespace millrace {
 
-void MarkBoundaries::add_token(std::string_view text) {
+void WordBoundaries::add_token(std::string_view text) {
+  for (size_t at = 1; at < text.size(); ++at)
+    if (text[at - 1] >= 0 && text[at] >= 0) ascii_[index(text[at - 1], text[at])] = false;
   for (size_t at = text.find(kMark, 1); at != std::string_view::npos; at = text.find(kMark, at + 1))
-    unsafe_[decode_valid(text.data() + previous_char(text, at)).code % kBits] = true;
+    before_mark_[decode_valid(text.data() + previous_char(text, at)).code % kMarkBits] = true;
 }
 
-bool MarkBoundaries::is_boundary(std::string_view text, size_t at) const {
+bool WordBoundaries::is_mark_boundary(std::string_view text, size_t at) const {
   const char32_t before = decode_valid(text.data() + previous_char(text, at)).code;
-  return before != U'\u2581' && !unsafe_[before % kBits];
+  return before != U'\u2581' && !before_mark_[before % kMarkBits];
 }
 
 Status BpeWords::encode(const PieceList& list, ModelScratch& base_scratch, std::vector<int32_t>& ids) const {

@@ -29,34 +29,49 @@ struct BpeScratch final : ModelScratch {
 // U+2581, which stands for a space.
 inline constexpr std::string_view kMark = "\xe2\x96\x81";
 
-// Places in front of a mark where no token reaches across, so that the text can be cut there without changing a merge.
-class MarkBoundaries {
+// Places where no token and no merge reaches across, so that a text can be cut there without changing its ids: in front
+// of a mark, and between two ASCII characters.
+class WordBoundaries {
  public:
   // Nowhere.
-  MarkBoundaries() = default;
-  // Notes that a token or merge has this text.
+  WordBoundaries() = default;
+  // Everywhere but inside tokens. `is_known(c)`: whether the ASCII character c has a token; two that have none stay
+  // together, for they may fuse. The mark must have one.
+  template <class IsKnown>
+  void enable(IsKnown is_known) {
+    enabled_ = true;
+    for (size_t pair = 0; pair < ascii_.size(); ++pair)
+      ascii_[pair] = is_known(static_cast<char>(pair / kAscii)) || is_known(static_cast<char>(pair % kAscii));
+  }
+  // After enable(): there is a token of this text.
   void add_token(std::string_view text);
-  void enable() { enabled_ = true; }
 
   // Calls fn(word) for the words of `text`, in order; together they are the text.
   template <class Fn>
   void for_each_word(std::string_view text, Fn fn) const {
     size_t start = 0;
-    if (enabled_) {
-      for (size_t at = text.find(kMark, 1); at != std::string_view::npos; at = text.find(kMark, at + kMark.size())) {
-        if (!is_boundary(text, at)) continue;
-        fn(text.substr(start, at - start));
-        start = at;
-      }
+    for (size_t at = 1; enabled_ && at < text.size(); ++at) {
+      if (!is_boundary(text, at)) continue;
+      fn(text.substr(start, at - start));
+      start = at;
     }
     fn(text.substr(start));
   }
 
  private:
-  bool is_boundary(std::string_view text, size_t at) const;
-  static constexpr size_t kBits = 1 << 16;  // characters share bits: a false "unsafe" costs time only
+  static constexpr int kAscii = 128;
+  static constexpr size_t kMarkBits = 1 << 16;  // characters share bits: a false "inside" costs time only
+  static size_t index(char a, char b) { return static_cast<size_t>(a) * kAscii + static_cast<size_t>(b); }
+  bool is_boundary(std::string_view text, size_t at) const {
+    const char left = text[at - 1], right = text[at];
+    if (right >= 0) return left >= 0 && ascii_[index(left, right)];
+    return right == kMark[0] && text.substr(at, kMark.size()) == kMark && is_mark_boundary(text, at);
+  }
+  bool is_mark_boundary(std::string_view text, size_t at) const;
+
   bool enabled_ = false;
-  std::vector<bool> unsafe_ = std::vector<bool>(kBits);
+  std::vector<bool> before_mark_ = std::vector<bool>(kMarkBits);  // characters that some token has in front of a mark
+  std::vector<uint8_t> ascii_ = std::vector<uint8_t>(kAscii * kAscii);
 };
 
 class BpeWords : public Model {
@@ -77,7 +92,7 @@ class BpeWords : public Model {
 
   Vocabulary vocabulary_;
   PairTable pairs_;
-  MarkBoundaries boundaries_;
+  WordBoundaries boundaries_;
 
  private:
   void encode_word(std::string_view word, size_t readable, BpeScratch& scratch, std::vector<int32_t>& ids) const;

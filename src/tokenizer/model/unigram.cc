@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tokenizer/model/word_cache.h"
 #include "tokenizer/text/trie.h"
 #include "tokenizer/text/unicode.h"
 
@@ -24,6 +25,7 @@ template <class Sum>
 struct UnigramScratch final : ModelScratch {
   std::vector<Step<Sum>> steps;  // by end position
   std::vector<Step<Sum>> path;   // tokens from the last to the first; `start` is their begin
+  WordCache cache;
 
   void trim() override {
     if (steps.capacity() <= kKeptSteps) return;
@@ -57,17 +59,33 @@ class Unigram final : public Model {
 
   Status encode(const PieceList& list, ModelScratch& base_scratch, std::vector<int32_t>& ids) const override {
     auto& scratch = static_cast<UnigramScratch<Sum>&>(base_scratch);
-    for (const Piece& piece : list.pieces) {
-      const std::string_view text = list.view(piece);
-      search(text, scratch.steps);
-      collect(text, scratch);
-      MR_RETURN_IF_ERROR(write(text, scratch.path, ids));
-    }
+    for (const Piece& piece : list.pieces)
+      MR_RETURN_IF_ERROR(encode_piece(list.view(piece), list.text.size() - piece.begin, scratch, ids));
     return {};
   }
 
  private:
   static constexpr int32_t kUnknown = -1;
+
+  // `readable`: bytes that may be read from the piece's begin on.
+  Status encode_piece(std::string_view text, size_t readable, UnigramScratch<Sum>& scratch,
+                      std::vector<int32_t>& ids) const {
+    if (!WordCache::fits(text.size())) return search_and_write(text, scratch, ids);
+    const WordCache::Key key = WordCache::key_of(text.data(), text.size(), readable);
+    if (const auto known = scratch.cache.find(key); !known.empty()) {
+      ids.insert(ids.end(), known.begin(), known.end());
+      return {};
+    }
+    const size_t before = ids.size();
+    MR_RETURN_IF_ERROR(search_and_write(text, scratch, ids));
+    scratch.cache.remember(key, std::span(ids).subspan(before));
+    return {};
+  }
+  Status search_and_write(std::string_view text, UnigramScratch<Sum>& scratch, std::vector<int32_t>& ids) const {
+    search(text, scratch.steps);
+    collect(text, scratch);
+    return write(text, scratch.path, ids);
+  }
 
   // Viterbi's algorithm, forward.
   void search(std::string_view text, std::vector<Step<Sum>>& steps) const {

@@ -11,7 +11,7 @@ namespace millrace {
 
 class WordCache {
  public:
-  static constexpr size_t kKeyBytes = 24, kMostIds = 9, kEntries = 8192;
+  static constexpr size_t kKeyBytes = 24, kMostIds = 9, kEntries = 32768;
 
   // A piece short enough to be remembered, zero-padded.
   struct Key {
@@ -63,9 +63,9 @@ class WordCache {
     uint64_t h = key.words[0] * 0x9e3779b97f4a7c15u + key.bytes;
     h = (h ^ (h >> 32) ^ key.words[1]) * 0xd6e8feb86659fd93u;
     h = (h ^ (h >> 32) ^ key.words[2]) * 0xa0761d6478bd642fu;
-    return h >> (64 - 13);
+    return h >> (64 - 15);
   }
-  static_assert(kEntries == 1 << 13);
+  static_assert(kEntries == 1 << 15);
 
   std::vector<Entry> entries_ = std::vector<Entry>(kEntries);
 };

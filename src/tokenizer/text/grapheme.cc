@@ -14,7 +14,7 @@ namespace {
 // One break iterator, made on first use; it serves one range after another.
 class Clusters {
  public:
-  Status cut(std::string_view range, const std::function<void(std::string_view)>& fn) {
+  Status cut(std::string_view range, const GraphemeFn& fn) {
     UErrorCode error = U_ZERO_ERROR;
     if (!breaks_) breaks_.reset(icu::BreakIterator::createCharacterInstance(icu::Locale::getRoot(), error));
     UText utext = UTEXT_INITIALIZER;
@@ -46,25 +46,30 @@ size_t end_of_clusters(std::string_view text, size_t end) {
   return end;
 }
 
-// Between two ASCII characters there is a boundary, except inside CR LF.
-bool boundary_in_ascii(char left, char right) { return left != '\r' || right != '\n'; }
+// A run of ASCII characters; only CR LF is a cluster of two.
+void cut_ascii(std::string_view run, const GraphemeFn& ascii, const GraphemeFn& cluster) {
+  while (!run.empty()) {
+    const size_t pair = std::min(run.find("\r\n"), run.size());
+    if (pair > 0) ascii(run.substr(0, pair));
+    if (pair == run.size()) return;
+    cluster(run.substr(pair, 2));
+    run.remove_prefix(pair + 2);
+  }
+}
 
 }  // namespace
 
-Status for_each_grapheme(std::string_view text, const std::function<void(std::string_view)>& fn) {
+Status for_each_grapheme(std::string_view text, const GraphemeFn& ascii, const GraphemeFn& cluster) {
   Clusters clusters;
   for (size_t at = 0; at < text.size();) {
     const size_t ascii_end = at + ascii_prefix(text.substr(at));
     // The last ASCII character may go on in what follows.
     const size_t sure = ascii_end == text.size() || ascii_end == at ? ascii_end : ascii_end - 1;
-    while (at < sure) {
-      const bool single = at + 1 == text.size() || boundary_in_ascii(text[at], text[at + 1]);
-      fn(text.substr(at, single ? 1 : 2));
-      at += single ? 1 : 2;
-    }
+    cut_ascii(text.substr(at, sure - at), ascii, cluster);
+    at = sure;
     if (at >= text.size()) break;
-    size_t end = end_of_clusters(text, std::max(ascii_end, at + 1));
-    MR_RETURN_IF_ERROR(clusters.cut(text.substr(at, end - at), fn));
+    const size_t end = end_of_clusters(text, std::max(ascii_end, at + 1));
+    MR_RETURN_IF_ERROR(clusters.cut(text.substr(at, end - at), cluster));
     at = end;
   }
   return {};

@@ -7,7 +7,9 @@
 
 namespace millrace {
 
-// Calls `fn` for each cluster of `text` (valid UTF-8) in order.
-Status for_each_grapheme(std::string_view text, const std::function<void(std::string_view)>& fn);
+// Calls `cluster` for each cluster of `text` (valid UTF-8) in order, or `ascii` for a run of ASCII characters each of
+// which is one.
+using GraphemeFn = std::function<void(std::string_view)>;
+Status for_each_grapheme(std::string_view text, const GraphemeFn& ascii, const GraphemeFn& cluster);
 
 }  // namespace millrace

@@ -234,18 +234,33 @@ class Nmt final : public Normalizer {
 
 class PrecompiledMap final : public Normalizer {
  public:
-  explicit PrecompiledMap(CharsMap map) : map_(std::move(map)) {}
+  explicit PrecompiledMap(CharsMap map) : map_(std::move(map)) {
+    for (size_t c = 0; c < mapped_ascii_.size(); ++c) {
+      const char one = static_cast<char>(c);
+      mapped_ascii_[c] = map_.shortest_prefix({&one, 1}).has_value();
+    }
+  }
   Status run(std::string& text, bool) const override {
     if (map_.empty()) return {};
     std::string out;
     out.reserve(text.size() + text.size() / 8);
-    MR_RETURN_IF_ERROR(for_each_grapheme(text, [&](std::string_view grapheme) { append(grapheme, out); }));
+    MR_RETURN_IF_ERROR(for_each_grapheme(
+        text, [&](std::string_view run) { append_ascii(run, out); },
+        [&](std::string_view cluster) { append(cluster, out); }));
     text = std::move(out);
     return {};
   }
 
  private:
   static constexpr size_t kLongestMappedCluster = 5;  // bytes
+  void append_ascii(std::string_view run, std::string& out) const {
+    for (size_t i = 0; i < run.size(); ++i) {
+      if (mapped_ascii_[static_cast<size_t>(run[i])])
+        append(run.substr(i, 1), out);
+      else
+        out += run[i];
+    }
+  }
   void append(std::string_view grapheme, std::string& out) const {
     if (grapheme.size() <= kLongestMappedCluster) {
       if (const auto match = map_.shortest_prefix(grapheme)) {
@@ -261,6 +276,7 @@ class PrecompiledMap final : public Normalizer {
     }
   }
   CharsMap map_;
+  std::array<bool, 128> mapped_ascii_{};
 };
 
 class ToAlphabet final : public Normalizer {

@@ -21,6 +21,8 @@ class Pattern {
 
   // Appends all matches within the bytes `range` of `text`, in order. What lies outside is invisible to the pattern.
   Status find(std::string_view text, Piece range, std::vector<Piece>& matches) const;
+  // Whether the matches of any text are all of it, without gaps.
+  bool covers_everything() const { return scanner_ && scanner_->covers_everything(); }
   // `text` with every match replaced by `content`.
   Result<std::string> replace(std::string_view text, std::string_view content) const;
   // The text looked for, if this is a literal.

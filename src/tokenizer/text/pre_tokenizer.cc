@@ -26,13 +26,11 @@ class Split final : public PreTokenizer {
   Status run(PieceList& list) const override {
     std::vector<Piece> out, matches;
     out.reserve(list.pieces.size() + list.text.size() / 4);
+    const bool as_found = pattern_.covers_everything() && keeps_matches();
     for (const Piece& piece : list.pieces) {
       matches.clear();
-      MR_RETURN_IF_ERROR(pattern_.find(list.text, piece, matches));
-      if (covers(piece, matches) && keeps_matches())
-        out.insert(out.end(), matches.begin(), matches.end());
-      else
-        cut(piece, matches, invert_, behavior_, out);
+      MR_RETURN_IF_ERROR(pattern_.find(list.text, piece, as_found ? out : matches));
+      if (!as_found) cut(piece, matches, invert_, behavior_, out);
     }
     list.pieces = std::move(out);
     return {};
@@ -41,14 +39,6 @@ class Split final : public PreTokenizer {
  private:
   bool keeps_matches() const {
     return invert_ ? behavior_ == SplitBehavior::kRemoved : behavior_ == SplitBehavior::kIsolated;
-  }
-  static bool covers(Piece piece, const std::vector<Piece>& matches) {
-    uint32_t at = piece.begin;
-    for (const Piece& m : matches) {
-      if (m.begin != at || m.end == at) return false;
-      at = m.end;
-    }
-    return at == piece.end;
   }
   Pattern pattern_;
   SplitBehavior behavior_;

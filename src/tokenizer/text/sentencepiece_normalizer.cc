@@ -24,7 +24,10 @@ class SentencePieceNormalizer final : public Normalizer {
     if (!in.empty()) {
       const bool dummy = options_.add_dummy_prefix && (at_start || !options_.prefix_only_at_start);
       if (dummy && !options_.whitespace_as_suffix) out += space();
-      append_all(in, out);
+      if (maps_nothing())
+        append_escaped(in, out);
+      else
+        append_all(in, out);
       while (options_.remove_extra_whitespaces && out.ends_with(space())) out.resize(out.size() - space().size());
       if (dummy && options_.whitespace_as_suffix) out += space();
     }
@@ -34,6 +37,16 @@ class SentencePieceNormalizer final : public Normalizer {
 
  private:
   std::string_view space() const { return options_.escape_whitespaces ? kMark : std::string_view(" "); }
+
+  bool maps_nothing() const { return map_.empty() && user_defined_.empty() && !options_.remove_extra_whitespaces; }
+  void append_escaped(std::string_view in, std::string& out) const {
+    for (const char c : in) {
+      if (c == ' ')
+        out += space();
+      else
+        out += c;
+    }
+  }
 
   // What the front of `in` becomes, and how many bytes of it.
   std::pair<std::string_view, size_t> front(std::string_view in) const {
@@ -57,12 +70,7 @@ class SentencePieceNormalizer final : public Normalizer {
       in.remove_prefix(bytes);
       while (after_space && text.starts_with(' ')) text.remove_prefix(1);
       if (text.empty()) continue;
-      for (const char c : text) {
-        if (c == ' ')
-          out += space();
-        else
-          out += c;
-      }
+      append_escaped(text, out);
       after_space = options_.remove_extra_whitespaces && text.ends_with(' ');
     }
   }

@@ -23,6 +23,8 @@ class SplitScanner {
   // The scanner for `pattern`, if there is one.
   static std::optional<SplitScanner> for_pattern(std::string_view pattern);
 
+  // Whether matches follow each other without gaps, whatever the text.
+  bool covers_everything() const { return kind_ != Kind::kTrailingSpace; }
   // Appends all matches within text[begin, end) in order; `text` is valid UTF-8.
   void scan(std::string_view text, Piece range, std::vector<Piece>& matches) const;
 

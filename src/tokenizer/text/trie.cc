@@ -12,7 +12,7 @@ class Trie::Builder {
   Builder(const Keys& keys, std::vector<Node>& nodes) : keys_(keys), nodes_(nodes) {}
 
   void build() {
-    nodes_.resize(257);
+    grow();
     nodes_[0].parent = 0;
     std::vector<Range> open = {{0, 0, keys_.size(), 0}};
     while (!open.empty()) {
@@ -52,25 +52,40 @@ class Trie::Builder {
 
   bool is_free(uint32_t at) const { return nodes_[at].parent == kNoParent; }
 
-  // The search starts at the first free node, which moves on once a place has failed often.
+  void grow() {
+    nodes_.resize(nodes_.size() * 2 + 256);
+    for (auto at = static_cast<uint32_t>(free_from_.size()); at < nodes_.size(); ++at) free_from_.push_back(at);
+  }
+  // The first free node from `at` on. What was found to be taken is skipped the next time.
+  uint32_t next_free(uint32_t at) {
+    while (!is_free(free_from_[at])) {
+      free_from_[at] = free_from_[free_from_[at] + 1];
+      if (free_from_[at] + 257 >= nodes_.size()) grow();
+    }
+    return free_from_[at];
+  }
+
+  // Holes that refused many nodes are given up.
   uint32_t find_base() {
-    while (first_free_ < nodes_.size() && !is_free(first_free_)) ++first_free_;
     uint32_t tries = 0;
     for (uint32_t slot = std::max<uint32_t>(first_free_, labels_[0] + 1u);; ++slot) {
-      if (slot + 256 >= nodes_.size()) nodes_.resize(nodes_.size() * 2 + 256);
-      if (!is_free(slot)) continue;
+      if (slot + 257 >= nodes_.size()) grow();
+      slot = next_free(slot);
       const uint32_t base = slot - labels_[0];
       if (std::all_of(labels_.begin(), labels_.end(), [&](uint8_t label) { return is_free(base + label); }))
         return base;
-      if (++tries == kTriesPerHole) first_free_ = slot, tries = 0;
+      if (++tries < kTriesPerHole) continue;
+      first_free_ = slot;
+      tries = 0;
     }
   }
 
-  static constexpr uint32_t kTriesPerHole = 128;
+  static constexpr uint32_t kTriesPerHole = 64;
   const Keys& keys_;
   std::vector<Node>& nodes_;
   std::vector<uint8_t> labels_;
   std::vector<size_t> starts_;
+  std::vector<uint32_t> free_from_;  // a place at or before the next free node
   uint32_t first_free_ = 1;
 };
 
