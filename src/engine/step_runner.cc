@@ -1,18 +1,17 @@
 #include "engine/step_runner.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "base/check.h"
 #include "engine/stop.h"
+#include "kernels/parallel.h"
 
 namespace millrace {
 namespace {
 
 // Below this many logits in a pass, threads cost more than they bring.
-constexpr int64_t kParallelLogits = 1 << 16;
+constexpr size_t kParallelLogits = size_t{1} << 16;
 
 }  // namespace
 
@@ -113,19 +112,30 @@ Status StepRunner::use_logits() {
   const int64_t vocab_size = model().vocab_size;
   const int64_t fitting = std::max<int64_t>(1, config_.logits_bytes / (vocab_size * int64_t{sizeof(float)}));
   const auto wanted = static_cast<int64_t>(rows_.size());
-  scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(omp_get_max_threads())));
+  scratch_.resize(std::max(scratch_.size(), static_cast<size_t>(compute_threads())));
   for (int64_t begin = 0; begin < wanted; begin += fitting) {
     const int64_t count = std::min(fitting, wanted - begin);
     if (static_cast<int64_t>(logits_.size()) < count * vocab_size)
       logits_.resize(static_cast<size_t>(count * vocab_size));
     MR_RETURN_IF_ERROR(model_->logits(begin, begin + count, logits_.data()));
-#pragma omp parallel for schedule(dynamic) if (count > 1 && count * vocab_size >= kParallelLogits)
-    for (int64_t i = 0; i < count; ++i) {
-      const std::span<float> row(logits_.data() + i * vocab_size, static_cast<size_t>(vocab_size));
-      use_row(rows_[static_cast<size_t>(begin + i)], row, scratch_[static_cast<size_t>(omp_get_thread_num())]);
-    }
+    use_rows(std::span(rows_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
   }
   return {};
+}
+
+// Rows whose logits lie in logits_, shared out to the compute pool.
+void StepRunner::use_rows(std::span<const Row> rows) {
+  const auto vocab_size = static_cast<size_t>(model().vocab_size);
+  WorkQueue queue(static_cast<int64_t>(rows.size()));
+  const auto work = [&](const TeamMember& me) {
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
+      const auto row = static_cast<size_t>(item);
+      use_row(rows[row], std::span(logits_).subspan(row * vocab_size, vocab_size),
+              scratch_[static_cast<size_t>(me.index)]);
+    }
+  };
+  const bool worth_threads = rows.size() > 1 && rows.size() * vocab_size >= kParallelLogits;
+  parallel_team(work, worth_threads ? static_cast<int>(rows.size()) : 1);
 }
 
 // Rows write to places of their own: any thread.

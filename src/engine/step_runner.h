@@ -56,6 +56,7 @@ class StepRunner {
   void want_prompt_rows(Work& work, int64_t begin, int64_t end);
   Status forward();
   Status use_logits();
+  void use_rows(std::span<const Row> rows);
   void use_row(const Row& row, std::span<float> logits, SamplerScratch& scratch);
   void accept_choices();
   void accept(Work& work);

@@ -174,6 +174,26 @@ TEST_P(SameAnswers, WhateverTheEngineIsSetTo) {
 INSTANTIATE_TEST_SUITE_P(Engine, SameAnswers, testing::ValuesIn(kSettings),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST(Engine, ALargeVocabularyIsSharedOutToThePoolAndChangesNothing) {
+  EngineSetup setup;
+  setup.model.vocab_size = 16384;
+  setup.config.logits_bytes = 9 * setup.model.vocab_size * 4;
+  TestEngine engine(setup);
+  Random random(6);
+  std::vector<GenerationRequest> requests;
+  std::vector<std::shared_ptr<Collector>> collectors;
+  for (uint64_t i = 0; i < 12; ++i) {
+    GenerationRequest request = request_of(random_prompt(random, 6), 6);
+    request.params.temperature = static_cast<double>(i % 3);
+    request.params.seed = 77 + static_cast<int64_t>(i);
+    request.params.top_p = i % 2 == 0 ? 0.9 : 1;
+    request.params.logprobs = 3;
+    requests.push_back(request);
+    collectors.push_back(engine.submit(request));
+  }
+  for (size_t i = 0; i < requests.size(); ++i) expect_same(collectors[i]->wait(), oracle(requests[i], setup));
+}
+
 TEST(Engine, AStopStringAcrossTokensEndsTheTextAndItsTokens) {
   const EngineSetup setup;
   TestEngine engine(setup);
