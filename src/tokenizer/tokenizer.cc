@@ -119,13 +119,6 @@ std::string Tokenizer::token_bytes(int32_t id) const {
   return pair.starts_with('x') ? pair.substr(1) : pair;
 }
 
-std::string Tokenizer::token_bytes(int32_t id) const {
-  std::string token = token_text(id);
-  if (is_special(id)) return token;
-  for (const DecoderPtr& decoder : state_->pipeline.decoders) token = decoder->bytes_of(std::move(token));
-  return token;
-}
-
 std::optional<int32_t> Tokenizer::token_id(std::string_view text) const {
   const auto it = state_->added_ids.find(std::string(text));
   if (it != state_->added_ids.end()) return it->second;

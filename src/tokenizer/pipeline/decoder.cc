@@ -282,38 +282,28 @@ class JoinStage final : public Stage {
   bool first_ = true;
 };
 
-// A decoder out of functions: one makes its stages, one says what a token stands for.
+// A decoder out of a function that makes its stages.
 class MadeBy final : public Decoder {
  public:
   using Make = std::function<TokenSinkPtr(TokenSinkPtr)>;
-  using Bytes = std::function<std::string(std::string)>;
-  MadeBy(Make make, Bytes bytes, bool wants_whole, bool gives_whole)
-      : make_(std::move(make)), bytes_(std::move(bytes)), wants_whole_(wants_whole), gives_whole_(gives_whole) {}
+  MadeBy(Make make, bool wants_whole, bool gives_whole)
+      : make_(std::move(make)), wants_whole_(wants_whole), gives_whole_(gives_whole) {}
   TokenSinkPtr stage(TokenSinkPtr next) const override { return make_(std::move(next)); }
-  std::string bytes_of(std::string token) const override { return bytes_ ? bytes_(std::move(token)) : token; }
   bool wants_whole_tokens() const override { return wants_whole_; }
   bool gives_whole_tokens() const override { return gives_whole_; }
 
  private:
   Make make_;
-  Bytes bytes_;
   bool wants_whole_, gives_whole_;
 };
 
 template <class S, class... A>
-DecoderPtr decoder_of(bool wants_whole, bool gives_whole, MadeBy::Bytes bytes, A... args) {
+DecoderPtr decoder_of(bool wants_whole, bool gives_whole, A... args) {
   // The arguments live in the decoder, so stages may refer to them.
   auto make = [args = std::make_shared<std::tuple<A...>>(std::move(args)...)](TokenSinkPtr next) -> TokenSinkPtr {
     return std::apply([&](const auto&... a) { return std::make_unique<S>(std::move(next), a...); }, *args);
   };
-  return std::make_unique<MadeBy>(std::move(make), std::move(bytes), wants_whole, gives_whole);
-}
-
-MadeBy::Bytes replacing(std::string from, std::string to) {
-  return [from = std::move(from), to = std::move(to)](std::string token) {
-    replace_text(token, from, to);
-    return token;
-  };
+  return std::make_unique<MadeBy>(std::move(make), wants_whole, gives_whole);
 }
 
 std::string utf8_of(char32_t c) {
@@ -324,47 +314,28 @@ std::string utf8_of(char32_t c) {
 
 }  // namespace
 
-DecoderPtr byte_level_decoder() {
-  return decoder_of<ByteLevelStage>(true, false,
-                                    [](std::string token) { return from_alphabet(token).value_or(token); });
-}
-DecoderPtr byte_fallback_decoder() {
-  return decoder_of<ByteFallbackStage>(true, true, [](std::string token) {
-    const std::optional<char> byte = byte_of_token(token);
-    return byte ? std::string(1, *byte) : token;
-  });
-}
-DecoderPtr fuse_decoder() { return decoder_of<FuseStage>(false, false, nullptr); }
+DecoderPtr byte_level_decoder() { return decoder_of<ByteLevelStage>(true, false); }
+DecoderPtr byte_fallback_decoder() { return decoder_of<ByteFallbackStage>(true, true); }
+DecoderPtr fuse_decoder() { return decoder_of<FuseStage>(false, false); }
 DecoderPtr strip_decoder(char32_t content, size_t start, size_t stop) {
-  return decoder_of<StripStage>(stop > 0, true, nullptr, utf8_of(content), start, stop);
+  return decoder_of<StripStage>(stop > 0, true, utf8_of(content), start, stop);
 }
 DecoderPtr replace_decoder(Pattern pattern, std::string content) {
   const std::string* literal = pattern.literal_text();
   const bool one_char = literal && utf8_length(*literal) == 1;
-  auto bytes = [pattern, content](std::string token) {
-    Result<std::string> replaced = pattern.replace(token, content);
-    return replaced.ok() ? std::move(replaced).value() : token;
-  };
-  return decoder_of<ReplaceStage>(!one_char, true, std::move(bytes), std::move(pattern), std::move(content));
+  return decoder_of<ReplaceStage>(!one_char, true, std::move(pattern), std::move(content));
 }
 DecoderPtr metaspace_decoder(char32_t replacement, bool drop_first) {
-  return decoder_of<MetaspaceStage>(false, true, replacing(utf8_of(replacement), " "), utf8_of(replacement),
-                                    drop_first);
+  return decoder_of<MetaspaceStage>(false, true, utf8_of(replacement), drop_first);
 }
 DecoderPtr wordpiece_decoder(std::string prefix, bool cleanup) {
-  auto bytes = [prefix](std::string token) {
-    return token.starts_with(prefix) ? token.substr(prefix.size()) : " " + token;
-  };
-  return decoder_of<WordPieceStage>(true, true, std::move(bytes), std::move(prefix), cleanup);
+  return decoder_of<WordPieceStage>(true, true, std::move(prefix), cleanup);
 }
-DecoderPtr bpe_decoder(std::string suffix) {
-  return decoder_of<BpeStage>(true, true, replacing(suffix, " "), std::move(suffix));
-}
+DecoderPtr bpe_decoder(std::string suffix) { return decoder_of<BpeStage>(true, true, std::move(suffix)); }
 DecoderPtr ctc_decoder(std::string pad_token, std::string word_delimiter_token, bool cleanup) {
-  return decoder_of<CtcStage>(true, true, replacing(word_delimiter_token, " "), std::move(pad_token),
-                              std::move(word_delimiter_token), cleanup);
+  return decoder_of<CtcStage>(true, true, std::move(pad_token), std::move(word_delimiter_token), cleanup);
 }
-DecoderPtr join_decoder() { return decoder_of<JoinStage>(false, true, nullptr); }
+DecoderPtr join_decoder() { return decoder_of<JoinStage>(false, true); }
 
 TokenSinkPtr decoder_chain(const std::vector<DecoderPtr>& decoders, std::string& out) {
   std::vector<bool> whole = {true};  // whether the tokens that reach each decoder come whole

@@ -30,8 +30,6 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
   virtual TokenSinkPtr stage(TokenSinkPtr next) const = 0;
-  // The bytes that a token in the middle of a text stands for; they need not be whole characters.
-  virtual std::string bytes_of(std::string token) const { return token; }
   // Whether its stages must be given every token in one call.
   virtual bool wants_whole_tokens() const = 0;
   // Whether its stages hand on every token in one call, if they are given them so.
