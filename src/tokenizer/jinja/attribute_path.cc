@@ -13,6 +13,7 @@ AttributePath::AttributePath(Runtime& runtime, const Value* attribute, const Val
     parts_.push_back(*attribute);
     return;
   }
+  runtime.step_chars(attribute->view().size());
   for (const std::string_view part : split_at(attribute->view(), ".")) {
     bool overflow = false;
     const auto index = all_chars(part, CharTest::kDigit) ? parse_int(part, 10, &overflow) : std::nullopt;

@@ -108,6 +108,7 @@ std::string_view sign_text(const FormatSpec& spec, bool negative) {
 void format_text(TextBuilder& out, const FormatSpec& spec, std::string_view text) {
   if ((spec.type && spec.type != 's') || spec.align == '=' || spec.grouping || spec.sign != '-' || spec.alternate)
     fail("format: a str cannot be written in this way");
+  out.runtime().step_chars(text.size());
   if (spec.precision >= 0 && static_cast<size_t>(spec.precision) < utf8_length(text))
     text = text.substr(0, byte_offset(text, static_cast<size_t>(spec.precision)));
   append_padded(out, spec, "", text, '<');
@@ -301,7 +302,7 @@ class BraceFormat {
 }  // namespace
 
 Value brace_format(Runtime& runtime, const Text& format, const Arguments& arguments) {
-  runtime.step_text(format.content.size());
+  runtime.step_chars(format.content.size());
   TextBuilder out(runtime);
   BraceFormat(runtime, format.markup, arguments).expand(out, format.content, 0);
   return out.value(format.markup);

@@ -119,7 +119,7 @@ Value Loop::changed(Runtime& runtime, const Value& self, const Arguments& argume
   if (!arguments.named.empty()) fail("loop.changed() takes values without names");
   Loop& loop = static_cast<Loop&>(self.instance());
   Value values = runtime.tuple(arguments.positional);
-  if (loop.last_changed_ && equal(*loop.last_changed_, values)) return Value::boolean(false);
+  if (loop.last_changed_ && equal(runtime, *loop.last_changed_, values)) return Value::boolean(false);
   if (!loop.last_changed_) runtime.remember(loop);  // the values may hold this very loop
   loop.last_changed_ = std::move(values);
   return Value::boolean(true);

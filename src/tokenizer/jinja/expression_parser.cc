@@ -53,16 +53,17 @@ void TokenStream::expect_name(std::string_view name) {
 
 TokenStream::Nesting::Nesting(TokenStream& stream) : stream_(stream) {
   if (stream.nesting_ >= stream.max_nesting_)
-    throw Failure{
-        resource_exhausted("line {}: the template nests more than {} deep", stream.current().line, stream.max_nesting_),
-        true};
+    throw Failure{resource_exhausted("chat template, line {}: the source nests more than {} deep",
+                                     stream.current().line, stream.max_nesting_),
+                  true};
   ++stream.nesting_;
 }
 
 void ExpressionParser::check_height(Expr& node, int below) {
   node.height = below + 1;
   if (node.height > kMaxHeight)
-    throw Failure{resource_exhausted("line {}: an expression chains more than {} operations", node.line, kMaxHeight),
+    throw Failure{resource_exhausted("chat template, line {}: an expression chains more than {} operations", node.line,
+                                     kMaxHeight),
                   true};
 }
 

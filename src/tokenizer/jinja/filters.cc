@@ -39,17 +39,18 @@ int64_t truncated(double x) {
   return static_cast<int64_t>(x);
 }
 
-Value filter_int(Runtime&, const Value& self, const Arguments& arguments) {
+Value filter_int(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [otherwise, base] = bind<2>("int", arguments, {"default", "base"});
   if (self.is_undefined()) fail_undefined(self);
   if (self.is_integral()) return Value::integer(self.as_int());
   std::optional<double> real;
   if (self.is(Kind::kFloat)) real = self.as_double();
   if (self.is_string()) {
-    const int64_t radix = int_argument("base", base, 10);
+    runtime.step_chars(self.view().size());
+    const int64_t radix = !base ? 10 : base->is_integral() ? base->as_int() : -1;
+    const bool usable = radix == 0 || (radix >= 2 && radix <= 36);
     bool overflow = false;
-    if (radix != 0 && (radix < 2 || radix > 36)) return otherwise ? *otherwise : Value::integer(0);
-    if (const auto whole = parse_int(self.view(), static_cast<int>(radix), &overflow)) {
+    if (const auto whole = usable ? parse_int(self.view(), static_cast<int>(radix), &overflow) : std::nullopt) {
       if (overflow) fail("int: {} does not fit 64 bits", text_repr(self.view()));
       return Value::integer(*whole);
     }
@@ -59,10 +60,11 @@ Value filter_int(Runtime&, const Value& self, const Arguments& arguments) {
   return otherwise ? *otherwise : Value::integer(0);
 }
 
-Value filter_float(Runtime&, const Value& self, const Arguments& arguments) {
+Value filter_float(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [otherwise] = bind<1>("float", arguments, {"default"});
   if (self.is_undefined()) fail_undefined(self);
   if (self.is_number()) return Value::real(self.as_double());
+  runtime.step_chars(self.is_string() ? self.view().size() : 0);
   if (self.is_string())
     if (const auto real = parse_float(self.view())) return Value::real(*real);
   return otherwise ? *otherwise : Value::real(0);
@@ -92,7 +94,7 @@ Value filter_round(Runtime& runtime, const Value& self, const Arguments& argumen
   const std::string_view how = text_argument("method", method, "common");
   if (how != "common" && how != "ceil" && how != "floor")
     fail("round: method is {}; it must be 'common', 'ceil' or 'floor'", text_repr(how));
-  const int64_t digits = int_argument("precision", precision, 0);
+  const int64_t digits = absent(precision) ? 0 : to_index(*precision, "precision");
   if (self.is_undefined()) fail_undefined(self);
   if (!self.is_number()) fail("round: a number is needed, not '{}'", type_name(self));
   if (how == "common") {
@@ -139,6 +141,11 @@ constexpr NativeEntry kValueFilters[] = {
 }  // namespace
 
 std::span<const NativeEntry> value_filters() { return kValueFilters; }
+
+Value failed_iterator(Runtime& runtime, const Failure& failure, Values before) {
+  if (failure.status.code() == Code::kResourceExhausted) throw failure;
+  return runtime.iterator(std::move(before), failure);
+}
 
 const NativeEntry* find_filter(std::string_view name) {
   for (const auto table : {value_filters(), text_filters(), sequence_filters(), selection_filters()})

@@ -116,6 +116,7 @@ void append_str(TextBuilder& out, const Value& value) {
 }
 
 void append_repr(TextBuilder& out, const Value& value, int depth) {
+  out.runtime().step();
   if (depth > kMaxValueDepth) fail("a value contains itself; its text would have no end");
   switch (value.kind()) {
     case Kind::kUndefined:
@@ -129,6 +130,7 @@ void append_repr(TextBuilder& out, const Value& value, int depth) {
     case Kind::kFloat:
       return out.append(float_repr(value.as_double()));
     case Kind::kString:
+      out.runtime().step_chars(value.view().size());
       return out.append(value.text().markup ? fmt::format("Markup({})", text_repr(value.view()))
                                             : text_repr(value.view()));
     case Kind::kList:

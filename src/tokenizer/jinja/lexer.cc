@@ -146,6 +146,7 @@ class Lexer {
   void comment(size_t open) {
     const int begun = line_;
     advance(open);
+    if (rest().empty()) return;  // an opened comment at the very end passes in Jinja
     const size_t end = rest().find("#}");
     if (end == std::string_view::npos) fail_at(begun, "the comment has no closing '#}'");
     const char last = end > 0 ? rest()[end - 1] : '\0';
@@ -160,6 +161,7 @@ class Lexer {
     const bool strips = source_[at_ + size - 3] == '-';
     advance(size);
     if (strips) skip_space();
+    if (rest().empty()) return;  // as with comments
     for (size_t end = at_; (end = source_.find("{%", end)) != std::string_view::npos; ++end) {
       const size_t tag = word_tag_size(end, "endraw", true);
       if (tag == 0) continue;
@@ -359,7 +361,7 @@ class Lexer {
 }  // namespace
 
 void fail_at(int line, const std::string& message) {
-  throw Failure{Status(Code::kInvalidArgument, fmt::format("line {}: {}", line, message)), true};
+  throw Failure{Status(Code::kInvalidArgument, fmt::format("chat template, line {}: {}", line, message)), true};
 }
 
 std::vector<Token> tokenize(std::string_view source) {

@@ -11,7 +11,7 @@ struct TemplateLimits {
   int max_nesting = 250;                        // brackets and blocks inside each other, in the source
   size_t max_output_bytes = size_t{64} << 20;   // of the whole result and of each captured part
   size_t max_memory_bytes = size_t{256} << 20;  // values alive at once during one rendering, the input included
-  uint64_t max_steps = 20'000'000;              // nodes evaluated, items visited, 16-byte pieces of text worked on
+  uint64_t max_steps = 10'000'000;              // nodes evaluated, items visited, 16-byte pieces of text worked on
   int max_depth = 600;                          // evaluations inside each other: macros, recursive loops, nesting
 };
 

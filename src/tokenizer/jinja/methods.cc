@@ -35,27 +35,27 @@ Value text_list(Runtime& runtime, const Value& self, const std::vector<std::stri
 template <std::string (*Change)(std::string_view)>
 Value changed(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("str method", arguments);
-  runtime.step_text(self.view().size() * 4);
+  runtime.step_chars(self.view().size());
   return same_markup(runtime, self, Change(self.view()));
 }
 
 Value str_casefold(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("casefold", arguments);
-  runtime.step_text(self.view().size() * 4);
+  runtime.step_chars(self.view().size());
   return runtime.text(casefold(self.view()));
 }
 
 template <CharTest Test>
 Value every(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("str method", arguments);
-  runtime.step_text(self.view().size());
+  runtime.step_chars(self.view().size());
   return Value::boolean(all_chars(self.view(), Test));
 }
 
 template <bool (*Test)(std::string_view)>
 Value holds(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("str method", arguments);
-  runtime.step_text(self.view().size());
+  runtime.step_chars(self.view().size());
   return Value::boolean(Test(self.view()));
 }
 
@@ -70,6 +70,7 @@ Value stripped(Runtime& runtime, const Value& self, const Arguments& arguments) 
   runtime.step_text(self.view().size());
   const std::string_view text = absent(chars) ? strip_space(self.view(), Which)
                                               : strip_chars(self.view(), like_self(self, *chars, "chars"), Which);
+  runtime.step_chars(self.view().size() - text.size());
   return same_markup(runtime, self, std::string(text));
 }
 
@@ -77,7 +78,7 @@ template <bool FromRight>
 Value split_pieces(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [separator, maxsplit] = bind<2>("split", arguments, {"sep", "maxsplit"});
   const int64_t limit = int_argument("maxsplit", maxsplit, -1);
-  runtime.step_text(self.view().size());
+  runtime.step_chars(self.view().size());
   if (absent(separator)) return text_list(runtime, self, split_space(self.view(), limit, FromRight));
   const std::string_view between = text_argument("sep", separator, "");
   if (between.empty()) fail("split() needs a separator that is not empty");
@@ -86,8 +87,8 @@ Value split_pieces(Runtime& runtime, const Value& self, const Arguments& argumen
 
 Value str_splitlines(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [keepends] = bind<1>("splitlines", arguments, {"keepends"});
-  runtime.step_text(self.view().size());
-  return text_list(runtime, self, split_lines(self.view(), bool_argument(keepends, false)));
+  runtime.step_chars(self.view().size());
+  return text_list(runtime, self, split_lines(self.view(), int_argument("keepends", keepends, 0) != 0));
 }
 
 template <bool FromRight>
@@ -128,7 +129,10 @@ struct Part {
   size_t first_char = 0;
   bool valid = true;  // false: start lies behind the end
 };
-Part part_of(const Value& self, const Value* start, const Value* end) {
+Part part_of(Runtime& runtime, const Value& self, const Value* start, const Value* end) {
+  runtime.step_text(self.view().size());
+  if (!start && !end) return {self.view()};
+  runtime.step_chars(self.view().size());
   const auto size = static_cast<int64_t>(self.text().chars);
   const auto bound = [&](const Value* value, int64_t otherwise) {
     const int64_t at = absent(value) ? otherwise : to_index(*value, "a position");
@@ -144,8 +148,7 @@ Part part_of(const Value& self, const Value* start, const Value* end) {
 template <bool FromRight>
 std::optional<int64_t> found_at(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [needle, start, end] = bind<3>("find", arguments, {"*sub", "*start", "*end"}, 1);
-  runtime.step_text(self.view().size());
-  const Part part = part_of(self, start, end);
+  const Part part = part_of(runtime, self, start, end);
   const std::string_view what = text_argument("sub", needle, "");
   const size_t at = FromRight ? find_last_text(part.text, what) : find_text(part.text, what);
   if (!part.valid || at == std::string_view::npos) return std::nullopt;
@@ -166,18 +169,17 @@ Value str_index(Runtime& runtime, const Value& self, const Arguments& arguments)
 
 Value str_count(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [needle, start, end] = bind<3>("count", arguments, {"*sub", "*start", "*end"}, 1);
-  runtime.step_text(self.view().size());
-  const Part part = part_of(self, start, end);
+  const Part part = part_of(runtime, self, start, end);
   const std::string_view what = text_argument("sub", needle, "");
   if (!part.valid) return Value::integer(0);
   return Value::integer(static_cast<int64_t>(what.empty() ? utf8_length(part.text) + 1 : count_text(part.text, what)));
 }
 
 template <bool AtEnd>
-Value has_affix(Runtime&, const Value& self, const Arguments& arguments) {
+Value has_affix(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [affix, start, end] =
       bind<3>(AtEnd ? "endswith" : "startswith", arguments, {"*affix", "*start", "*end"}, 1);
-  const Part part = part_of(self, start, end);
+  const Part part = part_of(runtime, self, start, end);
   const auto matches = [&](const Value& wanted) {
     const std::string_view text = text_argument(AtEnd ? "the suffix" : "the prefix", &wanted, "");
     return part.valid && (AtEnd ? part.text.ends_with(text) : part.text.starts_with(text));
@@ -238,6 +240,7 @@ Value str_zfill(Runtime& runtime, const Value& self, const Arguments& arguments)
 Value str_expandtabs(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [tabsize] = bind<1>("expandtabs", arguments, {"tabsize"});
   const int64_t size = int_argument("tabsize", tabsize, 8);
+  runtime.step_chars(self.view().size());
   TextBuilder out(runtime);
   int64_t column = 0;
   for (const std::string_view c : split_chars(self.view())) {
@@ -270,7 +273,8 @@ Value list_count(Runtime& runtime, const Value& self, const Arguments& arguments
   const auto [wanted] = bind<1>("count", arguments, {"*value"}, 1);
   const Values& items = self.list().items;
   runtime.step(items.size());
-  return Value::integer(std::count_if(items.begin(), items.end(), [&](const Value& x) { return equal(x, *wanted); }));
+  return Value::integer(
+      std::count_if(items.begin(), items.end(), [&](const Value& x) { return equal(runtime, x, *wanted); }));
 }
 
 Value list_index(Runtime& runtime, const Value& self, const Arguments& arguments) {
@@ -283,7 +287,7 @@ Value list_index(Runtime& runtime, const Value& self, const Arguments& arguments
   };
   runtime.step(items.size());
   for (int64_t i = bound(start, 0); i < bound(stop, size); ++i)
-    if (equal(items[static_cast<size_t>(i)], *wanted)) return Value::integer(i);
+    if (equal(runtime, items[static_cast<size_t>(i)], *wanted)) return Value::integer(i);
   fail("index(): {} is not in the {}", repr(runtime, *wanted), type_name(self));
 }
 
@@ -418,6 +422,7 @@ Value replace_text(Runtime& runtime, const Text& text, std::string_view from, st
   while (!from.empty() && count-- != 0) {
     const size_t at = find_text(rest, from);
     if (at == std::string_view::npos) break;
+    runtime.step();
     out.append(rest.substr(0, at));
     out.append(to);
     rest.remove_prefix(at + from.size());

@@ -141,6 +141,7 @@ Value repeat(Runtime& runtime, const Value& what, int64_t times) {
   if (what.is_string()) {
     const Text& text = what.text();
     runtime.check_room(count, text.content.size());
+    if (text.content.size() == 1) return runtime.text(std::string(count, text.content[0]), text.markup);
     std::string out;
     out.reserve(count * text.content.size());
     for (size_t i = 0; i < count && !text.content.empty(); ++i) out += text.content;
@@ -173,14 +174,17 @@ bool compare_order(Runtime& runtime, CompareOp op, const Value& a, const Value& 
 bool compare_lists(Runtime& runtime, CompareOp op, const Values& a, const Values& b) {
   runtime.step(std::min(a.size(), b.size()));
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    if (!equal(a[i], b[i])) return compare_order(runtime, op, a[i], b[i]);
+    if (!equal(runtime, a[i], b[i])) return compare_order(runtime, op, a[i], b[i]);
   return ordered(op, a.size(), b.size());
 }
 
 bool compare_order(Runtime& runtime, CompareOp op, const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return ordered(op, a.as_int(), b.as_int());
   if (a.is_number() && b.is_number()) return ordered(op, a.as_double(), b.as_double());
-  if (a.is_string() && b.is_string()) return ordered(op, a.view(), b.view());
+  if (a.is_string() && b.is_string()) {
+    runtime.step_text(std::min(a.view().size(), b.view().size()));
+    return ordered(op, a.view(), b.view());
+  }
   if (a.is_sequence() && a.kind() == b.kind()) return compare_lists(runtime, op, a.list().items, b.list().items);
   constexpr std::string_view kSymbols[] = {"==", "!=", "<", "<=", ">", ">="};
   fail_operands(kSymbols[static_cast<size_t>(op)], a, b);
@@ -194,9 +198,9 @@ bool range_contains(const Range& range, const Value& item) {
   return offset % range.step == 0 && offset / range.step >= 0 && offset / range.step < range.count;
 }
 
-bool walk_contains(Iterator& iterator, const Value& item) {
+bool walk_contains(Runtime& runtime, Iterator& iterator, const Value& item) {
   while (iterator.next < iterator.items.size())
-    if (equal(iterator.items[iterator.next++], item)) return true;
+    if (equal(runtime, iterator.items[iterator.next++], item)) return true;
   if (iterator.failure) throw *iterator.failure;
   return false;
 }
@@ -204,7 +208,8 @@ bool walk_contains(Iterator& iterator, const Value& item) {
 bool view_contains(Runtime& runtime, const View& view, const Value& item) {
   if (view.part == View::Part::kKeys) return view.dict.dict().find(item) != nullptr;
   const Value all = items_of(runtime, Value::object(Kind::kView, &view));
-  return std::any_of(all.list().items.begin(), all.list().items.end(), [&](const Value& x) { return equal(x, item); });
+  return std::any_of(all.list().items.begin(), all.list().items.end(),
+                     [&](const Value& x) { return equal(runtime, x, item); });
 }
 
 Value range_items(Runtime& runtime, const Range& range) {
@@ -255,7 +260,7 @@ std::optional<size_t> position(const Value& key, int64_t size) {
 
 Value char_at(Runtime& runtime, const Text& text, size_t index) {
   const size_t at = text.ascii() ? index : byte_offset(text.content, index);
-  if (!text.ascii()) runtime.step_text(at);
+  if (!text.ascii()) runtime.step_chars(at);
   return runtime.text(text.content.substr(at, static_cast<size_t>(utf8_at(text.content, at).bytes)), text.markup);
 }
 
@@ -312,7 +317,7 @@ Span slice_span(const Value& start, const Value& stop, const Value& step, int64_
 }
 
 Value slice_text(Runtime& runtime, const Text& text, const Span& span) {
-  runtime.step_text(text.content.size());
+  if (!text.ascii() || span.step != 1) runtime.step_chars(text.content.size());
   if (span.step == 1) {
     const size_t from =
         text.ascii() ? static_cast<size_t>(span.start) : byte_offset(text.content, static_cast<size_t>(span.start));
@@ -403,9 +408,9 @@ Value plus(const Value& value) {
 bool compare(Runtime& runtime, CompareOp op, const Value& a, const Value& b) {
   switch (op) {
     case CompareOp::kEqual:
-      return equal(a, b);
+      return equal(runtime, a, b);
     case CompareOp::kNotEqual:
-      return !equal(a, b);
+      return !equal(runtime, a, b);
     case CompareOp::kIn:
       return contains(runtime, b, a);
     case CompareOp::kNotIn:
@@ -432,7 +437,7 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
     case Kind::kTuple: {
       const Values& items = container.list().items;
       runtime.step(items.size() / 4);
-      return std::any_of(items.begin(), items.end(), [&](const Value& x) { return equal(x, item); });
+      return std::any_of(items.begin(), items.end(), [&](const Value& x) { return equal(runtime, x, item); });
     }
     case Kind::kDict:
       return container.dict().find(item) != nullptr;
@@ -441,7 +446,7 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
     case Kind::kView:
       return view_contains(runtime, container.dict_view(), item);
     case Kind::kIterator:
-      return walk_contains(container.iterator(), item);
+      return walk_contains(runtime, container.iterator(), item);
     default:
       fail("a value of type '{}' cannot be searched with 'in'", type_name(container));
   }

@@ -326,10 +326,10 @@ class StatementParser {
 
 void parse_into(Program& program, std::string_view source) {
   if (source.size() > program.limits.max_source_bytes)
-    throw Failure{resource_exhausted("the template has {}; at most {} are allowed",
+    throw Failure{resource_exhausted("chat template: the source has {}; at most {} are allowed",
                                      format_bytes(static_cast<int64_t>(source.size())),
                                      format_bytes(static_cast<int64_t>(program.limits.max_source_bytes)))};
-  if (!is_valid_utf8(source)) fail("the template is not valid UTF-8");
+  if (!is_valid_utf8(source)) fail("chat template: the source is not valid UTF-8");
   TokenStream stream(tokenize(source), program.limits.max_nesting);
   program.body = StatementParser(program, stream).parse_all();
   for (const Value& name : program.symbol_names) {

@@ -30,7 +30,7 @@ class PercentFormat {
       convert();
     }
     out_.append(rest_);
-    const bool by_name = values_.is(Kind::kDict) || values_.is(Kind::kList);
+    const bool by_name = values_.is(Kind::kDict) || values_.is(Kind::kList) || values_.is_undefined();
     const size_t given = values_.is(Kind::kTuple) ? values_.list().items.size() : 1;
     if (!by_name && used_ < given) fail("%: not all values were used by the format");
     return out_.value(markup_);
@@ -175,6 +175,7 @@ class PercentFormat {
   }
 
   void write_text(const Conversion& spec, std::string_view text) {
+    if (spec.precision >= 0 || spec.width > 0) runtime_.step_chars(text.size());
     if (spec.precision >= 0 && static_cast<size_t>(spec.precision) < utf8_length(text))
       text = text.substr(0, byte_offset(text, static_cast<size_t>(spec.precision)));
     pad(spec, "", text, false);
@@ -205,7 +206,7 @@ class PercentFormat {
   }
 
   void pad(const Conversion& spec, std::string_view front, std::string_view body, bool with_zeros) {
-    const auto size = static_cast<int64_t>(front.size() + utf8_length(body));
+    const auto size = spec.width > 0 ? static_cast<int64_t>(front.size() + utf8_length(body)) : 0;
     const auto missing = static_cast<size_t>(std::max<int64_t>(spec.width - size, 0));
     if (!spec.left && !with_zeros) out_.append(missing, " ");
     out_.append(front);
@@ -225,7 +226,7 @@ class PercentFormat {
 }  // namespace
 
 Value percent_format(Runtime& runtime, const Text& format, const Value& values) {
-  runtime.step_text(format.content.size());
+  runtime.step_chars(format.content.size());
   return PercentFormat(runtime, format, values).run();
 }
 

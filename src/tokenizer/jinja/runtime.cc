@@ -37,7 +37,7 @@ Value Runtime::adopt(Kind kind, std::unique_ptr<T> object) {
 }
 
 Value Runtime::text(std::string content, bool markup) {
-  step_text(content.size());
+  step(1 + content.size() / 16);
   return adopt(Kind::kString, std::make_unique<Text>(*this, std::move(content), markup));
 }
 

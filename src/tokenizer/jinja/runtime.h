@@ -29,8 +29,9 @@ class Runtime {
     if (steps_ > limits_.max_steps) [[unlikely]]
       fail_steps();
   }
-  // Counts the work of reading or writing so much text.
+  // Counts the work of copying or searching so much text, or of looking at each of its characters.
   void step_text(size_t bytes) { step(bytes / 16); }
+  void step_chars(size_t bytes) { step(bytes / 2); }
   // Fails if so many more bytes would not fit; call before building something whose size is known.
   void check_room(size_t bytes) const {
     if (bytes > limits_.max_memory_bytes - live_bytes_) [[unlikely]]
@@ -97,6 +98,7 @@ class TextBuilder {
   }
   void push_back(char c) { append({&c, 1}); }
   size_t size() const { return text_.size(); }
+  Runtime& runtime() { return runtime_; }
   std::string take() { return std::move(text_); }
   Value value(bool markup = false) { return runtime_.text(std::move(text_), markup); }
 

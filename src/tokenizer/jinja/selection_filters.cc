@@ -22,8 +22,7 @@ Value generate(Runtime& runtime, const Value& source, const Visit& visit) {
       visit(item, results);
     }
   } catch (const Failure& failure) {
-    if (failure.status.code() == Code::kResourceExhausted) throw;
-    return runtime.iterator(std::move(results), failure);
+    return failed_iterator(runtime, failure, std::move(results));
   }
   return runtime.iterator(std::move(results));
 }
@@ -39,7 +38,7 @@ Value map_attribute(Runtime& runtime, const Value& self, const Arguments& argume
   return generate(runtime, self, [&](const Value& item, Values& results) { results.push_back(path.get(item)); });
 }
 
-Value filter_map(Runtime& runtime, const Value& self, const Arguments& arguments) {
+Value map_items(Runtime& runtime, const Value& self, const Arguments& arguments) {
   if (arguments.positional.empty()) {
     for (const auto& [name, value] : arguments.named)
       if (name == "attribute") return map_attribute(runtime, self, arguments);
@@ -55,7 +54,7 @@ Value filter_map(Runtime& runtime, const Value& self, const Arguments& arguments
 }
 
 template <bool ByAttribute, bool Keep>
-Value filter_items(Runtime& runtime, const Value& self, const Arguments& arguments) {
+Value choose_items(Runtime& runtime, const Value& self, const Arguments& arguments) {
   constexpr size_t kFirst = ByAttribute ? 1 : 0;
   if (arguments.positional.size() < kFirst) fail("selectattr and rejectattr need the name of an attribute");
   const AttributePath path(runtime, ByAttribute ? &arguments.positional[0] : nullptr);
@@ -73,12 +72,17 @@ Value filter_items(Runtime& runtime, const Value& self, const Arguments& argumen
   });
 }
 
+template <Native Filter>
+Value lazily(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  return deferred(runtime, [&] { return Filter(runtime, self, arguments); });
+}
+
 constexpr NativeEntry kSelectionFilters[] = {
-    {"map", filter_map},
-    {"select", filter_items<false, true>},
-    {"reject", filter_items<false, false>},
-    {"selectattr", filter_items<true, true>},
-    {"rejectattr", filter_items<true, false>},
+    {"map", lazily<map_items>},
+    {"select", lazily<choose_items<false, true>>},
+    {"reject", lazily<choose_items<false, false>>},
+    {"selectattr", lazily<choose_items<true, true>>},
+    {"rejectattr", lazily<choose_items<true, false>>},
 };
 
 }  // namespace

@@ -74,6 +74,7 @@ Value filter_join(Runtime& runtime, const Value& self, const Arguments& argument
 Value filter_reverse(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("reverse", arguments);
   if (self.is_string()) {
+    runtime.step_chars(self.view().size() * 2);
     std::string out;
     const auto chars = split_chars(self.view());
     for (auto c = chars.rbegin(); c != chars.rend(); ++c) out += *c;
@@ -98,7 +99,7 @@ Value filter_sort(Runtime& runtime, const Value& self, const Arguments& argument
     keys.push_back(key.size() == 1 ? key.front() : runtime.list(std::move(key)));
   }
   Values sorted;
-  for (const size_t i : sorted_order(runtime, keys, bool_argument(reverse, false)))
+  for (const size_t i : sorted_order(runtime, keys, int_argument("reverse", reverse, 0) != 0))
     sorted.push_back(items.list().items[i]);
   return runtime.list(std::move(sorted));
 }
@@ -116,7 +117,7 @@ Value filter_dictsort(Runtime& runtime, const Value& self, const Arguments& argu
     keys.push_back(exact ? chosen : ignore_case(runtime, chosen));
   }
   Values sorted;
-  for (const size_t i : sorted_order(runtime, keys, bool_argument(reverse, false)))
+  for (const size_t i : sorted_order(runtime, keys, int_argument("reverse", reverse, 0) != 0))
     sorted.push_back(runtime.tuple({self.dict().entries[i].first, self.dict().entries[i].second}));
   return runtime.list(std::move(sorted));
 }
@@ -134,17 +135,14 @@ Value filter_groupby(Runtime& runtime, const Value& self, const Arguments& argum
   const auto order = sorted_order(runtime, keys, false);
   for (size_t i = 0; i < order.size(); ++i) {
     members.push_back(items.list().items[order[i]]);
-    if (i + 1 < order.size() && equal(keys[order[i]], keys[order[i + 1]])) continue;
+    if (i + 1 < order.size() && equal(runtime, keys[order[i]], keys[order[i + 1]])) continue;
     const Value shown = path.get(members.front());
     groups.push_back(runtime.group(shown, runtime.list(std::exchange(members, {}))));
   }
   return runtime.list(std::move(groups));
 }
 
-Value filter_unique(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  const auto [case_sensitive, attribute] = bind<2>("unique", arguments, {"case_sensitive", "attribute"});
-  const AttributePath path(runtime, attribute);
-  const bool exact = bool_argument(case_sensitive, false);
+Value unique_items(Runtime& runtime, const Value& self, const AttributePath& path, bool exact) {
   const Value items = items_of(runtime, self);
   Dict seen(runtime);
   Values kept;
@@ -156,6 +154,13 @@ Value filter_unique(Runtime& runtime, const Value& self, const Arguments& argume
     kept.push_back(item);
   }
   return runtime.iterator(std::move(kept));
+}
+
+Value filter_unique(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  const auto bound = bind<2>("unique", arguments, {"case_sensitive", "attribute"});
+  return deferred(runtime, [&] {
+    return unique_items(runtime, self, AttributePath(runtime, bound[1]), bool_argument(bound[0], false));
+  });
 }
 
 template <bool Largest>
@@ -190,13 +195,13 @@ Value filter_sum(Runtime& runtime, const Value& self, const Arguments& arguments
 Value filter_items(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("items", arguments);
   if (self.is_undefined()) return runtime.iterator({});
-  if (!self.is(Kind::kDict)) fail("items: a dict is needed, not '{}'", type_name(self));
-  return runtime.iterator(items_of(runtime, runtime.view(self, View::Part::kItems)).list().items);
+  return deferred(runtime, [&] {
+    if (!self.is(Kind::kDict)) fail("items: a dict is needed, not '{}'", type_name(self));
+    return runtime.iterator(items_of(runtime, runtime.view(self, View::Part::kItems)).list().items);
+  });
 }
 
-Value filter_batch(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  const auto [linecount, fill] = bind<2>("batch", arguments, {"linecount", "fill_with"}, 1);
-  const int64_t size = to_index(*linecount, "linecount");
+Value batches_of(Runtime& runtime, const Value& self, int64_t size, const Value* fill) {
   const Value items = items_of(runtime, self);
   Values batches, batch;
   for (const Value& item : items.list().items) {
@@ -214,9 +219,12 @@ Value filter_batch(Runtime& runtime, const Value& self, const Arguments& argumen
   return runtime.iterator(std::move(batches));
 }
 
-Value filter_slice(Runtime& runtime, const Value& self, const Arguments& arguments) {
-  const auto [slices, fill] = bind<2>("slice", arguments, {"slices", "fill_with"}, 1);
-  const int64_t count = to_index(*slices, "slices");
+Value filter_batch(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  const auto bound = bind<2>("batch", arguments, {"linecount", "fill_with"}, 1);
+  return deferred(runtime, [&] { return batches_of(runtime, self, to_index(*bound[0], "linecount"), bound[1]); });
+}
+
+Value slices_of(Runtime& runtime, const Value& self, int64_t count, const Value* fill) {
   if (count == 0) fail("slice: slices must not be 0");
   runtime.check_room(static_cast<size_t>(std::max<int64_t>(count, 0)), sizeof(List) + sizeof(Value));
   const Value source = items_of(runtime, self);
@@ -233,6 +241,11 @@ Value filter_slice(Runtime& runtime, const Value& self, const Arguments& argumen
     next = end;
   }
   return runtime.iterator(std::move(lists));
+}
+
+Value filter_slice(Runtime& runtime, const Value& self, const Arguments& arguments) {
+  const auto bound = bind<2>("slice", arguments, {"slices", "fill_with"}, 1);
+  return deferred(runtime, [&] { return slices_of(runtime, self, to_index(*bound[0], "slices"), bound[1]); });
 }
 
 constexpr NativeEntry kSequenceFilters[] = {

@@ -9,7 +9,7 @@ namespace millrace {
 
 Result<ChatTemplate> ChatTemplate::parse(const std::string& source, const TemplateLimits& limits) {
   auto program = jinja::parse_template(source, limits);
-  if (!program.ok()) return program.status().at("chat template");
+  if (!program.ok()) return program.status();
   return ChatTemplate(std::shared_ptr<const jinja::Program>(std::move(program).value()));
 }
 

@@ -47,15 +47,15 @@ Value remainder(Runtime& runtime, const Value& self, int64_t divisor) {
 }
 Value is_odd(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("odd", arguments);
-  return Value::boolean(equal(remainder(runtime, self, 2), Value::integer(1)));
+  return Value::boolean(equal(runtime, remainder(runtime, self, 2), Value::integer(1)));
 }
 Value is_even(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("even", arguments);
-  return Value::boolean(equal(remainder(runtime, self, 2), Value::integer(0)));
+  return Value::boolean(equal(runtime, remainder(runtime, self, 2), Value::integer(0)));
 }
 Value is_divisible(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [num] = bind<1>("divisibleby", arguments, {"num"}, 1);
-  return Value::boolean(equal(binary(runtime, BinaryOp::kModulo, self, *num), Value::integer(0)));
+  return Value::boolean(equal(runtime, binary(runtime, BinaryOp::kModulo, self, *num), Value::integer(0)));
 }
 
 template <bool (*Test)(std::string_view)>
@@ -64,12 +64,20 @@ Value text_is(Runtime& runtime, const Value& self, const Arguments& arguments) {
   return Value::boolean(Test(str(runtime, self)));
 }
 
-// Identity: numbers, None, booleans and equal short texts count as the same object when they are equal.
-Value is_same(Runtime&, const Value& self, const Arguments& arguments) {
+// Texts are one object where Python's are: the very same value, equal literals, and texts of at most one character.
+bool same_text(const Value& a, const Value& b) {
+  if (a.object() == b.object()) return true;
+  const bool literals = a.object()->uses == Object::kPermanent && b.object()->uses == Object::kPermanent;
+  return a.view() == b.view() && (literals || a.text().chars <= 1);
+}
+
+// Identity, where equal numbers count as one object.
+Value is_same(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [other] = bind<1>("sameas", arguments, {"other"}, 1);
   if (self.kind() != other->kind()) return Value::boolean(false);
-  const bool by_value = self.is_number() || self.is_none() || self.is_string();
-  return Value::boolean(by_value ? equal(self, *other) : self.object() == other->object());
+  if (self.is_string()) return Value::boolean(same_text(self, *other));
+  const bool by_value = self.is_number() || self.is_none();
+  return Value::boolean(by_value ? equal(runtime, self, *other) : self.object() == other->object());
 }
 
 Value is_filter(Runtime&, const Value& self, const Arguments& arguments) {

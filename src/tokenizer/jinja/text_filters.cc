@@ -81,6 +81,7 @@ Value filter_replace(Runtime& runtime, const Value& self, const Arguments& argum
 Value filter_title(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("title", arguments);
   const Value text = soft_str(runtime, self);
+  runtime.step_chars(text.view().size() * 4);
   TextBuilder out(runtime);
   std::string_view rest = text.view();
   const auto separates = [](std::string_view c) {
@@ -110,6 +111,7 @@ Value filter_indent(Runtime& runtime, const Value& self, const Arguments& argume
     runtime.check_room(spaces);
     indention.assign(spaces, ' ');
   }
+  runtime.step_chars(self.view().size());
   TextBuilder out(runtime);
   if (bool_argument(first, false)) out.append(indention);
   const std::string with_end = std::string(self.view()) + "\n";
@@ -126,15 +128,15 @@ Value filter_indent(Runtime& runtime, const Value& self, const Arguments& argume
 Value filter_truncate(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [length_value, killwords, end_value, leeway_value] =
       bind<4>("truncate", arguments, {"length", "killwords", "end", "leeway"});
-  const std::string_view text = text_argument("truncate: the value", &self, ""),
-                         end = text_argument("end", end_value, "...");
+  const std::string_view end = text_argument("end", end_value, "...");
   const int64_t limit = int_argument("length", length_value, 255);
   const int64_t leeway = absent(leeway_value) ? 5 : to_index(*leeway_value, "leeway");
   const auto end_chars = static_cast<int64_t>(utf8_length(end));
   if (limit < end_chars) fail("truncate: length is {}; the end alone takes {}", limit, end_chars);
   if (leeway < 0) fail("truncate: leeway is {}; it must be 0 or more", leeway);
-  const auto chars = static_cast<int64_t>(self.text().chars);
-  if (chars <= limit || chars - limit <= leeway) return self;
+  if (length(self) <= limit || length(self) - limit <= leeway) return self;
+  const std::string_view text = text_argument("truncate: the value", &self, "");
+  runtime.step_chars(text.size());
   std::string_view kept = text.substr(0, byte_offset(text, static_cast<size_t>(limit - end_chars)));
   if (!bool_argument(killwords, false)) kept = kept.substr(0, kept.rfind(' '));
   return runtime.text(std::string(kept) + std::string(end), self.text().markup);
@@ -143,6 +145,7 @@ Value filter_truncate(Runtime& runtime, const Value& self, const Arguments& argu
 Value filter_wordcount(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("wordcount", arguments);
   const Value text = soft_str(runtime, self);
+  runtime.step_chars(text.view().size());
   int64_t words = 0;
   bool inside = false;
   for (size_t at = 0; at < text.view().size();) {
@@ -167,7 +170,7 @@ Value filter_wordwrap(Runtime& runtime, const Value& self, const Arguments& argu
   TextBuilder out(runtime);
   bool first = true;
   for (const std::string_view paragraph : split_lines(text_argument("wordwrap: the value", &self, ""))) {
-    runtime.step_text(paragraph.size() * 8);
+    runtime.step_chars(paragraph.size() * 2);
     const auto lines = wrap_line(paragraph, style);
     if (!first) out.append(between);
     first = false;
@@ -182,11 +185,13 @@ Value filter_wordwrap(Runtime& runtime, const Value& self, const Arguments& argu
 Value filter_striptags(Runtime& runtime, const Value& self, const Arguments& arguments) {
   expect_no_arguments("striptags", arguments);
   const Value text = soft_str(runtime, self);
-  runtime.step_text(text.view().size() * 4);
+  runtime.step_chars(text.view().size());
   return runtime.text(strip_tags(text.view()));
 }
 
 void append_quoted(TextBuilder& out, std::string_view text, bool in_query) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  out.runtime().step_chars(text.size());
   for (const char c : text) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
                        c == '.' || c == '-' || c == '~' || (c == '/' && !in_query);
@@ -195,7 +200,9 @@ void append_quoted(TextBuilder& out, std::string_view text, bool in_query) {
     } else if (c == ' ' && in_query) {
       out.push_back('+');
     } else {
-      out.append(fmt::format("%{:02X}", static_cast<uint8_t>(c)));
+      const auto byte = static_cast<uint8_t>(c);
+      const char escape[] = {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+      out.append({escape, sizeof escape});
     }
   }
 }
@@ -250,7 +257,7 @@ Value filter_filesizeformat(Runtime& runtime, const Value& self, const Arguments
   if (!parsed) fail("filesizeformat: a number is needed, not '{}'", type_name(self));
   const double base = in_binary ? 1024 : 1000;
   if (*parsed == 1) return runtime.text("1 Byte");
-  if (*parsed < base) return runtime.text(fmt::format("{:.0f} Bytes", std::trunc(*parsed)));
+  if (*parsed < base) return runtime.text(fmt::format("{} Bytes", static_cast<int64_t>(std::max(*parsed, -0x1p62))));
   constexpr std::string_view kUnits = "kMGTPEZY";
   size_t unit = 0;
   double scaled = *parsed / base;

@@ -160,7 +160,7 @@ class PrettyWriter {
   // A text in pieces, one to a line: cut at its line ends, and behind spaces where a line is too long.
   void write_text(std::string_view text, int64_t indent, int64_t allowance, bool alone) {
     if (alone) ++indent, ++allowance;
-    runtime_.step_text(text.size() * 8);
+    runtime_.step_chars(text.size() * 4);
     std::vector<std::string> pieces;
     const auto lines = split_lines(text, true);
     for (size_t i = 0; i < lines.size(); ++i)

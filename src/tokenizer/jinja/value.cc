@@ -42,29 +42,35 @@ uint64_t hash_number(double x) {
   return hash_bytes({reinterpret_cast<const char*>(&x), sizeof x}) ^ 1;
 }
 
-// Lists and dictionaries are made while rendering, so their runtime is the one that counts the steps of a comparison.
-bool equal_lists(const List& a, const List& b) {
-  if (&a == &b) return true;
-  a.runtime.step(a.items.size());
-  return a.items.size() == b.items.size() && std::equal(a.items.begin(), a.items.end(), b.items.begin(), equal);
+bool equal_texts(Runtime& runtime, std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  runtime.step_text(a.size());
+  return a == b;
 }
 
-bool equal_dicts(const Dict& a, const Dict& b) {
+bool equal_lists(Runtime& runtime, const Values& a, const Values& b) {
+  if (a.size() != b.size()) return false;
+  runtime.step(a.size());
+  return std::equal(a.begin(), a.end(), b.begin(),
+                    [&](const Value& x, const Value& y) { return equal(runtime, x, y); });
+}
+
+bool equal_dicts(Runtime& runtime, const Dict& a, const Dict& b) {
   if (&a == &b) return true;
-  a.runtime.step(a.size());
+  runtime.step(a.size());
   if (a.size() != b.size()) return false;
   return std::all_of(a.entries.begin(), a.entries.end(), [&](const auto& entry) {
     const Value* other = b.find(entry.first);
-    return other && equal(entry.second, *other);
+    return other && equal(runtime, entry.second, *other);
   });
 }
 
 // Views of keys compare as sets, views of items as dictionaries, views of values only with themselves.
-bool equal_views(const View& a, const View& b) {
+bool equal_views(Runtime& runtime, const View& a, const View& b) {
   const Dict &left = a.dict.dict(), &right = b.dict.dict();
   if (a.part != b.part || left.size() != right.size()) return false;
-  if (a.part == View::Part::kItems) return equal_dicts(left, right);
-  left.runtime.step(left.size());
+  if (a.part == View::Part::kItems) return equal_dicts(runtime, left, right);
+  runtime.step(left.size());
   return a.part == View::Part::kKeys && std::all_of(left.entries.begin(), left.entries.end(),
                                                     [&](const auto& entry) { return right.find(entry.first); });
 }
@@ -116,9 +122,9 @@ Function::Function(Runtime& owner, const NativeEntry& what, Value bound)
 Value Instance::call(const Arguments&) { fail("'{}' object is not callable", type_name()); }
 
 void Dict::set(const Value& key, Value value) {
-  const uint64_t hash = hash_of(key);
+  const uint64_t hash = hash_of(runtime, key);
   depth = std::max(depth, checked_depth(std::max(depth_of(key), depth_of(value))));
-  if (const Value* found = lookup(hash, [&](const Value& other) { return equal(key, other); })) {
+  if (const Value* found = lookup(hash, [&](const Value& other) { return equal(runtime, key, other); })) {
     *const_cast<Value*>(found) = std::move(value);
     return;
   }
@@ -151,7 +157,7 @@ const Value* Dict::lookup(uint64_t hash, const Equal& equal) const {
 void Dict::index_all() {
   if (entries.size() <= kEntriesWithoutIndex) return;
   slots_.assign(std::max<size_t>(slots_.size() * 2, 4 * kEntriesWithoutIndex), kEmpty);
-  for (uint32_t i = 0; i < entries.size(); ++i) index_one(hash_of(entries[i].first), i);
+  for (uint32_t i = 0; i < entries.size(); ++i) index_one(hash_of(runtime, entries[i].first), i);
 }
 
 void Dict::index_one(uint64_t hash, uint32_t entry) {
@@ -164,10 +170,11 @@ void Dict::index_one(uint64_t hash, uint32_t entry) {
 
 const Value* Dict::find(const Value& key) const {
   if (key.is_string()) return find(key.view());
-  return lookup(hash_of(key), [&](const Value& other) { return equal(key, other); });
+  return lookup(hash_of(runtime, key), [&](const Value& other) { return equal(runtime, key, other); });
 }
 
 const Value* Dict::find(std::string_view key) const {
+  runtime.step_text(key.size());
   const uint64_t hash = slots_.empty() ? 0 : hash_bytes(key);
   return lookup(hash, [&](const Value& other) { return other.is_string() && other.view() == key; });
 }
@@ -223,7 +230,7 @@ std::string undefined_message(const Value& value) {
 
 void fail_undefined(const Value& value) { fail("{}", undefined_message(value)); }
 
-bool equal(const Value& a, const Value& b) {
+bool equal(Runtime& runtime, const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return equal_numbers(a, b);
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
@@ -231,16 +238,16 @@ bool equal(const Value& a, const Value& b) {
     case Kind::kNone:
       return true;
     case Kind::kString:
-      return a.view() == b.view();
+      return equal_texts(runtime, a.view(), b.view());
     case Kind::kList:
     case Kind::kTuple:
-      return equal_lists(a.list(), b.list());
+      return a.object() == b.object() || equal_lists(runtime, a.list().items, b.list().items);
     case Kind::kDict:
-      return equal_dicts(a.dict(), b.dict());
+      return equal_dicts(runtime, a.dict(), b.dict());
     case Kind::kRange:
       return equal_ranges(a.range(), b.range());
     case Kind::kView:
-      return equal_views(a.dict_view(), b.dict_view());
+      return equal_views(runtime, a.dict_view(), b.dict_view());
     case Kind::kFunction:
       return &a.function().entry == &b.function().entry && a.function().self.object() == b.function().self.object();
     default:
@@ -248,18 +255,19 @@ bool equal(const Value& a, const Value& b) {
   }
 }
 
-uint64_t hash_of(const Value& value) {
+uint64_t hash_of(Runtime& runtime, const Value& value) {
   switch (value.kind()) {
     case Kind::kBool:
     case Kind::kInt:
     case Kind::kFloat:
       return hash_number(value.as_double());
     case Kind::kString:
+      runtime.step_text(value.view().size());
       return hash_bytes(value.view());
     case Kind::kTuple: {
-      value.list().runtime.step(value.list().items.size());
+      runtime.step(value.list().items.size());
       uint64_t hash = 0x9e3779b97f4a7c15;
-      for (const Value& item : value.list().items) hash = (hash ^ hash_of(item)) * 0x100000001b3;
+      for (const Value& item : value.list().items) hash = (hash ^ hash_of(runtime, item)) * 0x100000001b3;
       return hash;
     }
     case Kind::kList:

@@ -285,9 +285,9 @@ std::string undefined_message(const Value& value);
 [[noreturn]] void fail_undefined(const Value& value);
 
 // Python's equality: 1 == 1.0 == true, lists and tuples differ, all undefined values are equal.
-bool equal(const Value& a, const Value& b);
+bool equal(Runtime& runtime, const Value& a, const Value& b);
 // Equal values have equal hashes. Fails for lists, dictionaries and their views.
-uint64_t hash_of(const Value& value);
+uint64_t hash_of(Runtime& runtime, const Value& value);
 
 inline const Text& Value::text() const { return *static_cast<const Text*>(object_); }
 inline std::string_view Value::view() const { return static_cast<const Text*>(object_)->content; }

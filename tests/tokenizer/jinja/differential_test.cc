@@ -66,6 +66,9 @@ void expect_as_python(const std::vector<Case>& cases) {
     SCOPED_TRACE(testing::Message() << cases[i].name << "\n" << cases[i].source.substr(0, 2000));
     const auto ours = render(cases[i]);
     if (answers[i].contains("error")) {
+      if (answers[i].contains("raised")) {
+        EXPECT_EQ(ours.status().message(), answers[i]["error"].get<std::string>());
+      }
       EXPECT_FALSE(ours.ok()) << "Python fails: " << answers[i]["error"] << "\nwe print: " << (ours.ok() ? *ours : "");
     } else {
       EXPECT_TRUE(ours.ok()) << ours.status().to_string() << "\nPython prints: " << answers[i]["text"];

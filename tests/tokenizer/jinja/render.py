@@ -1,7 +1,7 @@
 """Renders templates with Python's jinja2 in the environment that transformers sets up for apply_chat_template.
 
 Reads one JSON object per line: {"template": text, "variables": object}. Writes one per line: {"text": rendered} or
-{"error": message}. strftime_now shows FIXED_TIME in UTC.
+{"error": message}, with "raised" if the template itself called raise_exception. strftime_now shows FIXED_TIME in UTC.
 """
 
 import datetime
@@ -30,8 +30,12 @@ class Generation(jinja2.ext.Extension):
         return caller()
 
 
+class Raised(jinja2.exceptions.TemplateError):
+    """What raise_exception raises."""
+
+
 def raise_exception(message):
-    raise jinja2.exceptions.TemplateError(message)
+    raise Raised(message)
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -62,6 +66,8 @@ def render(environment, case):
         text = compiled(environment, case["template"]).render(**case["variables"])
         text.encode("utf-8")
         return {"text": text}
+    except Raised as error:
+        return {"error": str(error), "raised": True}
     except Exception as error:  # every kind of failure is an answer here
         return {"error": f"{type(error).__name__}: {error}"}
 
