@@ -22,6 +22,7 @@ constexpr Impl<GatedGemmFn> kGated[] = {{"composed", Isa::kPortable, gemm_then_g
 constexpr Impl<GatedGemmFn> kGatedBf16[] = {{"amx", Isa::kAmx, amx::gemm_gated_bf16},
                                             {"composed", Isa::kPortable, gemm_then_glu}};
 
+constexpr int64_t kMostTileRows = 12;  // blocks of rows are packed whole
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
 }  // namespace
@@ -42,7 +43,7 @@ void gemm(const GemmArgs& args) {
 }
 
 int64_t gemm_scratch_bytes(int64_t max_rows, int64_t, int64_t K, DType weight) {
-  const int64_t widened = max_rows * gemm_padded_k(K, weight) * 4;
+  const int64_t widened = (max_rows + kMostTileRows) * gemm_padded_k(K, weight) * 4;
   if (weight != DType::kBf16 || !cpu_has(Isa::kAmx)) return widened;
   return std::max(widened, amx::gemm_bf16_scratch_bytes(max_rows, K));
 }

@@ -5,7 +5,7 @@
 // One tile: `rows` rows of x against kTilePanels (or one) panels, k from 0 to K.
 template <class W>
 struct GemmTile {
-  const float* x;  // first row; k is the fast axis
+  const float* x;  // first row; [row][k], rows x_stride apart, or packed: [k][kTileRows]
   int64_t x_stride;
   const W* w;  // first panel, at the first k
   int64_t panel_stride;
@@ -35,11 +35,11 @@ inline void store_sums(const GemmTile<W>& t, Vec (&sums)[kRows][kPanels]) {
   }
 }
 
-template <int kRows, int kPanels, class W>
+template <int kRows, int kPanels, bool kPacked, class W>
 inline void multiply_k(const GemmTile<W>& t, int64_t k, const Vec (&w)[kPanels], Vec (&sums)[kRows][kPanels]) {
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const Vec x = Vec::set(t.x[r * t.x_stride + k]);
+    const Vec x = Vec::set(kPacked ? t.x[k * kTileRows + r] : t.x[r * t.x_stride + k]);
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) sums[r][p] = Vec::fma(x, w[p], sums[r][p]);
   }
@@ -47,7 +47,7 @@ inline void multiply_k(const GemmTile<W>& t, int64_t k, const Vec (&w)[kPanels],
 
 inline void prefetch_weights(const void* at) { _mm_prefetch(static_cast<const char*>(at) + 2048, _MM_HINT_T0); }
 
-template <int kRows, int kPanels, class W>
+template <int kRows, int kPanels, bool kPacked, class W>
 void run_tile(const GemmTile<W>& t) {
   Vec sums[kRows][kPanels], w[kPanels];
   load_sums<kRows, kPanels>(t.y, t.y_stride, t.columns, t.starts, sums);
@@ -55,87 +55,108 @@ void run_tile(const GemmTile<W>& t) {
     for (int64_t k = 0; k < t.K; k += 2) {
       for (int p = 0; p < kPanels; ++p) prefetch_weights(t.w + p * t.panel_stride + k * 16);
       for (int p = 0; p < kPanels; ++p) w[p] = Vec::load_even(t.w + p * t.panel_stride + k * 16);
-      multiply_k<kRows, kPanels>(t, k, w, sums);
+      multiply_k<kRows, kPanels, kPacked>(t, k, w, sums);
       for (int p = 0; p < kPanels; ++p) w[p] = Vec::load_odd(t.w + p * t.panel_stride + k * 16);
-      multiply_k<kRows, kPanels>(t, k + 1, w, sums);
+      multiply_k<kRows, kPanels, kPacked>(t, k + 1, w, sums);
     }
   } else {
     for (int64_t k = 0; k < t.K; ++k) {
       for (int p = 0; p < kPanels; ++p) prefetch_weights(t.w + p * t.panel_stride + k * 16);
       for (int p = 0; p < kPanels; ++p) w[p] = Vec::load(t.w + p * t.panel_stride + k * 16);
-      multiply_k<kRows, kPanels>(t, k, w, sums);
+      multiply_k<kRows, kPanels, kPacked>(t, k, w, sums);
     }
   }
   store_sums(t, sums);
 }
 
 // run_tile for 1 .. kTileRows rows.
-template <int kPanels, class W>
+template <int kPanels, bool kPacked, class W>
 void run_rows(const GemmTile<W>& tile, int64_t rows) {
   using Run = void (*)(const GemmTile<W>&);
   static constexpr auto kRuns = []<size_t... kIndex>(std::index_sequence<kIndex...>) {
-    return std::array<Run, sizeof...(kIndex)>{run_tile<static_cast<int>(kIndex) + 1, kPanels, W>...};
+    return std::array<Run, sizeof...(kIndex)>{run_tile<static_cast<int>(kIndex) + 1, kPanels, kPacked, W>...};
   }
   (std::make_index_sequence<kTileRows>());
   kRuns[rows - 1](tile);
 }
 
-// All rows against the panels [panel, panel + kPanels); the panels' stretch of k stays in the first-level cache.
-template <int kPanels, class W>
-void run_panels(const GemmArgs& a, const float* x, int64_t x_stride, int64_t K, int64_t panel) {
-  constexpr int64_t kStretch = 16384 / (kPanels * 16 * static_cast<int64_t>(sizeof(W))) * 2;
-  const int64_t step = a.M <= kTileRows ? K : kStretch;
-  for (int64_t k = 0; k < K; k += step)
-    for (int64_t row = 0; row < a.M; row += kTileRows) {
-      const int64_t column = panel * 16;
-      run_rows<kPanels>(GemmTile<W>{.x = x + row * x_stride + k,
-                                    .x_stride = x_stride,
-                                    .w = static_cast<const W*>(a.w) + (panel * K + k) * 16,
-                                    .panel_stride = K * 16,
-                                    .y = a.y + row * a.y_stride + column,
-                                    .y_stride = a.y_stride,
-                                    .K = K - k < step ? K - k : step,
-                                    .columns = a.N - column,
-                                    .starts = k == 0,
-                                    .ends = k + step >= K,
-                                    .bias = a.bias ? a.bias + column : nullptr},
-                        a.M - row < kTileRows ? a.M - row : kTileRows);
-    }
+// Where the kernels read x: as it came, or prepared in the scratch as float32 (rounded to bf16 and padded with zeros to
+// Kp where the weights are bf16), packed in blocks of kTileRows rows once there is more than one.
+struct PreparedX {
+  explicit PreparedX(const GemmArgs& a)
+      : K(gemm_padded_k(a.K, a.w_dtype)),
+        packed(a.M > kTileRows),
+        direct(!packed && a.x_dtype == DType::kF32 && a.w_dtype != DType::kBf16),
+        stride(direct ? a.x_stride : K),
+        data(direct ? static_cast<const float*>(a.x) : reinterpret_cast<const float*>(a.scratch)) {}
+  // `row` is a multiple of kTileRows.
+  const float* at(int64_t row, int64_t k) const { return data + row * stride + (packed ? k * kTileRows : k); }
+
+  const int64_t K;
+  const bool packed, direct;
+  const int64_t stride;
+  const float* const data;
+};
+
+inline float activation(const GemmArgs& a, int64_t row, int64_t k) {
+  const int64_t at = row * a.x_stride + k;
+  if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
+  const float x = static_cast<const float*>(a.x)[at];
+  return a.w_dtype == DType::kBf16 ? to_float(to_bf16(x)) : x;
 }
 
-// Rows of x as the panels of W want them: float32, rounded to bf16 and padded with zeros where the weights are bf16.
-inline void prepare_row(const GemmArgs& a, int64_t row, int64_t K, float* to) {
-  int64_t k = 0;
-  if (a.x_dtype == DType::kBf16) {
-    const bf16* x = static_cast<const bf16*>(a.x) + row * a.x_stride;
-    for (; k < a.K; ++k) to[k] = to_float(x[k]);
-  } else {
-    const float* x = static_cast<const float*>(a.x) + row * a.x_stride;
-    const bool round = a.w_dtype == DType::kBf16;
-    for (; k < a.K; ++k) to[k] = round ? to_float(to_bf16(x[k])) : x[k];
+inline void prepare_rows(const GemmArgs& a, const PreparedX& x, int64_t first) {
+  const int64_t rows = a.M - first < kTileRows ? a.M - first : kTileRows;
+  float* to = reinterpret_cast<float*>(a.scratch) + first * x.stride;
+  const int64_t row_step = x.packed ? 1 : x.stride, k_step = x.packed ? kTileRows : 1;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < a.K; ++k) to[r * row_step + k * k_step] = activation(a, first + r, k);
+    for (int64_t k = a.K; k < x.K; ++k) to[r * row_step + k * k_step] = 0;
   }
-  for (; k < K; ++k) to[k] = 0;
+}
+
+// All rows against the panels [panel, panel + kPanels); the panels' stretch of k stays in the first-level cache.
+template <int kPanels, class W>
+void run_panels(const GemmArgs& a, const PreparedX& x, int64_t panel) {
+  constexpr int64_t kStretch = 16384 / (kPanels * 16 * static_cast<int64_t>(sizeof(W))) * 2;
+  const int64_t step = x.packed ? kStretch : x.K, column = panel * 16;
+  for (int64_t k = 0; k < x.K; k += step)
+    for (int64_t row = 0; row < a.M; row += kTileRows) {
+      const GemmTile<W> tile{.x = x.at(row, k),
+                             .x_stride = x.stride,
+                             .w = static_cast<const W*>(a.w) + (panel * x.K + k) * 16,
+                             .panel_stride = x.K * 16,
+                             .y = a.y + row * a.y_stride + column,
+                             .y_stride = a.y_stride,
+                             .K = x.K - k < step ? x.K - k : step,
+                             .columns = a.N - column,
+                             .starts = k == 0,
+                             .ends = k + step >= x.K,
+                             .bias = a.bias ? a.bias + column : nullptr};
+      const int64_t rows = a.M - row < kTileRows ? a.M - row : kTileRows;
+      if (x.packed)
+        run_rows<kPanels, true>(tile, rows);
+      else
+        run_rows<kPanels, false>(tile, rows);
+    }
 }
 
 template <class W>
 void gemm_of(const GemmArgs& a) {
-  const int64_t K = gemm_padded_k(a.K, a.w_dtype), panels = (a.N + 15) / 16;
-  const bool direct = a.x_dtype == DType::kF32 && a.w_dtype != DType::kBf16;
-  float* const scratch = reinterpret_cast<float*>(a.scratch);
-  const float* const x = direct ? static_cast<const float*>(a.x) : scratch;
-  const int64_t x_stride = direct ? a.x_stride : K;
+  const PreparedX x(a);
+  const int64_t panels = (a.N + 15) / 16;
   WorkQueue queue((panels + kTilePanels - 1) / kTilePanels);
   const auto work = [&](const TeamMember& me) {
-    if (!direct) {
-      for (int64_t row = me.index; row < a.M; row += me.size) prepare_row(a, row, K, scratch + row * K);
+    if (!x.direct) {
+      for (int64_t row = me.index * kTileRows; row < a.M; row += me.size * kTileRows) prepare_rows(a, x, row);
       me.barrier();
     }
     for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
       const int64_t panel = item * kTilePanels;
       if (panel + kTilePanels <= panels)
-        run_panels<kTilePanels, W>(a, x, x_stride, K, panel);
+        run_panels<kTilePanels, W>(a, x, panel);
       else
-        for (int64_t p = panel; p < panels; ++p) run_panels<1, W>(a, x, x_stride, K, p);
+        for (int64_t p = panel; p < panels; ++p) run_panels<1, W>(a, x, p);
     }
   };
   parallel_team(work, gemm_threads(a));
