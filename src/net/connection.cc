@@ -162,6 +162,10 @@ int Connection::check_headers() {
     parse_error_ = "the HTTP version must be 1.0 or 1.1";
     return 400;
   }
+  if (message.count(http::field::transfer_encoding) > 0 && !parser_->chunked()) {
+    parse_error_ = "the request's Transfer-Encoding must be chunked";  // where it ends is unknown otherwise
+    return 400;
+  }
   const auto announced = parser_->content_length();
   const size_t expected = announced ? static_cast<size_t>(*announced) : parser_->chunked() ? config.max_body_bytes : 0;
   if (reserve_body(expected)) return 0;

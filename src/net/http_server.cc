@@ -1,5 +1,7 @@
 #include "net/http_server.h"
 
+#include <sys/resource.h>
+
 #include <boost/asio/experimental/as_tuple.hpp>
 
 #include "base/check.h"
@@ -95,6 +97,19 @@ Status HttpServer::Impl::listen(asio::io_context& context) {
   return status;
 }
 
+// Descriptors beyond the connections: files, the loops' own, what else the process has open.
+constexpr rlim_t kOtherDescriptors = 256;
+
+// The usual soft limit of 1,024 descriptors would end at 1,000 streams.
+void raise_descriptor_limit(rlim_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == wanted) return;
+  warn_once("net.descriptors", fmt::format("only {} open files are allowed (ulimit -n); {} connections may need {}",
+                                           limit.rlim_cur, wanted - kOtherDescriptors, wanted));
+}
+
 Status HttpServer::Impl::start() {
   MR_CHECK(!running_ && loops_.empty(), "a server is started once");
   const int count = std::max(1, shared_->config.loop_threads);
@@ -106,6 +121,7 @@ Status HttpServer::Impl::start() {
     return status;
   }
   running_ = true;
+  raise_descriptor_limit(static_cast<rlim_t>(shared_->config.max_connections) + kOtherDescriptors);
   asio::co_spawn(loops_[0]->context, accept_all(), asio::detached);
   for (const auto& loop : loops_) {
     loop->work.emplace(loop->context.get_executor());

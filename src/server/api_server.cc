@@ -126,7 +126,7 @@ void ApiServer::Impl::handle(HttpRequest&& request, HttpReply reply) {
         {.status = 401, .headers = {{"WWW-Authenticate", "Bearer"}}, .body = R"({"error":"Unauthorized"})"});
   for (const Path& path : paths()) {
     if (path.path != call->request.path) continue;
-    const std::string_view method = call->request.method == "HEAD" ? "GET" : call->request.method;
+    const std::string method = call->request.method == "HEAD" ? "GET" : call->request.method;
     for (const Route& route : path.routes)
       if (route.method == method) return run(route, std::move(call));
     return call->send(wrong_method(path, call->request.method));

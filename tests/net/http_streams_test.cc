@@ -153,7 +153,7 @@ TEST(HttpStreams, AStreamWhoseProducerVanishesIsCutShort) {
 
 // 1,000 open streams: two threads in all (the server's loop and the client's), every byte where it belongs.
 TEST(HttpStreams, AThousandConcurrentStreamsRunOnOneLoop) {
-  constexpr int kStreams = 1000, kEvents = 20;
+  constexpr int kStreams = 1000, kEvents = 20;  // the server raises the limit on descriptors for both sides
   Switchboard board;
   HttpClient client;
   std::vector<std::vector<std::string>> events(kStreams);

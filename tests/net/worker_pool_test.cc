@@ -32,7 +32,10 @@ TEST(WorkerPool, StopDropsWhatWaitsAndRefusesMore) {
   });
   started.get_future().wait();
   pool.submit([held] { ADD_FAILURE() << "a job ran after stop()"; });
-  std::thread releaser([&] { go.set_value(); });
+  std::thread releaser([&] {
+    while (pool.submit([] {})) std::this_thread::yield();  // until stop() has begun
+    go.set_value();
+  });
   pool.stop();
   releaser.join();
   EXPECT_EQ(held.use_count(), 1);
