@@ -64,7 +64,7 @@ class ReadBuffer {
 
 double read_rate(const MachineLoops& loops, const ReadBuffer& buffer, int threads) {
   std::atomic<uint64_t> seen = 0;
-  const double rate = best_rate(threads, 5, [&](const TeamMember& me) {
+  const double rate = best_rate(threads, 8, [&](const TeamMember& me) {
     const int64_t share = ReadBuffer::kBytes / me.size / 1024 * 1024;
     seen += loops.read(buffer.data() + me.index * share, share);
     return share;

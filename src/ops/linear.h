@@ -1,6 +1,5 @@
 // Linear: y = x W^T + b, with the weight's format and packing hidden. Packed once at load; then read by any thread, one
-// forward at a time per Workspace. Bit-identical rows whatever the number of rows and threads (kernels/gemm.h), unless
-// the options let a faster library in.
+// forward at a time per Workspace. Bit-identical rows whatever the number of rows and threads (kernels/gemm.h).
 #pragma once
 #include <cstdint>
 #include <span>
@@ -14,8 +13,8 @@
 namespace millrace {
 
 struct LinearOptions {
-  // Every row's sums have one order. Without it float32 products of many rows may go through oneDNN where it measures
-  // faster; bf16 and f16 products keep the order either way.
+  // Every row's sums have one order that depends on nothing else. Formats whose fastest kernel breaks that must use
+  // another where it is set; dense ones never break it.
   bool batch_invariant = true;
 };
 

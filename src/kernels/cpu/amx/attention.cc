@@ -23,10 +23,18 @@ using avx512::Vec;
 constexpr int64_t kSubtiles = kTilePositions / kKvLanes;  // of sixteen positions
 constexpr int64_t kTileDims = 32;                         // of a head, in one tile of queries or keys
 
+inline TileShapes shapes_for(int rows) {
+  TileShapes shapes = TileShapes::full();
+  if (rows < 16)
+    for (const int i : {0, 1, 4}) shapes.set(i, rows, 64);
+  return shapes;
+}
+
 struct TileWork : AttentionWork {
   TileWork(const AttentionArgs& args, const AttentionItem& item)
-      : AttentionWork(args, item), dim_tiles((padded + kTileDims - 1) / kTileDims) {}
+      : AttentionWork(args, item), dim_tiles((padded + kTileDims - 1) / kTileDims), use(shapes_for(rows)) {}
   const int64_t dim_tiles;
+  const TileUse use;
   alignas(64) bf16 query[kMaxRows][kMaxHeadDim];          // zero beyond rows and Dp
   alignas(64) bf16 weight[kMaxRows][kTilePositions];      // zero beyond rows
   alignas(64) bf16 keys[kSubtiles][kMaxHeadDim * 16];     // copies, where Dp is not a multiple of 32
@@ -164,10 +172,6 @@ struct Tiles {
   using Work = TileWork;
   static void prepare(TileWork& w) { prepare_queries(w); }
   static void run(TileWork& w, int64_t tile) {
-    TileShapes shapes = TileShapes::full();
-    if (w.rows < 16)
-      for (const int i : {0, 1, 4}) shapes.set(i, w.rows, 64);
-    const TileUse use(shapes);
     if (w.rows <= 16)
       run_tile<1>(w, tile);
     else

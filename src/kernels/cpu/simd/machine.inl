@@ -2,13 +2,13 @@
 
 inline uint64_t read_memory(const std::byte* at, int64_t bytes) {
   Vec sums[4] = {Vec::zero(), Vec::zero(), Vec::zero(), Vec::zero()};
-  for (int64_t i = 0; i < bytes; i += 256) {
-    _mm_prefetch(reinterpret_cast<const char*>(at + i + 4096), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(at + i + 4160), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(at + i + 4224), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(at + i + 4288), _MM_HINT_T0);
-    for (int j = 0; j < 4; ++j) sums[j] = sums[j] + Vec::load(reinterpret_cast<const float*>(at + i + 64 * j));
-  }
+  for (int64_t i = 0; i < bytes; i += 256)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const std::byte* line = at + i + 64 * j;
+      _mm_prefetch(reinterpret_cast<const char*>(line + 8192), _MM_HINT_T1);
+      sums[j] = sums[j] + Vec::load(reinterpret_cast<const float*>(line));
+    }
   const float all = ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum();
   return static_cast<uint64_t>(all != 0);
 }
