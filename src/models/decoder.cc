@@ -173,12 +173,11 @@ class Decoder::Impl {
     const Gqa& gqa = layer.attention;
     const int64_t attention =
         Workspace::tensor_bytes(DType::kF32, {T, layer.qkv_width()}) +
-        Workspace::tensor_bytes(DType::kF32, {T, gqa.heads * gqa.head_dim}) +
+        Workspace::tensor_bytes(layer.out.input_dtype(), {T, gqa.heads * gqa.head_dim}) +
         std::max({attention_scratch_bytes(gqa.heads, cache_config(spec_, options_.dtype, 1, 16), options_.max_context),
                   layer.qkv.scratch_bytes(T), layer.out.scratch_bytes(T)});
-    const int64_t mlp = Workspace::tensor_bytes(DType::kF32, {T, 2 * F}) +
-                        Workspace::tensor_bytes(DType::kF32, {T, F}) +
-                        std::max(layer.gate_up.scratch_bytes(T), layer.down.scratch_bytes(T));
+    const int64_t mlp = Workspace::tensor_bytes(layer.down.input_dtype(), {T, F}) +
+                        std::max(layer.gate_up.gated_scratch_bytes(T), layer.down.scratch_bytes(T));
     return std::max(attention, mlp);
   }
 
@@ -244,11 +243,8 @@ class Decoder::Impl {
 
   void mlp(const Layer& layer, const Tensor& x, Tensor& y) {
     const Workspace::Scope scope(*workspace_);
-    const int64_t T = x.size(0), F = layer.mlp.hidden;
-    Tensor gate_up = workspace_->tensor(DType::kF32, {T, 2 * F});
-    layer.gate_up.forward(x, gate_up, *workspace_, linear_options_);
-    Tensor gated = workspace_->tensor(layer.down.input_dtype(), {T, F});
-    glu(gate_up, glu_activation(layer.mlp.activation), gated);
+    Tensor gated = workspace_->tensor(layer.down.input_dtype(), {x.size(0), layer.mlp.hidden});
+    layer.gate_up.forward_gated(x, glu_activation(layer.mlp.activation), gated, *workspace_, linear_options_);
     layer.down.forward(gated, y, *workspace_, linear_options_);
   }
 

@@ -1,5 +1,6 @@
 #include "engine/local/local_engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -37,6 +38,15 @@ void report_oddities(const ModelFolder& model) {
   for (const std::string& note : model.notes) log_warning("{}", note);
   for (const std::string& key : model.unknown_keys)
     warn_once(key, fmt::format("config.json: '{}' is not known here and not read", key));
+}
+
+// Without a generation_config.json, what ends a turn in this family ends an answer too.
+void add_family_stops(ModelFolder& model, const Tokenizer& tokenizer) {
+  if (!model.generation_config.is_null()) return;
+  std::vector<int32_t>& stops = model.spec.eos_token_ids;
+  for (const std::string& spelling : model.family->text.stop)
+    if (const auto id = tokenizer.token_id(spelling); id && std::find(stops.begin(), stops.end(), *id) == stops.end())
+      stops.push_back(*id);
 }
 
 // Without the window every key is seen; within its length that is the same.
@@ -130,6 +140,7 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   report_oddities(local.model);
   if (!args.skip_tokenizer_init) {
     MR_ASSIGN_OR_RETURN(local.tokenizer, Tokenizer::load(args.tokenizer.empty() ? args.model : args.tokenizer));
+    add_family_stops(local.model, *local.tokenizer);
   }
   MR_ASSIGN_OR_RETURN(DecoderWeights weights, load(args, local.model));
   DecoderSpec& spec = local.model.spec;
