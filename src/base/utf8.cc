@@ -1,9 +1,20 @@
 #include "base/utf8.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace millrace {
 namespace {
+
+// Bytes of the run of ASCII at text[at..], counted eight at a time; may stop up to seven bytes before its end.
+size_t ascii_run(std::string_view text, size_t at) {
+  size_t size = 0;
+  for (uint64_t eight = 0; at + size + sizeof eight <= text.size(); size += sizeof eight) {
+    std::memcpy(&eight, text.data() + at + size, sizeof eight);
+    if (eight & 0x8080808080808080) break;
+  }
+  return size;
+}
 
 struct Lead {
   int bytes;          // of the whole character; 0: not a lead byte
@@ -49,6 +60,10 @@ Utf8Char utf8_at(std::string_view text, size_t at) {
 
 bool is_valid_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
+    if (static_cast<uint8_t>(text[i]) < 0x80) {
+      i += std::max<size_t>(ascii_run(text, i), 1);
+      continue;
+    }
     const Utf8Char c = utf8_at(text, i);
     if (!c.valid) return false;
     i += c.bytes;
@@ -73,7 +88,7 @@ void append_utf8(std::string& out, char32_t c) {
 
 size_t utf8_length(std::string_view text) {
   size_t count = 0;
-  for (size_t i = 0; i < text.size(); i += utf8_at(text, i).bytes) ++count;
+  for (size_t i = 0; i < text.size(); ++count) i += static_cast<uint8_t>(text[i]) < 0x80 ? 1 : utf8_at(text, i).bytes;
   return count;
 }
 

@@ -65,6 +65,18 @@ TEST(Utf8, IncompleteSuffixIsWhatMayStillBecomeACharacter) {
   EXPECT_EQ(utf8_incomplete_suffix("\xed\xa0"), 0u);  // a surrogate can never become valid
 }
 
+TEST(Utf8, OneBadByteIsFoundAtEveryPlaceOfALongText) {
+  const std::string good = "plain ascii text, then 日本語 and é, and once more plain text";
+  EXPECT_TRUE(is_valid_utf8(good));
+  EXPECT_TRUE(is_valid_utf8(""));
+  EXPECT_EQ(utf8_length(good), 58u);
+  for (size_t i = 0; i <= good.size(); ++i) {
+    std::string bad = good;
+    bad.insert(i, "\xff");
+    EXPECT_FALSE(is_valid_utf8(bad)) << i;
+  }
+}
+
 TEST(Utf8, EveryCharacterRoundTrips) {
   for (char32_t c = 0; c <= 0x10ffff; c += c < 0x800 ? 1 : 61) {
     if (c >= 0xd800 && c <= 0xdfff) continue;
