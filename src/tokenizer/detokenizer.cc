@@ -24,8 +24,7 @@ void IncrementalDetokenizer::feed(int32_t id) {
   if (special && options_.skip_special_tokens) return;
   const bool glued = special && after_special_ && !options_.spaces_between_special_tokens;
   after_special_ = special;
-  const std::string_view text = added ? std::string_view(added->content) : state.pipeline.model->vocabulary().text(id);
-  if (added || state.pipeline.model->vocabulary().has(id)) chain_->token(text, !glued);
+  if (const std::optional<std::string_view> text = state.decodable(id)) chain_->token(*text, !glued);
 }
 
 std::string IncrementalDetokenizer::take() { return std::exchange(*text_, {}); }

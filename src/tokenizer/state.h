@@ -50,14 +50,19 @@ struct Tokenizer::State {
   // Derived from the pipeline by finish().
   std::unordered_map<std::string, int32_t> added_ids;
   std::unordered_map<int32_t, size_t> added_by_id;  // index into pipeline.added.tokens()
+  // Added tokens as the decoders want them: they stand for their own text, so where the decoders read bytes they are
+  // spelled in bytes.
+  std::vector<std::string> added_texts;
   int32_t end_id = 0;
   bool byte_level = false, byte_fallback = false;  // how the decoders read single bytes: "\u0120" and "<0x20>"
   mutable std::unique_ptr<ScratchPool> scratch;
 
   void finish();
   const AddedToken* added(int32_t id) const;
-  // The token's text as the decoders want it; "" if there is none.
+  // The token as its file spells it; "" if there is none.
   std::string_view text(int32_t id) const;
+  // The token as the decoders want it; nothing if there is none.
+  std::optional<std::string_view> decodable(int32_t id) const;
   // What the decoders make of two tokens in a row.
   std::string decode_pair(std::string_view first, std::string_view second) const;
 };

@@ -57,6 +57,7 @@ void Tokenizer::State::finish() {
   scratch = std::make_unique<ScratchPool>(*pipeline.model);
   byte_level = decode_pair("x", byte_spelling(' ')) == "x ";
   byte_fallback = decode_pair("x", "<0x41>") == "xA";
+  for (const AddedToken& token : tokens) added_texts.push_back(byte_level ? to_alphabet(token.content) : token.content);
 }
 
 std::string Tokenizer::State::decode_pair(std::string_view first, std::string_view second) const {
@@ -76,6 +77,12 @@ const AddedToken* Tokenizer::State::added(int32_t id) const {
 std::string_view Tokenizer::State::text(int32_t id) const {
   const AddedToken* token = added(id);
   return token ? std::string_view(token->content) : pipeline.model->vocabulary().text(id);
+}
+
+std::optional<std::string_view> Tokenizer::State::decodable(int32_t id) const {
+  if (const auto it = added_by_id.find(id); it != added_by_id.end()) return added_texts[it->second];
+  const Vocabulary& vocabulary = pipeline.model->vocabulary();
+  return vocabulary.has(id) ? std::optional(vocabulary.text(id)) : std::nullopt;
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}

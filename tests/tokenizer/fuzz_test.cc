@@ -1,0 +1,189 @@
+// Broken files and broken text: an error or ids, never a crash. Runs under the sanitizers.
+#include <chrono>
+
+#include "base/utf8.h"
+#include "tests/tokenizer/fixtures.h"
+#include "tokenizer/byte_level.h"
+#include "tokenizer/format/hf_json.h"
+#include "tokenizer/format/sentencepiece.h"
+#include "tokenizer/format/tiktoken.h"
+#include "tokenizer/text/regex.h"
+
+namespace millrace {
+namespace {
+
+constexpr auto kBudget = std::chrono::seconds(2);
+
+// Runs `one(seed)` a few hundred times or until the budget is spent.
+template <class One>
+void repeat(int rounds, One one) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < rounds && std::chrono::steady_clock::now() - start < kBudget; ++i) one(static_cast<uint64_t>(i));
+}
+
+std::string mutate(std::string bytes, Random& random) {
+  for (uint32_t n = 1 + random.below(4); n > 0 && !bytes.empty(); --n) {
+    const uint32_t at = random.below(static_cast<uint32_t>(bytes.size()));
+    const uint32_t length = std::min<uint32_t>(random.below(20), static_cast<uint32_t>(bytes.size()) - at);
+    switch (random.below(5)) {
+      case 0:
+        bytes[at] = static_cast<char>(random.below(256));
+        break;
+      case 1:
+        bytes.erase(at, length);
+        break;
+      case 2:
+        bytes.insert(at, bytes.substr(random.below(static_cast<uint32_t>(bytes.size())), length));
+        break;
+      case 3:
+        bytes.resize(at);
+        break;
+      default:
+        bytes[at] = "0123456789-{}[]\",:"[random.below(18)];
+    }
+  }
+  return bytes;
+}
+
+std::string random_bytes(Random& random, uint32_t most) {
+  std::string bytes;
+  for (uint32_t n = random.below(most); n > 0; --n) bytes += static_cast<char>(random.below(256));
+  return bytes;
+}
+
+void use(const Tokenizer& tokenizer, Random& random) {
+  for (const std::string& text : {random_bytes(random, 60), random_text(random, 15)}) {
+    const auto ids = tokenizer.encode(text);
+    if (ids.ok()) EXPECT_TRUE(is_valid_utf8(tokenizer.decode(*ids, {.skip_special_tokens = false})));
+  }
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 20; ++i) ids.push_back(static_cast<int32_t>(random.below(400)) - 20);
+  EXPECT_TRUE(is_valid_utf8(tokenizer.decode(ids)));
+}
+
+void fuzz_file(const std::string& name, const std::string& valid, int rounds) {
+  int loaded = 0, refused = 0;
+  repeat(rounds, [&](uint64_t seed) {
+    Random random(seed);
+    TokenizerFolder folder;
+    const auto tokenizer = folder.add(name, mutate(valid, random)).try_load();
+    (tokenizer.ok() ? loaded : refused)++;
+    if (tokenizer.ok())
+      use(**tokenizer, random);
+    else
+      EXPECT_FALSE(tokenizer.status().message().empty());
+  });
+  EXPECT_GT(refused, 0) << name;
+}
+
+TEST(TokenizerFuzz, MutatedJsonFilesAreReadOrRefused) {
+  fuzz_file("tokenizer.json", byte_level_tokenizer_json(), 300);
+  const auto golden = read_json_file(MILLRACE_SOURCE_DIR "/tests/tokenizer/golden/hf_pipelines.json");
+  ASSERT_TRUE(golden.ok());
+  for (size_t i = 0; i < (*golden)["cases"].size(); i += 6) {
+    const Json& c = (*golden)["cases"][i];
+    Json json = {{"added_tokens", c["added_tokens"]}};
+    const std::pair<const char*, const char*> parts[] = {{"models", "model"},
+                                                         {"normalizers", "normalizer"},
+                                                         {"pre_tokenizers", "pre_tokenizer"},
+                                                         {"decoders", "decoder"},
+                                                         {"post_processors", "post_processor"}};
+    for (const auto& [plural, singular] : parts) json[singular] = (*golden)[plural][c[singular].get<std::string>()];
+    repeat(12, [&](uint64_t seed) {
+      Random random(seed * 1000 + i);
+      TokenizerFolder folder;
+      const auto tokenizer = folder.add("tokenizer.json", mutate(dump_json(json), random)).try_load();
+      if (tokenizer.ok()) use(**tokenizer, random);
+    });
+  }
+}
+
+// A sentencepiece model of a few pieces, written by hand: field 1 pieces (text, score, type), field 2 the trainer.
+std::string small_model(int model_type) {
+  const auto field = [](int number, std::string_view bytes) {
+    return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + std::string(bytes);
+  };
+  const auto piece = [&](std::string_view text, float score, char type) {
+    std::string score_bytes(4, '\0');
+    std::memcpy(score_bytes.data(), &score, 4);
+    return field(1, field(1, text) + "\x15" + score_bytes + std::string{'\x18', type});
+  };
+  std::string model = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("[U]", 0, 4);
+  float score = -1;
+  for (const char* text : {"\xe2\x96\x81", "a", "b", "ab",
+                           "\xe2\x96\x81"
+                           "ab",
+                           "ba", "\xe4\xb8\xad"})
+    model += piece(text, score--, 1);
+  return model + field(2, std::string{'\x18', static_cast<char>(model_type)});
+}
+
+TEST(TokenizerFuzz, HandWrittenSentencePieceModelEncodes) {
+  for (const int type : {1, 2}) {
+    const auto tokenizer = TokenizerFolder().add("tokenizer.model", small_model(type)).load();
+    EXPECT_EQ(*tokenizer->encode("ab [U]x", {.add_special_tokens = false}), (std::vector<int32_t>{8, 4, 3, 0}));
+  }
+}
+
+TEST(TokenizerFuzz, MutatedSentencePieceModelsAreReadOrRefused) {
+  fuzz_file("tokenizer.model", small_model(1), 600);
+  fuzz_file("tokenizer.model", small_model(2), 600);
+}
+
+TEST(TokenizerFuzz, MutatedPublishedModelIsReadOrRefused) {
+  SKIP_WITHOUT_SHARED();
+  fuzz_file("tokenizer.model", read_shared("t5_style/spiece.model").substr(0, 60000), 40);
+  fuzz_file("tokenizer.model", read_shared("t5_style/spiece.model"), 15);
+}
+
+TEST(TokenizerFuzz, MutatedRankFilesAreReadOrRefused) {
+  std::string ranks = "YWI= 256\nICA= 257\n";
+  static constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (int b = 0; b < 256; ++b)
+    ranks += std::string{kDigits[b >> 2], kDigits[(b & 3) << 4]} + "== " + std::to_string(b) + "\n";
+  EXPECT_EQ(*TokenizerFolder().add("x.tiktoken", ranks).load()->encode("abc"), (std::vector<int32_t>{256, 'c'}));
+  fuzz_file("x.tiktoken", ranks, 400);
+}
+
+TEST(TokenizerFuzz, MutatedConfigurationsAreReadOrRefused) {
+  repeat(300, [&](uint64_t seed) {
+    Random random(seed);
+    TokenizerFolder folder;
+    folder.add("tokenizer.json", byte_level_tokenizer_json())
+        .add("tokenizer_config.json", mutate(byte_level_tokenizer_config(), random));
+    const auto tokenizer = folder.try_load();
+    if (tokenizer.ok()) use(**tokenizer, random);
+  });
+}
+
+TEST(TokenizerFuzz, RandomBytesNeverBreakARegularExpression) {
+  repeat(3000, [&](uint64_t seed) {
+    Random random(seed);
+    std::string pattern;
+    for (uint32_t n = random.below(25); n > 0; --n)
+      pattern += random.below(4) ? std::string(1, "()[]{}^$.*+?|\\-&:,=!<>abs\\pw19"[random.below(32)])
+                                 : std::string("\\p{L}");
+    const Result<Regex> regex = Regex::compile(pattern);
+    if (!regex.ok()) return;
+    const Status status = regex->for_each_match("a1 \u00e9-b", [](size_t, size_t) {});
+    EXPECT_TRUE(status.ok() || status.code() == Code::kResourceExhausted);
+  });
+}
+
+TEST(TokenizerFuzz, RandomBytesEncodeInPublishedTokenizers) {
+  SKIP_WITHOUT_SHARED();
+  for (const char* name : {"mistral", "smollm2", "t5_style"}) {
+    const auto tokenizer =
+        TokenizerFolder().add_shared("tokenizer.json", std::string(name) + "/tokenizer.json.gz").load();
+    repeat(300, [&](uint64_t seed) {
+      Random random(seed);
+      const std::string text = random_bytes(random, 300);
+      const auto ids = tokenizer->encode(text);
+      ASSERT_TRUE(ids.ok()) << ids.status().to_string();
+      EXPECT_EQ(*ids, *tokenizer->encode(utf8_replace_invalid(text)));
+    });
+  }
+}
+
+}  // namespace
+}  // namespace millrace
