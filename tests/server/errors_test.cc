@@ -301,7 +301,7 @@ Json random_value(Random& random, int depth) {
     case 2:
       return static_cast<int>(random.below(200)) - 100;
     case 3:
-      return -9007199254740993LL * random.below(2000);
+      return -9007199254740993LL * random.below(1000);
     case 4:
       return 18446744073709551615ULL;
     case 5:
