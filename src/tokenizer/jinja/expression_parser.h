@@ -1,5 +1,6 @@
 // The expression half of the grammar, and the token stream both halves read.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <string_view>
 #include <unordered_map>

@@ -209,7 +209,7 @@ Value aligned(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [width, fill] = bind<2>("alignment", arguments, {"*width", "*fillchar"}, 1);
   const std::string with = fill ? like_self(self, *fill, "fillchar") : " ";
   if (utf8_length(with) != 1) fail("the fill character must be one character, not {}", text_repr(with));
-  const int64_t missing = to_index(*width, "width") - static_cast<int64_t>(self.text().chars);
+  const int64_t missing = std::max<int64_t>(to_index(*width, "width"), 0) - static_cast<int64_t>(self.text().chars);
   if (missing <= 0) return self;
   runtime.check_room(static_cast<size_t>(missing), with.size());
   const int64_t left = How == Align::kLeft    ? 0
@@ -224,7 +224,7 @@ Value aligned(Runtime& runtime, const Value& self, const Arguments& arguments) {
 
 Value str_zfill(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const auto [width] = bind<1>("zfill", arguments, {"*width"}, 1);
-  const int64_t missing = to_index(*width, "width") - static_cast<int64_t>(self.text().chars);
+  const int64_t missing = std::max<int64_t>(to_index(*width, "width"), 0) - static_cast<int64_t>(self.text().chars);
   if (missing <= 0) return self;
   runtime.check_room(static_cast<size_t>(missing));
   std::string_view text = self.view();

@@ -209,7 +209,7 @@ Value batches_of(Runtime& runtime, const Value& self, int64_t size, const Value*
     batch.push_back(item);
   }
   if (!batch.empty()) {
-    const int64_t missing = size - static_cast<int64_t>(batch.size());
+    const int64_t missing = std::max<int64_t>(size, 0) - static_cast<int64_t>(batch.size());
     if (!absent(fill) && missing > 0) {
       runtime.check_room(static_cast<size_t>(missing), sizeof(Value));
       batch.insert(batch.end(), static_cast<size_t>(missing), *fill);

@@ -169,9 +169,9 @@ TEST(JinjaLimits, HostileTemplatesEndSoon) {
         "{% set s = 'a' * 100000 %}{% for i in range(100000) %}{{ '%s' % s }}{% endfor %}",
         "{% set s = '<a>' * 100000 %}{% for i in range(100000) %}{{ s | striptags }}{{ s | e | length }}{% endfor "
         "%}"}) {
-    EXPECT_FALSE(failure_of(source).ok()) << source;
+    EXPECT_FALSE(failure_of(source, {.max_steps = 1'000'000}).ok()) << source;
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(120));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 }  // namespace
