@@ -105,10 +105,21 @@ Value Evaluator::from_json(const OrderedJson& json, int depth) {
 
 // ---- variables
 
-Value Evaluator::look_up(Symbol symbol) const {
-  for (const Scope* scope = scope_; scope; scope = scope->parent)
-    for (const auto& [name, value] : scope->variables)
-      if (name == symbol) return value;
+Value* Evaluator::find_in(Scope& scope, Symbol symbol) {
+  constexpr size_t kFewVariables = 16;
+  if (scope.variables.size() > kFewVariables) runtime_.step(scope.variables.size() / kFewVariables);
+  for (auto& [name, value] : scope.variables)
+    if (name == symbol) return &value;
+  return nullptr;
+}
+
+Value Evaluator::look_up(Symbol symbol) {
+  constexpr unsigned kFewScopes = 16;
+  unsigned scopes = 0;
+  for (Scope* scope = scope_; scope; scope = scope->parent) {
+    if (const Value* found = find_in(*scope, symbol)) return *found;
+    if (++scopes % kFewScopes == 0) runtime_.step();
+  }
   if (!is_nothing(top_[symbol])) return top_[symbol];
   return Value::undefined(Absence::kVariable, &program_.symbol_names[symbol].text());
 }
@@ -117,11 +128,11 @@ void Evaluator::assign(Symbol symbol, Value value) {
   if (is_nothing(value)) value = Value::undefined(Absence::kVariable, &program_.symbol_names[symbol].text());
   if (!scope_) {
     top_[symbol] = std::move(value);
-    return;
+  } else if (Value* old = find_in(*scope_, symbol)) {
+    *old = std::move(value);
+  } else {
+    scope_->variables.emplace_back(symbol, std::move(value));
   }
-  for (auto& [name, old] : scope_->variables)
-    if (name == symbol) return void(old = std::move(value));
-  scope_->variables.emplace_back(symbol, std::move(value));
 }
 
 void Evaluator::assign(const Target& target, const Value& value) {
@@ -298,10 +309,7 @@ Evaluator::Flow Evaluator::execute_filter_block(const FilterBlockStatement& node
 
 Evaluator::Flow Evaluator::execute_for(const ForStatement& node) {
   const Value iterable = evaluate(*node.iterable);
-  if (!node.recursive) {
-    run_loop(node, iterable, scope_, 0);
-    return Flow::kNext;
-  }
+  if (!node.recursive) return run_loop(node, iterable, scope_, 0);
   print(run_recursive_loop(node, iterable, scope_, 0));
   return Flow::kNext;
 }
@@ -311,7 +319,7 @@ Value Evaluator::run_recursive_loop(const ForStatement& node, const Value& itera
   return capture([&] { run_loop(node, iterable, defined_in, depth); });
 }
 
-void Evaluator::run_loop(const ForStatement& node, const Value& iterable, Scope* defined_in, int depth) {
+Evaluator::Flow Evaluator::run_loop(const ForStatement& node, const Value& iterable, Scope* defined_in, int depth) {
   auto made = std::make_unique<Loop>(*this, node, items_of(runtime_, iterable), defined_in, depth);
   Loop& loop = *made;
   const Value self = runtime_.instance(std::move(made));
@@ -330,9 +338,7 @@ void Evaluator::run_loop(const ForStatement& node, const Value& iterable, Scope*
       if (flow == Flow::kBreak) break;
     }
   }
-  if (completed || node.otherwise.empty()) return;
-  const ScopeGuard guard(*this, defined_in);
-  execute(node.otherwise);
+  return completed || node.otherwise.empty() ? Flow::kNext : execute_in_scope(node.otherwise, defined_in);
 }
 
 void Evaluator::execute_macro(const MacroStatement& node) { assign(node.symbol, make_macro(node.code)); }
@@ -363,6 +369,7 @@ Value Evaluator::run_macro(const MacroCode& code, Scope* defined_in, const Argum
 void Evaluator::bind_parameters(const MacroCode& code, const Arguments& arguments) {
   const size_t count = code.parameters.size(), given = std::min(count, arguments.positional.size());
   const size_t first_default = count - code.defaults.size();
+  runtime_.step(count * arguments.named.size() / 8);
   std::vector<bool> used(arguments.named.size());
   std::vector<size_t> missing;
   for (size_t i = 0; i < count; ++i) {

@@ -48,7 +48,8 @@ class Evaluator {
   Flow execute_filter_block(const FilterBlockStatement& node);
   void execute_macro(const MacroStatement& node);
   void execute_call_block(const CallBlockStatement& node);
-  void run_loop(const ForStatement& node, const Value& iterable, Scope* defined_in, int depth);
+  // kBreak and kContinue come from the loop's `else` and concern the loop around it.
+  Flow run_loop(const ForStatement& node, const Value& iterable, Scope* defined_in, int depth);
   // The same for a recursive loop: what it prints, as a value.
   Value run_recursive_loop(const ForStatement& node, const Value& iterable, Scope* defined_in, int depth);
   Value make_macro(const MacroCode& code);
@@ -79,7 +80,9 @@ class Evaluator {
   void evaluate_arguments(const CallArguments& arguments, Evaluated& out);
 
   // Variables.
-  Value look_up(Symbol symbol) const;
+  Value look_up(Symbol symbol);
+  // The variable in this very scope; null if it has none of this name.
+  Value* find_in(Scope& scope, Symbol symbol);
   void assign(Symbol symbol, Value value);
   void assign(const Target& target, const Value& value);
   void assign_attribute(const Target& target, const Value& value);

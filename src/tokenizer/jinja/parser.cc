@@ -157,7 +157,7 @@ class StatementParser {
     node->body = parse_inner({"endfor", "else"});
     node->uses_loop = node->recursive || expressions_.uses_of("loop") > uses;
     if (stream_.next().text == "else") {
-      const Context outside(*this, context.loop, false);
+      const Context outside(*this, context.loop && !node->recursive, false);
       node->otherwise = parse_inner_to("endfor");
     }
     return node;
