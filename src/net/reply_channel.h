@@ -5,6 +5,7 @@
 // Always true: at most max_buffered_bytes plus one chunk wait here; on_disconnect runs at most once, and never after
 // the answer was ended.
 #pragma once
+#include <atomic>
 #include <functional>
 #include <mutex>
 #include <string>

@@ -7,6 +7,7 @@
 #include "server/chat_format.h"
 #include "server/completion_format.h"
 #include "server/generation.h"
+#include "server/json_writer.h"
 
 namespace millrace {
 namespace {
@@ -51,10 +52,12 @@ void log_start(const ServerConfig& config, const std::string& id, const Generati
                const std::string& prompt, size_t prompt_tokens) {
   if (config.disable_log_requests) return;
   const size_t shown = config.max_log_len < 0 ? prompt.size() : static_cast<size_t>(config.max_log_len);
+  std::string excerpt;  // escaped: a prompt cannot write log lines of its own
+  append_json_escaped(excerpt, std::string_view(prompt).substr(0, shown));
   const SamplingParams& p = options.params;
   log_info("request {}: prompt '{}' ({} tokens), n {}, temperature {}, top_p {}, top_k {}, max_tokens {}, stream {}",
-           id, utf8_replace_invalid(std::string_view(prompt).substr(0, shown)), prompt_tokens, p.n, p.temperature,
-           p.top_p, p.top_k, options.max_tokens ? std::to_string(*options.max_tokens) : "what is left", options.stream);
+           id, excerpt, prompt_tokens, p.n, p.temperature, p.top_p, p.top_k,
+           options.max_tokens ? std::to_string(*options.max_tokens) : "what is left", options.stream);
 }
 
 GenerationRequest engine_request(const ApiContext& context, const GenerationOptions& options,
