@@ -50,7 +50,7 @@ struct Job {
 // What a block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache
 // sets.
 
-constexpr int64_t kStretchSteps = 8;
+constexpr int64_t kStretchSteps = 16;
 
 // Where the tile of `step` lies.
 inline std::byte* row_tile(const Job& job, int64_t tile_row, int64_t step) {
@@ -203,8 +203,8 @@ void gemm_thin(const Job& job) {
 // ---- many rows: blocks that stay in the second-level cache ----
 //
 // A thread takes a block of kBlockTileRows x kBlockPairs outputs, whose sums lie in its scratch. For each stretch of k
-// it walks the block: a pair of panels' stretch (16 KiB) stays in the first-level cache while the rows' stretch
-// (256 KiB) streams from the second; meanwhile the next pair's stretch is fetched from memory.
+// it walks the block: a pair of panels' stretch (32 KiB) stays in the first-level cache while the rows' stretch
+// (512 KiB) streams from the second; meanwhile the next pair's stretch is fetched from memory.
 
 constexpr int64_t kBlockTileRows = 32, kBlockPairs = 8;
 constexpr int64_t kBlockBytes = kBlockTileRows * kBlockPairs * 2 * kTileBytes;
@@ -254,12 +254,12 @@ inline void multiply_stretch(const std::byte* const x[2], const std::byte* const
   for (int64_t s = 0; s < steps; ++s) {
     const int64_t at = s * kStepBytes;
     fetch(fetch_part + s);
-    tile_load<4>(x[0] + at, 64);
+    tile_load_passing<4>(x[0] + at, 64);
     tile_load<6>(w[0] + at, 64);
     tile_multiply<0, 4, 6>();
     tile_load<7>(w[1] + at, 64);
     tile_multiply<1, 4, 7>();
-    tile_load<5>(x[1] + at, 64);
+    tile_load_passing<5>(x[1] + at, 64);
     tile_multiply<2, 5, 6>();
     tile_multiply<3, 5, 7>();
   }
@@ -270,11 +270,12 @@ inline void multiply_stretch(const std::byte* const x[2], const std::byte* const
 void finish_block(const Job& job, const Block& b, std::byte* sums) {
   for (int64_t t = 0; t < b.tile_rows; ++t) {
     const int64_t first = (b.tile_row + t) * kTileRows, rows = std::min(kTileRows, job.a.M - first);
-    for (int64_t r = 0; r < rows; ++r)
+    for (int64_t r = 0; r < rows; ++r) {
       for (int64_t pair = 0; pair < b.pairs; ++pair) {
         const std::byte* tile = sums_at(b, sums, pair, t / 2) + t % 2 * 2 * kTileBytes + r * 64;
         store_pair(job, first + r, b.pair + pair, tile, tile + kTileBytes);
       }
+    }
   }
 }
 

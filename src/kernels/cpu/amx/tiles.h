@@ -45,6 +45,11 @@ template <int kTile>
 inline __attribute__((always_inline)) void tile_load(const void* at, int64_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
 }
+// For what passes through once while something else is to stay in the first-level cache.
+template <int kTile>
+inline __attribute__((always_inline)) void tile_load_passing(const void* at, int64_t stride) {
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
+}
 template <int kTile>
 inline __attribute__((always_inline)) void tile_store(void* at, int64_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
