@@ -2,7 +2,8 @@
 // streamed or whole. A client that goes away, or one prompt that fails, aborts them all at once.
 //
 // Threads: created and started on a worker; outputs come on the engine's output thread (where stream events are also
-// worded: microseconds each); whole answers are worded on a worker. The engine's sinks keep it alive.
+// worded: microseconds each); whole answers are worded on a worker. The engine's sinks keep it alive. The engine is
+// called from workers and loops, which end before ApiServer lets the engine go, and from its own output thread.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -21,7 +22,7 @@ namespace millrace {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   struct Setup {
-    std::shared_ptr<EngineClient> engine;
+    EngineClient* engine = nullptr;  // never owned: the last owner of an engine must not be its output thread
     std::shared_ptr<WorkerPool> workers;
     HttpReply reply;
     std::unique_ptr<ResponseFormat> format;

@@ -72,7 +72,7 @@ GenerationRequest engine_request(const ApiContext& context, const GenerationOpti
 
 void start_generation(const ApiContext& context, const ApiCall& call, const GenerationOptions& options, std::string id,
                       std::unique_ptr<ResponseFormat> format, std::vector<GenerationRequest> requests) {
-  const auto generation = std::make_shared<Generation>(Generation::Setup{.engine = context.engine,
+  const auto generation = std::make_shared<Generation>(Generation::Setup{.engine = context.engine.get(),
                                                                          .workers = context.workers,
                                                                          .reply = call.reply,
                                                                          .format = std::move(format),

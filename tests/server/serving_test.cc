@@ -207,6 +207,20 @@ TEST(Serving, ShutdownFinishesRunningStreamsAndAbortsTheRestAtTheDeadline) {
   EXPECT_TRUE(endless.closed_within(1000));
 }
 
+// The engine's thread is the last to hold the request; the engine itself must not be destroyed there.
+TEST(Serving, AServerMayGoAwayWhileOutputsAreOnTheirWay) {
+  for (int round = 0; round < 30; ++round) {
+    TestServer s(speak(std::vector<std::string>(50, "word ")));
+    RawSocket socket(s.server->port());
+    socket.send(raw_post(R"({"prompt":["a","b"],"stream":true,"max_tokens":99})"));
+    s.engine->wait_for_requests(2);
+    const std::weak_ptr<FakeEngine> engine = s.engine;
+    s.server.reset();
+    s.engine.reset();
+    EXPECT_TRUE(engine.expired());
+  }
+}
+
 TEST(Serving, ANewServerMayTakeThePortAtOnce) {
   auto first = std::make_unique<TestServer>();
   const int port = first->server->port();
