@@ -279,10 +279,11 @@ TEST(Engine, AbortInFlightFreesTheBlocksWithTheStepAndSilencesTheSink) {
   gate.permit(1);  // the step under way ends; no other follows
   engine.settle();
   EXPECT_EQ(engine->stats().blocks_free, engine->stats().blocks_total);
+  gate.open();
+  engine.submit(request_of({1, 2, 3}, 3))->wait();  // behind what was on its way to the doomed request's sink
   EXPECT_LE(doomed->num_outputs(), 3);
   EXPECT_FALSE(doomed->finished());
   const int64_t outputs_then = doomed->num_outputs();
-  gate.open();
   engine.submit(request_of({1, 2, 3}, 3))->wait();
   EXPECT_EQ(doomed->num_outputs(), outputs_then);
 }
