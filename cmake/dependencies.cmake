@@ -10,9 +10,9 @@ find_package(ICU REQUIRED COMPONENTS uc i18n data)
 find_library(DNNL_LIBRARY dnnl REQUIRED)  # its own CMake package asks for OpenCL, which nothing here uses
 find_package(CLI11 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 if(MILLRACE_TESTS)
   find_package(GTest REQUIRED)
+  pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)  # the reference the tokenizer is held to
   include(GoogleTest)
 endif()
 if(MILLRACE_BENCH)

@@ -47,8 +47,6 @@ void add_model_flags(CLI::App& app, EngineArgs& args) {
       ->group(kModel);
   app.add_option("--seed", args.seed, "seed of requests without one, and of dummy weights")->group(kModel);
   add_switch(app, "disable-sliding-window", args.disable_sliding_window, "cap the length at the window instead");
-  add_switch(app, "batch-invariant", args.batch_invariant,
-             "bit-identical log-probabilities in every dtype, whatever else runs (also VLLM_BATCH_INVARIANT=1)");
 }
 
 void add_memory_flags(CLI::App& app, EngineArgs& args) {
@@ -112,6 +110,7 @@ void add_ignored_flags(CLI::App& app) {
   const std::string launcher = "there is one launcher", local = "models are local folders";
   add_no_effect(app, "trust-remote-code", false, python);
   add_no_effect(app, "enforce-eager", false, graphs);
+  add_no_effect(app, "batch-invariant", false, "answers are always bit-identical, whatever else runs");
   add_no_effect(app, "max-seq-len-to-capture", true, graphs);
   add_no_effect(app, "use-v2-block-manager", false, "there is one block manager");
   add_no_effect(app, "num-lookahead-slots", true, "slots are reserved as they are needed");
@@ -130,14 +129,7 @@ void add_ignored_flags(CLI::App& app) {
     add_no_effect(app, name, true, local);
 }
 
-// True for the values vLLM reads as true; unset and "0" are false.
-bool environment_switch(const char* name) {
-  const char* value = std::getenv(name);
-  return value && *value && std::string(value) != "0";
-}
-
 Status apply_environment(EngineArgs& args) {
-  if (environment_switch("VLLM_BATCH_INVARIANT")) args.batch_invariant = true;
   const char* space = std::getenv("VLLM_CPU_KVCACHE_SPACE");
   if (!space || args.kv_cache_memory_bytes > 0) return {};
   char* end = nullptr;

@@ -109,10 +109,7 @@ void keep_rows(Tensor& rows, std::span<const int32_t> wanted) {
 class Decoder::Impl {
  public:
   Impl(DecoderSpec spec, Weights weights, const DecoderOptions& options, const Progress& progress)
-      : spec_(std::move(spec)),
-        options_(options),
-        linear_options_{.batch_invariant = options.batch_invariant},
-        tile_(spec_.rope, options.tile_tokens) {
+      : spec_(std::move(spec)), options_(options), tile_(spec_.rope, options.tile_tokens) {
     load_ends(weights);
     for (size_t i = 0; i < spec_.layers.size(); ++i) {
       layers_.push_back(make_layer(spec_, static_cast<int64_t>(i), weights, options_.dtype));
@@ -132,7 +129,7 @@ class Decoder::Impl {
   void logits(const Tensor& hidden, Tensor& logits) {
     const Workspace::Scope scope(*workspace_);
     const Tensor x = as_input(hidden, head_);
-    head_.forward(x, logits, *workspace_, linear_options_);
+    head_.forward(x, logits, *workspace_);
     if (spec_.logit_scale != 1) scale_values(logits, static_cast<float>(spec_.logit_scale));
     if (spec_.final_logit_soft_cap > 0) soft_cap(logits, static_cast<float>(spec_.final_logit_soft_cap));
   }
@@ -218,7 +215,7 @@ class Decoder::Impl {
     const Gqa& gqa = layer.attention;
     const int64_t T = tile_.num_tokens(), q_width = gqa.heads * gqa.head_dim, kv_width = gqa.kv_heads * gqa.head_dim;
     Tensor qkv = workspace_->tensor(DType::kF32, {T, layer.qkv_width()});
-    layer.qkv.forward(x, qkv, *workspace_, linear_options_);
+    layer.qkv.forward(x, qkv, *workspace_);
     Tensor q = heads_of(qkv, 0, gqa.heads, gqa.head_dim);
     Tensor k = heads_of(qkv, q_width, gqa.kv_heads, gqa.head_dim);
     const Tensor v = heads_of(qkv, q_width + kv_width, gqa.kv_heads, gqa.head_dim);
@@ -237,15 +234,15 @@ class Decoder::Impl {
       x = x.rows(0, h.size(0));
       y = y.rows(0, h.size(0));
     }
-    layer.out.forward(mixed, y, *workspace_, linear_options_);
+    layer.out.forward(mixed, y, *workspace_);
     return true;
   }
 
   void mlp(const Layer& layer, const Tensor& x, Tensor& y) {
     const Workspace::Scope scope(*workspace_);
     Tensor gated = workspace_->tensor(layer.down.input_dtype(), {x.size(0), layer.mlp.hidden});
-    layer.gate_up.forward_gated(x, glu_activation(layer.mlp.activation), gated, *workspace_, linear_options_);
-    layer.down.forward(gated, y, *workspace_, linear_options_);
+    layer.gate_up.forward_gated(x, glu_activation(layer.mlp.activation), gated, *workspace_);
+    layer.down.forward(gated, y, *workspace_);
   }
 
   // x in the type that `linear` takes without conversion of its own.
@@ -258,7 +255,6 @@ class Decoder::Impl {
 
   const DecoderSpec spec_;
   const DecoderOptions options_;
-  const LinearOptions linear_options_;
   DecoderTile tile_;
   std::vector<Layer> layers_;
   Norm final_norm_;

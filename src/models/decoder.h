@@ -17,10 +17,9 @@
 namespace millrace {
 
 struct DecoderOptions {
-  DType dtype = DType::kF32;     // weights and KV cache: kF32, kBf16 or kF16
-  bool batch_invariant = false;  // only implementations whose rows never depend on the batch
-  int64_t max_context = 4096;    // longest sequence in tokens
-  int64_t tile_tokens = 512;     // tokens that run through the layers together; longer batches run tile by tile
+  DType dtype = DType::kF32;   // weights and KV cache: kF32, kBf16 or kF16
+  int64_t max_context = 4096;  // longest sequence in tokens
+  int64_t tile_tokens = 512;   // tokens that run through the layers together; longer batches run tile by tile
 };
 
 class Decoder {

@@ -77,7 +77,7 @@ GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
           .w_dtype = dtype_};
 }
 
-void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, const LinearOptions&) const {
+void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
   MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == x.size(0) && y.dtype() == DType::kF32,
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
   const Workspace::Scope scope(workspace);
@@ -91,8 +91,7 @@ int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
-void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace,
-                           const LinearOptions&) const {
+void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace) const {
   MR_CHECK(y.rank() == 2 && 2 * y.size(1) == out_features_ && y.size(0) == x.size(0) &&
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);

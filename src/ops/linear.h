@@ -12,12 +12,6 @@
 
 namespace millrace {
 
-struct LinearOptions {
-  // Every row's sums have one order that depends on nothing else. Formats whose fastest kernel breaks that must use
-  // another where it is set; dense ones never break it.
-  bool batch_invariant = true;
-};
-
 class Linear {
  public:
   Linear() = default;
@@ -37,12 +31,11 @@ class Linear {
   int64_t scratch_bytes(int64_t max_rows) const;
 
   // x [T, K] kF32 or kBf16, y [T, N] kF32; rows contiguous, row strides free.
-  void forward(const Tensor& x, Tensor& y, Workspace& workspace, const LinearOptions& options = {}) const;
+  void forward(const Tensor& x, Tensor& y, Workspace& workspace) const;
 
   // y = act(x W1^T + b1) * (x W2^T + b2) where the rows of W are those of W1, then as many of W2: y [T, N/2] kF32 or
   // kBf16. One pass where the format has a fused kernel.
-  void forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace,
-                     const LinearOptions& options = {}) const;
+  void forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace) const;
   // What forward_gated takes from the workspace for up to max_rows rows.
   int64_t gated_scratch_bytes(int64_t max_rows) const;
 

@@ -18,7 +18,6 @@ struct EngineArgs {
   std::optional<double> rope_theta;
   int64_t seed = 0;
   bool disable_sliding_window = false;
-  bool batch_invariant = false;  // log-probabilities bit-identical in every dtype whatever else runs
 
   double gpu_memory_utilization = 0.92;  // share of this machine's memory for weights, activations and KV
   int64_t kv_cache_memory_bytes = 0;     // 0: VLLM_CPU_KVCACHE_SPACE GiB, else 4 GiB or what is left

@@ -103,7 +103,7 @@ Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& mo
 Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderWeights weights,
                                               DType dtype, int64_t max_context) {
   Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
-  const DecoderOptions options{.dtype = dtype, .batch_invariant = args.batch_invariant, .max_context = max_context};
+  const DecoderOptions options{.dtype = dtype, .max_context = max_context};
   return Decoder::create(std::move(spec), std::move(weights), options, [&](int64_t) { progress.advance(); });
 }
 
@@ -119,8 +119,7 @@ std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& mod
                   args.load_format == "dummy" ? "random numbers" : model.path),
       fmt::format("dtype         {} ({}), weights {}, ready in {:.1f} s", dtype_name(type.dtype), type.reason,
                   format_bytes(weight_bytes), seconds),
-      fmt::format("compute       {} threads, isa {}{}", compute_threads(), isa_name(best_isa()),
-                  args.batch_invariant ? ", batch-invariant" : ""),
+      fmt::format("compute       {} threads, isa {}", compute_threads(), isa_name(best_isa())),
       fmt::format("max_model_len {} ({})", plan.max_model_len, plan.length_reason),
       fmt::format("KV cache      {} tokens in {} blocks of {}, {} ({})",
                   format_count(plan.num_blocks * args.block_size), format_count(plan.num_blocks), args.block_size,
