@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "base/random.h"
+#include "bench/kernels/onednn_matmul.h"
 #include "kernels/gemm.h"
 #include "kernels/machine.h"
-#include "kernels/onednn.h"
 #include "kernels/parallel.h"
 
 namespace millrace {

@@ -1,4 +1,4 @@
-// oneDNN's matrix product on plain layouts: the peer that kernels/gemm.h is measured against, and a choice for float32.
+// oneDNN's matrix product on plain layouts: the peer that kernels/gemm.h is measured against.
 #pragma once
 #include <cstdint>
 
@@ -13,7 +13,6 @@ struct OnednnMatmulArgs {
   float* y;           // [M, N]
   int64_t M, N, K;
   DType dtype;
-  bool packed = false;  // w is packed as kernels/gemm.h has it, with K a multiple of 16 (kF32) or 32 (kBf16), N of 16
 };
 void onednn_matmul(const OnednnMatmulArgs& args);
 

@@ -1,4 +1,4 @@
-#include "kernels/onednn.h"
+#include "bench/kernels/onednn_matmul.h"
 
 #include <dnnl.hpp>
 #include <map>
@@ -21,10 +21,8 @@ dnnl::engine& engine() {
 
 Problem make_problem(const OnednnMatmulArgs& a) {
   using Tag = dnnl::memory::format_tag;
-  const bool f32 = a.dtype == DType::kF32;
-  const auto type = f32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
-  const Tag w_layout = !a.packed ? Tag::ba : f32 ? Tag::BA16a16b : Tag::BA16a16b2a;
-  const dnnl::memory::desc x({a.M, a.K}, type, Tag::ab), w({a.K, a.N}, type, w_layout),
+  const auto type = a.dtype == DType::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+  const dnnl::memory::desc x({a.M, a.K}, type, Tag::ab), w({a.K, a.N}, type, Tag::ba),
       y({a.M, a.N}, dnnl::memory::data_type::f32, Tag::ab);
   const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(x, w, y), engine());
   return {dnnl::matmul(description), dnnl::memory(x, engine(), nullptr), dnnl::memory(w, engine(), nullptr),
@@ -35,10 +33,10 @@ Problem make_problem(const OnednnMatmulArgs& a) {
 
 void onednn_matmul(const OnednnMatmulArgs& a) {
   MR_CHECK(a.dtype == DType::kF32 || a.dtype == DType::kBf16, "oneDNN product of {}", dtype_name(a.dtype));
-  using Key = std::tuple<int64_t, int64_t, int64_t, DType, bool>;
+  using Key = std::tuple<int64_t, int64_t, int64_t, DType>;
   static std::map<Key, Problem> problems;
   static dnnl::stream stream(engine());
-  const Key key{a.M, a.N, a.K, a.dtype, a.packed};
+  const Key key{a.M, a.N, a.K, a.dtype};
   auto it = problems.find(key);
   if (it == problems.end()) it = problems.emplace(key, make_problem(a)).first;
   Problem& p = it->second;
