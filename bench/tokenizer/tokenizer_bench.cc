@@ -13,13 +13,13 @@ struct TokenizerCase {
   const char* name;
   const char* file;         // in the folder that is loaded
   const char* shared_name;  // where it comes from
-  bool gives_text_back;     // for text without control characters
+  bool gives_text_back;     // for any text, also one that starts with a space
 };
 constexpr TokenizerCase kTokenizers[] = {
     {"llama3", "tokenizer.model", "llama3/tokenizer.model.gz", true},
     {"qwen", "qwen.tiktoken", "qwen/qwen.tiktoken.gz", true},
     {"smollm2", "tokenizer.json", "smollm2/tokenizer.json.gz", true},
-    {"mistral", "tokenizer.json", "mistral/tokenizer.json.gz", true},
+    {"mistral", "tokenizer.json", "mistral/tokenizer.json.gz", false},
     {"llama2", "tokenizer.model", "llama2/tokenizer.model", true},
     {"t5", "tokenizer.json", "t5_style/tokenizer.json.gz", false},
 };

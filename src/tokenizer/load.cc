@@ -14,8 +14,7 @@
 namespace millrace {
 namespace {
 
-constexpr std::array<std::string_view, 4> kFileNames = {"tokenizer.json", "tokenizer.model", "spiece.model",
-                                                        "sentencepiece.bpe.model"};
+constexpr std::array<std::string_view, 3> kFileNames = {"tokenizer.json", "tokenizer.model", "spiece.model"};
 constexpr std::array<std::string_view, 3> kPairNames = {"vocab.json", "encoder.json", "vocab.txt"};
 
 // The tokenizer's file in a folder.

@@ -29,13 +29,13 @@ std::vector<std::string> strings(std::string_view text, const std::vector<Piece>
 std::vector<std::string> regex_matches(std::string_view pattern, std::string_view text) {
   const Result<Regex> regex = Regex::compile(pattern);
   EXPECT_TRUE(regex.ok()) << regex.status().to_string();
-  std::vector<std::string> out;
+  std::vector<Piece> matches;
   if (regex.ok()) {
-    const Status status = regex->for_each_match(
-        text, [&](size_t begin, size_t end) { out.emplace_back(text.substr(begin, end - begin)); });
+    Regex::Scratch scratch(*regex);
+    const Status status = regex->find_all(text, {0, static_cast<uint32_t>(text.size())}, scratch, matches);
     EXPECT_TRUE(status.ok()) << status.to_string();
   }
-  return out;
+  return strings(text, matches);
 }
 
 // The PCRE2 installed knows Unicode 14; newer characters have no class there.
@@ -115,7 +115,9 @@ TEST(Regex, GivesUpWithAnErrorInsteadOfRunningForever) {
   const Result<Regex> regex = Regex::compile("(a+)+$");
   ASSERT_TRUE(regex.ok());
   const std::string text = std::string(64, 'a') + "b";
-  const Status status = regex->for_each_match(text, [](size_t, size_t) {});
+  Regex::Scratch scratch(*regex);
+  std::vector<Piece> matches;
+  const Status status = regex->find_all(text, {0, 65}, scratch, matches);
   EXPECT_EQ(status.code(), Code::kResourceExhausted) << status.to_string();
 }
 

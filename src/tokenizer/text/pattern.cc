@@ -59,26 +59,36 @@ void merge_with_next(const std::vector<Part>& parts, std::vector<Piece>& out) {
   std::reverse(out.begin() + static_cast<ptrdiff_t>(first), out.end());
 }
 
+// What needs no look at the neighbours: keeps the gaps, the matches, or both.
+void keep_parts(Piece range, const std::vector<Piece>& matches, bool keep_gaps, bool keep_matches,
+                std::vector<Piece>& out) {
+  uint32_t at = range.begin;
+  for (const Piece& m : matches) {
+    if (keep_gaps) push(out, {at, m.begin});
+    if (keep_matches) push(out, m);
+    at = m.end;
+  }
+  if (keep_gaps) push(out, {at, range.end});
+}
+
 }  // namespace
 
 void cut(Piece range, const std::vector<Piece>& matches, bool invert, SplitBehavior behavior, std::vector<Piece>& out) {
-  const std::vector<Part> parts = cover(range, matches, invert);
   switch (behavior) {
     case SplitBehavior::kRemoved:
-      for (const Part& part : parts)
-        if (!part.is_match) push(out, part.piece);
-      return;
+      return keep_parts(range, matches, !invert, invert, out);
     case SplitBehavior::kIsolated:
-      for (const Part& part : parts) push(out, part.piece);
-      return;
+      return keep_parts(range, matches, true, true, out);
     case SplitBehavior::kContiguous:
       return merge_forward(
-          parts, [](const Part& part, bool previous) { return part.is_match == previous; }, out);
+          cover(range, matches, invert), [](const Part& part, bool previous) { return part.is_match == previous; },
+          out);
     case SplitBehavior::kMergedWithPrevious:
       return merge_forward(
-          parts, [](const Part& part, bool previous) { return part.is_match && !previous; }, out);
+          cover(range, matches, invert), [](const Part& part, bool previous) { return part.is_match && !previous; },
+          out);
     case SplitBehavior::kMergedWithNext:
-      return merge_with_next(parts, out);
+      return merge_with_next(cover(range, matches, invert), out);
   }
 }
 
@@ -96,26 +106,28 @@ Pattern Pattern::literal(std::string text) {
   return pattern;
 }
 
-Status Pattern::find(std::string_view text, Piece range, std::vector<Piece>& matches) const {
-  if (scanner_) {
-    scanner_->scan(text, range, matches);
+Pattern::Finder::Finder(const Pattern& pattern) : pattern_(pattern) {
+  if (pattern.regex_) scratch_.emplace(*pattern.regex_);
+}
+
+Status Pattern::Finder::find(std::string_view text, Piece range, std::vector<Piece>& matches) {
+  if (pattern_.scanner_) {
+    pattern_.scanner_->scan(text, range, matches);
     return {};
   }
-  const std::string_view inside = text.substr(range.begin, range.end - range.begin);
-  const auto add = [&](size_t begin, size_t end) {
-    matches.push_back({range.begin + static_cast<uint32_t>(begin), range.begin + static_cast<uint32_t>(end)});
-  };
-  if (regex_) return regex_->for_each_match(inside, add);
-  if (literal_.empty()) return {};
-  for (size_t at = inside.find(literal_); at != std::string_view::npos;
-       at = inside.find(literal_, at + literal_.size()))
-    add(at, at + literal_.size());
+  if (pattern_.regex_) return pattern_.regex_->find_all(text, range, *scratch_, matches);
+  const std::string& wanted = pattern_.literal_;
+  if (wanted.empty()) return {};
+  const std::string_view inside = text.substr(0, range.end);
+  for (size_t at = inside.find(wanted, range.begin); at != std::string_view::npos;
+       at = inside.find(wanted, at + wanted.size()))
+    matches.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(at + wanted.size())});
   return {};
 }
 
 Result<std::string> Pattern::replace(std::string_view text, std::string_view content) const {
   std::vector<Piece> matches;
-  MR_RETURN_IF_ERROR(find(text, {0, static_cast<uint32_t>(text.size())}, matches));
+  MR_RETURN_IF_ERROR(Finder(*this).find(text, {0, static_cast<uint32_t>(text.size())}, matches));
   std::string out;
   out.reserve(text.size() + matches.size() * content.size());
   size_t at = 0;

@@ -19,8 +19,17 @@ class Pattern {
   static Result<Pattern> regex(std::string_view pattern);
   static Pattern literal(std::string text);
 
-  // Appends all matches within the bytes `range` of `text`, in order. What lies outside is invisible to the pattern.
-  Status find(std::string_view text, Piece range, std::vector<Piece>& matches) const;
+  // Finds matches in one text after another. One thread at a time; the pattern must outlive it.
+  class Finder {
+   public:
+    explicit Finder(const Pattern& pattern);
+    // Appends all matches within the bytes `range` of `text`, in order. What lies outside is invisible to the pattern.
+    Status find(std::string_view text, Piece range, std::vector<Piece>& matches);
+
+   private:
+    const Pattern& pattern_;
+    std::optional<Regex::Scratch> scratch_;
+  };
   // Whether the matches of any text are all of it, without gaps.
   bool covers_everything() const { return scanner_ && scanner_->covers_everything(); }
   // `text` with every match replaced by `content`.

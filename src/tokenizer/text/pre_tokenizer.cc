@@ -26,11 +26,16 @@ class Split final : public PreTokenizer {
   Status run(PieceList& list) const override {
     std::vector<Piece> out, matches;
     out.reserve(list.pieces.size() + list.text.size() / 4);
+    Pattern::Finder finder(pattern_);
     const bool as_found = pattern_.covers_everything() && keeps_matches();
     for (const Piece& piece : list.pieces) {
       matches.clear();
-      MR_RETURN_IF_ERROR(pattern_.find(list.text, piece, as_found ? out : matches));
-      if (!as_found) cut(piece, matches, invert_, behavior_, out);
+      MR_RETURN_IF_ERROR(finder.find(list.text, piece, as_found ? out : matches));
+      if (as_found) continue;
+      if (matches.empty() && !invert_)
+        out.push_back(piece);
+      else
+        cut(piece, matches, invert_, behavior_, out);
     }
     list.pieces = std::move(out);
     return {};
@@ -47,15 +52,20 @@ class Split final : public PreTokenizer {
 
 class CharSplit final : public PreTokenizer {
  public:
-  CharSplit(bool (*is_match)(char32_t), SplitBehavior behavior) : is_match_(is_match), behavior_(behavior) {}
+  CharSplit(bool (*is_match)(char32_t), SplitBehavior behavior) : is_match_(is_match), behavior_(behavior) {
+    for (char32_t c = 0; c < ascii_.size(); ++c) ascii_[c] = is_match(c);
+  }
   Status run(PieceList& list) const override {
     std::vector<Piece> out, matches;
     for (const Piece& piece : list.pieces) {
       matches.clear();
       for_each_char(list.text, piece, [&](char32_t c, uint32_t begin, uint32_t end) {
-        if (is_match_(c)) matches.push_back({begin, end});
+        if (c < 0x80 ? ascii_[c] : is_match_(c)) matches.push_back({begin, end});
       });
-      cut(piece, matches, false, behavior_, out);
+      if (matches.empty())
+        out.push_back(piece);
+      else
+        cut(piece, matches, false, behavior_, out);
     }
     list.pieces = std::move(out);
     return {};
@@ -64,6 +74,7 @@ class CharSplit final : public PreTokenizer {
  private:
   bool (*is_match_)(char32_t);
   SplitBehavior behavior_;
+  std::array<bool, 128> ascii_{};
 };
 
 class FixedLength final : public PreTokenizer {
