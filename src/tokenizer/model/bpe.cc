@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "base/check.h"
 #include "tokenizer/model/bpe_words.h"
 #include "tokenizer/text/alphabet.h"

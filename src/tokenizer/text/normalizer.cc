@@ -6,6 +6,9 @@
 #include <unicode/uniset.h>
 #include <unicode/unistr.h>
 
+#include <algorithm>
+#include <array>
+
 #include "base/utf8.h"
 #include "tokenizer/text/alphabet.h"
 #include "tokenizer/text/grapheme.h"

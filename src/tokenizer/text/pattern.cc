@@ -1,5 +1,7 @@
 #include "tokenizer/text/pattern.h"
 
+#include <algorithm>
+
 namespace millrace {
 namespace {
 

@@ -2,6 +2,9 @@
 
 #include <unicode/uscript.h>
 
+#include <algorithm>
+#include <array>
+
 #include "base/utf8.h"
 #include "tokenizer/text/alphabet.h"
 #include "tokenizer/text/unicode.h"
