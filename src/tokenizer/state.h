@@ -31,7 +31,7 @@ class ScratchPool {
   };
 
  private:
-  static constexpr size_t kMostKept = 16;
+  static constexpr size_t kMostKept = 8;
   std::unique_ptr<ModelScratch> take();
   void give_back(std::unique_ptr<ModelScratch> scratch);
 

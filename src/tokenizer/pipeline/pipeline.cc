@@ -3,6 +3,10 @@
 #include "tokenizer/text/unicode.h"
 
 namespace millrace {
+namespace {
+// Pre-tokenizers may write three bytes for one, and pieces are counted in 32 bits.
+constexpr size_t kMaxNormalizedBytes = size_t{1} << 30;
+}  // namespace
 
 Status Pipeline::encode(std::string_view text, bool parse_special, ModelScratch& scratch,
                         std::vector<int32_t>& ids) const {
@@ -25,6 +29,9 @@ Status Pipeline::encode_section(std::string_view text, bool at_start, bool parse
     rewritten = text;
     MR_RETURN_IF_ERROR(normalizer->run(rewritten, at_start));
     text = rewritten;
+    if (text.size() > kMaxNormalizedBytes)
+      return resource_exhausted("the normalized text has {} bytes; at most {} can be tokenized at once", text.size(),
+                                kMaxNormalizedBytes);
   }
   std::vector<AddedTokens::Section> sections;
   added.cut_normalized(text, parse_special, sections);
