@@ -32,7 +32,7 @@ int refuse_extras(const CLI::App& app) {
   for (const std::string& extra : app.remaining()) {
     const std::string name = extra.substr(0, extra.find('='));
     const char* what = name.starts_with("-") ? "flag" : "argument";
-    fmt::print(stderr, "millrace {}: unknown {} '{}'{}\nSee 'millrace {} --help'.\n", app.get_name(), what, name,
+    fmt::print(stderr, "{}: unknown {} '{}'{}\nSee '{} --help'.\n", app.get_name(), what, name,
                did_you_mean(name, flag_names(app)), app.get_name());
     return 2;
   }
@@ -51,7 +51,7 @@ int parse(CLI::App& app, const Arguments& arguments) {
     fmt::print("{}", app.help());
     return 0;
   } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "millrace {}: {}\nSee 'millrace {} --help'.\n", app.get_name(), e.what(), app.get_name());
+    fmt::print(stderr, "{}: {}\nSee '{} --help'.\n", app.get_name(), e.what(), app.get_name());
     return 2;
   }
   return refuse_extras(app);

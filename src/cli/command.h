@@ -16,7 +16,7 @@ using Arguments = std::vector<std::string>;
 // An App whose repeated flags count by their last value.
 class App : public CLI::App {
  public:
-  App(const std::string& description, const std::string& name) : CLI::App(description, name) {
+  App(const std::string& description, const std::string& name) : CLI::App(description, "millrace " + name) {
     option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->always_capture_default();
   }
 };
