@@ -4,11 +4,10 @@
 
 namespace millrace {
 
+// Multiply-adds that take about as long as waking the pool.
+constexpr int64_t kSmallGemm = 1 << 18;
 // How many threads a product is worth: small ones stay on the caller.
-inline int gemm_threads(const GemmArgs& a) {
-  constexpr int64_t kSmall = 1 << 18;  // multiply-adds that take about as long as waking the pool
-  return a.M * a.N * a.K <= kSmall ? 1 : INT32_MAX;
-}
+inline int gemm_threads(const GemmArgs& a) { return a.M * a.N * a.K <= kSmallGemm ? 1 : INT32_MAX; }
 
 // The best product into scratch, then the unit on it: what gemm_gated means.
 void gemm_then_glu(const GatedGemmArgs&);

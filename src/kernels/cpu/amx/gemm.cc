@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -164,40 +164,52 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
 }
 
-template <int kTileRowCount>
-void run_thin(const Job& job, const TeamMember& me, WorkQueue& queue, int64_t chunk) {
-  for (int64_t tile_row = me.index; tile_row < kTileRowCount; tile_row += me.size) pack_rows(job, tile_row);
-  me.barrier();
+TileShapes thin_shapes(const Job& job) {
   TileShapes shapes = TileShapes::full();
-  if (kTileRowCount == 1)
+  if (job.tile_rows == 1)
     for (const int tile : {0, 1, 4}) shapes.set(tile, job.a.M, 64);
-  const TileUse use(shapes);
+  return shapes;
+}
+
+// Pairs that a thread takes at a time: enough to stream, little to wait for.
+int64_t thin_chunk(const Job& job) {
+  constexpr int64_t kChunkBytes = 256 << 10;
+  return std::max<int64_t>(1, kChunkBytes / (2 * job.panel_bytes));
+}
+int64_t thin_items(const Job& job) { return (job.pairs + thin_chunk(job) - 1) / thin_chunk(job); }
+
+template <int kTileRowCount>
+void run_thin_chunk(const Job& job, int64_t item) {
   alignas(64) std::byte sums[4 * kTileBytes];
-  for (int64_t item = queue.next(); item >= 0; item = queue.next())
-    for (int64_t pair = item * chunk, end = std::min(job.pairs, pair + chunk); pair < end; ++pair) {
-      if (const std::byte* second = job.second(pair))
-        multiply_panels<kTileRowCount, true>(job, job.first(pair), second, sums);
-      else
-        multiply_panels<kTileRowCount, false>(job, job.first(pair), nullptr, sums);
-      for (int64_t row = 0; row < job.a.M; ++row) {
-        const std::byte* tile = sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
-        store_pair(job, row, pair, tile, tile + kTileBytes);
-      }
+  const int64_t chunk = thin_chunk(job), end = std::min(job.pairs, (item + 1) * chunk);
+  for (int64_t pair = item * chunk; pair < end; ++pair) {
+    if (const std::byte* second = job.second(pair))
+      multiply_panels<kTileRowCount, true>(job, job.first(pair), second, sums);
+    else
+      multiply_panels<kTileRowCount, false>(job, job.first(pair), nullptr, sums);
+    for (int64_t row = 0; row < job.a.M; ++row) {
+      const std::byte* tile = sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
+      store_pair(job, row, pair, tile, tile + kTileBytes);
     }
+  }
+}
+
+void run_thin_item(const Job& job, int64_t item) {
+  if (job.tile_rows == 1)
+    run_thin_chunk<1>(job, item);
+  else
+    run_thin_chunk<2>(job, item);
 }
 
 void gemm_thin(const Job& job) {
-  constexpr int64_t kChunkBytes = 256 << 10;  // what a thread takes at a time: enough to stream, little to wait for
-  const int64_t chunk = std::max<int64_t>(1, kChunkBytes / (2 * job.panel_bytes));
-  WorkQueue queue((job.pairs + chunk - 1) / chunk);
-  parallel_team(
-      [&](const TeamMember& me) {
-        if (job.tile_rows == 1)
-          run_thin<1>(job, me, queue, chunk);
-        else
-          run_thin<2>(job, me, queue, chunk);
-      },
-      gemm_threads(job.a));
+  WorkQueue queue(thin_items(job));
+  const auto work = [&](const TeamMember& me) {
+    for (int64_t t = me.index; t < job.tile_rows; t += me.size) pack_rows(job, t);
+    me.barrier();
+    const TileUse use(thin_shapes(job));
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thin_item(job, item);
+  };
+  parallel_team(work, gemm_threads(job.a));
 }
 
 // ---- many rows: blocks that stay in the second-level cache ----
@@ -318,30 +330,63 @@ int64_t packed_rows_bytes(int64_t M, int64_t K) {
   return (M + kTileRows - 1) / kTileRows * gemm_panel_bytes(K, DType::kBf16);
 }
 
+int64_t row_blocks(const Job& job) { return (job.tile_rows + kBlockTileRows - 1) / kBlockTileRows; }
+int64_t thick_items(const Job& job) { return row_blocks(job) * ((job.pairs + kBlockPairs - 1) / kBlockPairs); }
+
+void run_thick_item(const Job& job, int64_t item, std::byte* sums) {
+  const int64_t tile_row = item % row_blocks(job) * kBlockTileRows, pair = item / row_blocks(job) * kBlockPairs;
+  const Block block{tile_row, std::min(kBlockTileRows, job.tile_rows - tile_row), pair,
+                    std::min(kBlockPairs, job.pairs - pair)};
+  run_block(job, block, sums);
+}
+
 void gemm_thick(const Job& job) {
-  const int64_t row_blocks = (job.tile_rows + kBlockTileRows - 1) / kBlockTileRows;
-  WorkQueue queue(row_blocks * ((job.pairs + kBlockPairs - 1) / kBlockPairs));
+  WorkQueue queue(thick_items(job));
   parallel_team([&](const TeamMember& me) {
     for (int64_t t = me.index; t < job.tile_rows; t += me.size) pack_rows(job, t);
     me.barrier();
     const TileUse use(TileShapes::full());
     std::byte* sums = job.a.scratch + packed_rows_bytes(job.a.M, job.a.K) + me.index * kBlockBytes;
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t tile_row = item % row_blocks * kBlockTileRows, pair = item / row_blocks * kBlockPairs;
-      run_block(
-          job,
-          {tile_row, std::min(kBlockTileRows, job.tile_rows - tile_row), pair, std::min(kBlockPairs, job.pairs - pair)},
-          sums);
-    }
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thick_item(job, item, sums);
   });
 }
 
+bool is_thin(const Job& job) { return job.tile_rows <= 2; }
+
 void run(const Job& job) {
-  if (job.tile_rows <= 2)
+  if (is_thin(job))
     gemm_thin(job);
   else
     gemm_thick(job);
 }
+
+// ---- many products at once ----
+
+Job job_of(const GemmArgs& a) { return Job(a); }
+Job job_of(const GatedGemmArgs& gated) { return Job(gated.product, &gated); }
+
+template <class Args>
+int64_t items_of(const Args& args) {
+  const Job job = job_of(args);
+  return is_thin(job) ? thin_items(job) : thick_items(job);
+}
+
+template <class Args>
+void run_item(const Args& args, int64_t item, std::byte* own) {
+  const Job job = job_of(args);
+  const TileUse use(is_thin(job) ? thin_shapes(job) : TileShapes::full());
+  if (is_thin(job))
+    run_thin_item(job, item);
+  else
+    run_thick_item(job, item, own);
+}
+
+template <class Args>
+constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
+                                 .prepare = [](const Args& args, int64_t i) { pack_rows(job_of(args), i); },
+                                 .items = items_of<Args>,
+                                 .run = run_item<Args>,
+                                 .own_bytes = kBlockBytes};
 
 }  // namespace
 
@@ -351,6 +396,16 @@ void gemm_gated_bf16(const GatedGemmArgs& gated) {
   if (gated.product.N % (2 * kPanelColumns) != 0) return gemm_then_glu(gated);
   run(Job(gated.product, &gated));
 }
+
+void gemm_grouped_bf16(const GroupedGemmArgs& a) { run_grouped(a.products, a.scratch, kSteps<GemmArgs>); }
+
+void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
+  const auto ragged = [](const GatedGemmArgs& p) { return p.product.N % (2 * kPanelColumns) != 0; };
+  if (std::any_of(a.products.begin(), a.products.end(), ragged)) return gemm_then_glu_grouped(a);
+  run_grouped(a.products, a.scratch, kSteps<GatedGemmArgs>);
+}
+
+int64_t gemm_own_bytes() { return kBlockBytes; }
 
 int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K) {
   return packed_rows_bytes(max_rows, K) + compute_threads() * kBlockBytes;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -106,25 +106,43 @@ void prepare_row(const GemmArgs& a, int64_t row, int64_t padded, bf16* to) {
   }
 }
 
+void prepare(const GemmArgs& a, int64_t row) {
+  const int64_t padded = gemm_padded_k(a.K, DType::kBf16);
+  prepare_row(a, row, padded, reinterpret_cast<bf16*>(a.scratch) + row * padded);
+}
+
+int64_t items_of(const GemmArgs& a) { return (a.N + 16 * kPanels - 1) / (16 * kPanels); }
+
+// All rows against panels [item * kPanels, ...), as many as a tile has or are left.
+void run_item(const GemmArgs& a, int64_t item) {
+  const int64_t pairs = gemm_padded_k(a.K, DType::kBf16) / 2, panels = (a.N + 15) / 16, panel = item * kPanels;
+  const auto* x = reinterpret_cast<const uint32_t*>(a.scratch);
+  if (panel + kPanels <= panels)
+    run_panels<kPanels>(a, x, pairs, panel);
+  else
+    run_panels<1>(a, x, pairs, panel);
+}
+
 }  // namespace
 
 void gemm_bf16_pairs(const GemmArgs& a) {
-  const int64_t padded = gemm_padded_k(a.K, DType::kBf16), panels = (a.N + 15) / 16;
-  auto* const x = reinterpret_cast<bf16*>(a.scratch);
-  WorkQueue queue((panels + kPanels - 1) / kPanels);
+  WorkQueue queue(items_of(a));
   const auto work = [&](const TeamMember& me) {
-    for (int64_t row = me.index; row < a.M; row += me.size) prepare_row(a, row, padded, x + row * padded);
+    for (int64_t row = me.index; row < a.M; row += me.size) prepare(a, row);
     me.barrier();
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const auto* pairs = reinterpret_cast<const uint32_t*>(x);
-      const int64_t panel = item * kPanels;
-      if (panel + kPanels <= panels)
-        run_panels<kPanels>(a, pairs, padded / 2, panel);
-      else
-        run_panels<1>(a, pairs, padded / 2, panel);
-    }
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_item(a, item);
   };
   parallel_team(work, gemm_threads(a));
+}
+
+void gemm_grouped_bf16_pairs(const GroupedGemmArgs& grouped) {
+  static constexpr GemmSteps<GemmArgs> kSteps{
+      .preparations = [](const GemmArgs& a) { return a.M; },
+      .prepare = prepare,
+      .items = items_of,
+      .run = [](const GemmArgs& a, int64_t item, std::byte*) { run_item(a, item); },
+      .own_bytes = 0};
+  run_grouped(grouped.products, grouped.scratch, kSteps);
 }
 
 }  // namespace millrace::avx512

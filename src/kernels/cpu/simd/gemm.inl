@@ -141,23 +141,25 @@ void run_panels(const GemmArgs& a, const PreparedX& x, int64_t panel) {
     }
 }
 
+// All rows against panels [item * kTilePanels, ...), as many as a tile has or are left.
+template <class W>
+void run_item(const GemmArgs& a, const PreparedX& x, int64_t item) {
+  const int64_t panel = item * kTilePanels, panels = (a.N + 15) / 16;
+  if (panel + kTilePanels <= panels) return run_panels<kTilePanels, W>(a, x, panel);
+  for (int64_t p = panel; p < panels; ++p) run_panels<1, W>(a, x, p);
+}
+inline int64_t items_of(const GemmArgs& a) { return (a.N + 16 * kTilePanels - 1) / (16 * kTilePanels); }
+
 template <class W>
 void gemm_of(const GemmArgs& a) {
   const PreparedX x(a);
-  const int64_t panels = (a.N + 15) / 16;
-  WorkQueue queue((panels + kTilePanels - 1) / kTilePanels);
+  WorkQueue queue(items_of(a));
   const auto work = [&](const TeamMember& me) {
     if (!x.direct) {
       for (int64_t row = me.index * kTileRows; row < a.M; row += me.size * kTileRows) prepare_rows(a, x, row);
       me.barrier();
     }
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t panel = item * kTilePanels;
-      if (panel + kTilePanels <= panels)
-        run_panels<kTilePanels, W>(a, x, panel);
-      else
-        for (int64_t p = panel; p < panels; ++p) run_panels<1, W>(a, x, p);
-    }
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_item<W>(a, x, item);
   };
   parallel_team(work, gemm_threads(a));
 }
@@ -165,3 +167,19 @@ void gemm_of(const GemmArgs& a) {
 void gemm_f32(const GemmArgs& a) { gemm_of<float>(a); }
 void gemm_f16(const GemmArgs& a) { gemm_of<f16>(a); }
 void gemm_bf16(const GemmArgs& a) { gemm_of<bf16>(a); }
+
+template <class W>
+void gemm_grouped_of(const GroupedGemmArgs& grouped) {
+  static constexpr GemmSteps<GemmArgs> kSteps{
+      .preparations =
+          [](const GemmArgs& a) { return PreparedX(a).direct ? 0 : (a.M + kTileRows - 1) / kTileRows; },
+      .prepare = [](const GemmArgs& a, int64_t i) { prepare_rows(a, PreparedX(a), i * kTileRows); },
+      .items = items_of,
+      .run = [](const GemmArgs& a, int64_t item, std::byte*) { run_item<W>(a, PreparedX(a), item); },
+      .own_bytes = 0};
+  run_grouped(grouped.products, grouped.scratch, kSteps);
+}
+
+void gemm_grouped_f32(const GroupedGemmArgs& a) { gemm_grouped_of<float>(a); }
+void gemm_grouped_f16(const GroupedGemmArgs& a) { gemm_grouped_of<f16>(a); }
+void gemm_grouped_bf16(const GroupedGemmArgs& a) { gemm_grouped_of<bf16>(a); }

@@ -1,0 +1,169 @@
+#include "kernels/gemm_grouped.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <list>
+
+#include "kernels/parallel.h"
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
+
+struct Aligned {
+  explicit Aligned(int64_t bytes) : size(static_cast<size_t>((bytes + 127) / 64 * 64)) {
+    data = static_cast<std::byte*>(std::aligned_alloc(64, size));
+    std::memset(data, 0, size);
+  }
+  ~Aligned() { std::free(data); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  size_t size;
+  std::byte* data;
+};
+
+struct Operands {
+  Operands(Random& random, int64_t M, int64_t N, int64_t K, DType weight, DType x_dtype)
+      : M(M), N(N), K(K), packed(gemm_packed_bytes(N, K, weight)), bias(random_floats(random, N)) {
+    x = as_dtype(random_floats(random, M * K), x_dtype);
+    const auto values = as_dtype(random_floats(random, N * K, 0.1f), weight);
+    gemm_pack({.w = values.data(),
+               .packed = packed.data,
+               .row_begin = 0,
+               .row_end = N,
+               .K = K,
+               .w_stride = K,
+               .from = weight,
+               .to = weight});
+  }
+  const int64_t M, N, K;
+  Aligned packed;
+  std::vector<uint8_t> x;
+  std::vector<float> bias;
+};
+
+// Products of random sizes: empty ones, single rows, some that fill tiles, and a thick one.
+struct Group {
+  Group(DType weight, DType x_dtype, int64_t columns_of) {
+    Random random(3);
+    for (const int64_t M : {1, 0, 5, 1, 17, 40, 1, 33, 300, 12, 13}) {
+      const int64_t N = (1 + static_cast<int64_t>(random.uniform() * 9)) * columns_of;
+      const int64_t K = 20 + static_cast<int64_t>(random.uniform() * 700);
+      operands.emplace_back(random, M, N, K, weight, x_dtype);
+      rows += M, most_columns = std::max(most_columns, N), most_k = std::max(most_k, K);
+      products.push_back({.x = operands.back().x.data(),
+                          .w = operands.back().packed.data,
+                          .bias = products.size() % 2 ? operands.back().bias.data() : nullptr,
+                          .y = nullptr,
+                          .scratch = nullptr,
+                          .M = M,
+                          .N = N,
+                          .K = K,
+                          .x_stride = K,
+                          .y_stride = N,
+                          .x_dtype = x_dtype,
+                          .w_dtype = weight});
+    }
+  }
+  // What `run` writes for the product with `width` columns, one output after another.
+  template <class Run>
+  std::vector<float> outputs(int64_t width_divisor, const Run& run) {
+    std::vector<std::vector<float>> y;
+    for (GemmArgs& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
+    run(y);
+    std::vector<float> all;
+    for (const auto& part : y) all.insert(all.end(), part.begin(), part.end());
+    return all;
+  }
+  std::list<Operands> operands;
+  std::vector<GemmArgs> products;
+  int64_t rows = 0, most_columns = 0, most_k = 0;
+};
+
+template <class Fn>
+Fn* named(std::span<const Impl<Fn>> impls, std::string_view name) {
+  for (const auto& impl : impls)
+    if (impl.name == name) return impl.run;
+  ADD_FAILURE() << "no implementation " << name;
+  return nullptr;
+}
+
+TEST(GroupedGemm, EveryProductIsBitIdenticalToTheProductAlone) {
+  const int all = compute_threads();
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_grouped_impls(weight)) {
+      if (!cpu_has(impl.needs)) continue;
+      GemmFn* const alone = named(gemm_impls(weight), impl.name);
+      for (const DType x_dtype : {DType::kF32, DType::kBf16})
+        for (const int64_t columns_of : {7, 16}) {
+          SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name << ' ' << dtype_name(x_dtype));
+          Group group(weight, x_dtype, columns_of);
+          const auto want = group.outputs(1, [&](auto& y) {
+            for (size_t i = 0; i < y.size(); ++i) {
+              GemmArgs p = group.products[i];
+              const Aligned scratch(gemm_scratch_bytes(p.M, p.N, p.K, weight));
+              p.y = y[i].data(), p.scratch = scratch.data;
+              if (p.M > 0) alone(p);
+            }
+          });
+          for (const int threads : {1, all}) {
+            set_compute_threads(threads);
+            const Aligned scratch(gemm_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows,
+                                                             group.most_k, weight));
+            const auto got = group.outputs(1, [&](auto& y) {
+              for (size_t i = 0; i < y.size(); ++i) group.products[i].y = y[i].data();
+              impl.run({group.products, scratch.data});
+            });
+            ASSERT_EQ(0, std::memcmp(got.data(), want.data(), want.size() * sizeof(float))) << threads << " threads";
+          }
+          set_compute_threads(all);
+        }
+    }
+}
+
+TEST(GroupedGemm, EveryGatedProductIsBitIdenticalToTheProductAlone) {
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_gated_grouped_impls(weight)) {
+      if (!cpu_has(impl.needs)) continue;
+      GatedGemmFn* const alone = named(gemm_gated_impls(weight), impl.name);
+      for (const int64_t columns_of : {10, 32}) {
+        SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name << ' ' << columns_of);
+        Group group(weight, DType::kF32, columns_of);
+        const auto want = group.outputs(2, [&](auto& y) {
+          for (size_t i = 0; i < y.size(); ++i) {
+            GemmArgs p = group.products[i];
+            const Aligned scratch(gemm_gated_scratch_bytes(p.M, p.N, p.K, weight));
+            p.scratch = scratch.data;
+            if (p.M > 0) alone({.product = p, .y = y[i].data(), .y_stride = p.N / 2});
+          }
+        });
+        const Aligned scratch(gemm_gated_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows,
+                                                               group.most_columns, group.most_k, weight));
+        const auto got = group.outputs(2, [&](auto& y) {
+          std::vector<GatedGemmArgs> products;
+          for (size_t i = 0; i < y.size(); ++i)
+            products.push_back({.product = group.products[i], .y = y[i].data(), .y_stride = group.products[i].N / 2});
+          impl.run({products, scratch.data});
+        });
+        ASSERT_EQ(0, std::memcmp(got.data(), want.data(), want.size() * sizeof(float)));
+      }
+    }
+}
+
+TEST(GroupedGemm, ARowBeyondTheProductIsNotWritten) {
+  Group group(DType::kF32, DType::kF32, 16);
+  const Aligned scratch(
+      gemm_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows, group.most_k, DType::kF32));
+  std::vector<float> y(3 * 200, 7.0f);
+  group.products = {group.products[2]};
+  group.products[0].M = 2, group.products[0].y = y.data(), group.products[0].y_stride = 200;
+  gemm_grouped({group.products, scratch.data});
+  for (int64_t n = group.products[0].N; n < 200; ++n) ASSERT_EQ(y[n], 7.0f);
+  for (int64_t n = 0; n < 200; ++n) ASSERT_EQ(y[400 + n], 7.0f);
+}
+
+}  // namespace
+}  // namespace millrace
