@@ -4,12 +4,12 @@
 #include <cstdlib>
 
 #include "base/text.h"
+#include "models/families/planner.h"
 
 namespace millrace {
 namespace {
 
 constexpr int64_t kDefaultCacheBytes = int64_t{4} << 30;  // as vLLM's CPU back end
-constexpr int64_t kOverheadBytes = int64_t{256} << 20;    // activations, tokenizer, buffers
 
 bool long_lengths_allowed() {
   const char* value = std::getenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN");
@@ -40,8 +40,7 @@ struct Blocks {
 Result<Blocks> choose_blocks(const EngineArgs& args, int64_t weight_bytes, int64_t block_bytes, int64_t length,
                              const MachineInfo& machine) {
   if (args.num_gpu_blocks_override > 0) return Blocks{args.num_gpu_blocks_override, "--num-gpu-blocks-override"};
-  const auto share = static_cast<int64_t>(args.gpu_memory_utilization * static_cast<double>(machine.memory_bytes));
-  const int64_t left = share - weight_bytes - kOverheadBytes;
+  const int64_t left = cache_budget_bytes(machine.memory_bytes, args.gpu_memory_utilization, weight_bytes);
   if (args.kv_cache_memory_bytes > 0) {
     if (args.kv_cache_memory_bytes > left)
       return resource_exhausted(
