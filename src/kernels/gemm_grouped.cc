@@ -21,6 +21,12 @@ constexpr Impl<GroupedGatedGemmFn> kGated[] = {{"composed", Isa::kPortable, gemm
 constexpr Impl<GroupedGatedGemmFn> kGatedBf16[] = {{"amx", Isa::kAmx, amx::gemm_gated_grouped_bf16},
                                                    {"composed", Isa::kPortable, gemm_then_glu_grouped}};
 
+// What the products of a group share, and the copies of theirs that a composed gated group makes.
+int64_t shared_bytes(int64_t products, bool bf16) {
+  return 2 * starts_bytes(products) + (bf16 ? compute_threads() * amx::gemm_own_bytes() : 0);
+}
+int64_t copies_bytes(int64_t products) { return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmArgs))); }
+
 GluArgs unit_of(const GatedGemmArgs& gated, const GemmArgs& product) {
   return {.gate = product.y,
           .up = product.y + product.N / 2,
@@ -53,10 +59,16 @@ void gemm_grouped(const GroupedGemmArgs& args) {
   (weight == DType::kF32 ? f32 : weight == DType::kF16 ? f16 : bf16)(args);
 }
 
+int64_t gemm_grouped_scratch_bytes(std::span<const GemmArgs> products) {
+  const bool bf16 = !products.empty() && products[0].w_dtype == DType::kBf16;
+  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()), bf16);
+  for (const GemmArgs& a : products) bytes += prepared_bytes(a.M, a.K, a.w_dtype);
+  return bytes;
+}
+
 int64_t gemm_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K, DType weight) {
-  const int64_t own = weight == DType::kBf16 ? compute_threads() * amx::gemm_own_bytes() : 0;
-  return 2 * starts_bytes(max_products) + own + prepared_bytes(max_rows, K, weight) +
-         (max_products - 1) * prepared_bytes(0, K, weight) + 64 * max_products;
+  return shared_bytes(max_products, weight == DType::kBf16) + prepared_bytes(max_rows, K, weight) +
+         max_products * prepared_bytes(0, K, weight);
 }
 
 std::span<const Impl<GroupedGatedGemmFn>> gemm_gated_grouped_impls(DType weight) {
@@ -71,15 +83,27 @@ void gemm_gated_grouped(const GroupedGatedGemmArgs& args) {
   gemm_then_glu_grouped(args);
 }
 
+int64_t gemm_gated_grouped_scratch_bytes(std::span<const GatedGemmArgs> products) {
+  const auto n = static_cast<int64_t>(products.size());
+  const bool bf16 = n > 0 && products[0].product.w_dtype == DType::kBf16;
+  int64_t bytes = shared_bytes(n, bf16) + copies_bytes(n), outputs = 0;
+  for (const GatedGemmArgs& gated : products) {
+    const GemmArgs& a = gated.product;
+    bytes += prepared_bytes(a.M, a.K, a.w_dtype);
+    outputs += a.M * a.N * 4;
+  }
+  return bytes + round_up_to_64(outputs);
+}
+
 int64_t gemm_gated_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K, DType weight) {
-  return gemm_grouped_scratch_bytes(max_products, max_rows, K, weight) +
-         round_up_to_64(max_products * static_cast<int64_t>(sizeof(GemmArgs))) + round_up_to_64(max_rows * N * 4);
+  return gemm_grouped_scratch_bytes(max_products, max_rows, K, weight) + copies_bytes(max_products) +
+         round_up_to_64(max_rows * N * 4);
 }
 
 void gemm_then_glu_grouped(const GroupedGatedGemmArgs& args) {
   const auto n = static_cast<int64_t>(args.products.size());
   auto* products = reinterpret_cast<GemmArgs*>(args.scratch);
-  std::byte* at = args.scratch + round_up_to_64(n * static_cast<int64_t>(sizeof(GemmArgs)));
+  std::byte* at = args.scratch + copies_bytes(n);
   for (int64_t i = 0; i < n; ++i) {
     products[i] = args.products[i].product;
     products[i].y = reinterpret_cast<float*>(at);

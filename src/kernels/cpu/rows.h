@@ -1,17 +1,19 @@
 // The implementations of row operations, for the lists in kernels/*.cc.
 #pragma once
+#include "kernels/expert_rows.h"
 #include "kernels/glu.h"
 #include "kernels/logits.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
 
-#define MILLRACE_ROW_OPERATIONS(isa) \
-  namespace millrace::isa {          \
-  void rms_norm(const NormArgs&);    \
-  void layer_norm(const NormArgs&);  \
-  void rope(const RopeArgs&);        \
-  void glu(const GluArgs&);          \
-  LogitKernels logit_kernels();      \
+#define MILLRACE_ROW_OPERATIONS(isa)         \
+  namespace millrace::isa {                  \
+  void rms_norm(const NormArgs&);            \
+  void layer_norm(const NormArgs&);          \
+  void rope(const RopeArgs&);                \
+  void glu(const GluArgs&);                  \
+  void combine_rows(const CombineRowsArgs&); \
+  LogitKernels logit_kernels();              \
   }
 MILLRACE_ROW_OPERATIONS(portable)
 MILLRACE_ROW_OPERATIONS(avx2)

@@ -125,4 +125,17 @@ void glu(const GluArgs& a) {
     }
 }
 
+void combine_rows(const CombineRowsArgs& a) {
+  for (int64_t t = 0; t < a.T; ++t) {
+    const double base = !a.adds ? 0 : a.gate ? 1 / (1 + std::exp(-static_cast<double>(a.gate[t]))) : 1;
+    for (int64_t c = 0; c < a.C; ++c) {
+      float& y = a.y[t * a.y_stride + c];
+      double sum = a.adds ? base * y : 0;
+      for (int64_t k = t * a.K; k < (t + 1) * a.K; ++k)
+        sum += static_cast<double>(a.weights[k]) * a.x[a.row_of[k] * a.C + c];
+      y = static_cast<float>(sum);
+    }
+  }
+}
+
 }  // namespace millrace::portable
