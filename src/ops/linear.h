@@ -12,6 +12,8 @@
 
 namespace millrace {
 
+struct LinearCall;  // ops/grouped_linear.h
+
 class Linear {
  public:
   Linear() = default;
@@ -43,6 +45,8 @@ class Linear {
   void gather(std::span<const int32_t> tokens, float scale, Tensor& y) const;
 
  private:
+  friend void forward_grouped(std::span<LinearCall> calls, Workspace& workspace);
+  friend void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace);
   GemmArgs product(const Tensor& x, std::byte* scratch) const;
   Tensor packed_;  // kernels/gemm.h
   Tensor bias_;    // [N] kF32, or no memory
