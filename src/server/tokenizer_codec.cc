@@ -14,19 +14,11 @@ OrderedJson template_constants(const SpecialTokens& special) {
   return out;
 }
 
-// The one called "default", or the only one.
-std::optional<std::string> own_template(const Tokenizer& tokenizer) {
-  const auto& all = tokenizer.chat_templates();
-  if (const auto found = all.find("default"); found != all.end()) return found->second;
-  if (all.size() == 1) return all.begin()->second;
-  return std::nullopt;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<const TokenizerCodec>> TokenizerCodec::create(std::shared_ptr<const Tokenizer> tokenizer,
                                                                      const std::optional<std::string>& chat_template) {
-  const std::optional<std::string> source = chat_template ? chat_template : own_template(*tokenizer);
+  const std::optional<std::string> source = chat_template ? chat_template : tokenizer->default_chat_template();
   std::optional<ChatTemplate> parsed;
   if (source) {
     MR_ASSIGN_OR_RETURN(parsed, ChatTemplate::parse(*source));

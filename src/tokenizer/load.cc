@@ -4,9 +4,11 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "tokenizer/format/classes.h"
 #include "tokenizer/format/config.h"
 #include "tokenizer/format/hf_json.h"
 #include "tokenizer/format/sentencepiece.h"
+#include "tokenizer/format/tekken.h"
 #include "tokenizer/format/tiktoken.h"
 #include "tokenizer/format/vocab_files.h"
 #include "tokenizer/state.h"
@@ -14,7 +16,8 @@
 namespace millrace {
 namespace {
 
-constexpr std::array<std::string_view, 3> kFileNames = {"tokenizer.json", "tokenizer.model", "spiece.model"};
+constexpr std::array<std::string_view, 4> kFileNames = {"tokenizer.json", "tekken.json", "tokenizer.model",
+                                                        "spiece.model"};
 constexpr std::array<std::string_view, 3> kPairNames = {"vocab.json", "encoder.json", "vocab.txt"};
 
 // The tokenizer's file in a folder.
@@ -27,8 +30,8 @@ Result<std::string> find_file(const std::string& folder) {
   for (const std::string_view name : kPairNames)
     if (file_exists(join_path(folder, name))) return join_path(folder, name);
   return not_found(
-      "{}: no tokenizer here; looked for tokenizer.json, tokenizer.model, spiece.model, *.tiktoken, vocab.json with "
-      "merges.txt, and vocab.txt",
+      "{}: no tokenizer here; looked for tokenizer.json, tekken.json, tokenizer.model, spiece.model, *.tiktoken, "
+      "vocab.json with merges.txt, and vocab.txt",
       folder);
 }
 
@@ -61,14 +64,16 @@ bool has_model(std::string_view json_text) {
 Result<TokenizerParts> read_by_content(const std::string& path, std::string_view text, const TokenizerConfig& config) {
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos) return data_loss("the file is empty");
+  if (text[first] == '{' && name_of(path).starts_with("tekken")) return read_tekken(text);
   if (text[first] == '{') return has_model(text) ? read_hf_tokenizer(text) : read_with_merges(path, text, config);
-  if (looks_like_tiktoken(text)) return read_tiktoken(text);
+  if (looks_like_tiktoken(text)) return read_tiktoken(text, config.tokenizer_class);
   if (looks_like_sentencepiece(text)) {
     MR_ASSIGN_OR_RETURN(TokenizerParts parts, read_sentencepiece(text, !config.legacy.value_or(true)));
     const bool t5 =
         config.tokenizer_class == "T5Tokenizer" || (config.tokenizer_class.empty() && name_of(path) == "spiece.model");
     parts.adds_bos = !t5;
     parts.adds_eos = t5;
+    add_class_facts(config, folder_of(path), parts);
     return parts;
   }
   if (name_of(path) == "vocab.txt") return read_bert_vocab(text, config);
@@ -100,6 +105,19 @@ int32_t end_of_ids(const TokenizerParts& parts) {
   int32_t end = parts.model->vocabulary().end_id();
   for (const AddedToken& token : parts.added) end = std::max(end, token.id + 1);
   return end;
+}
+
+// Behind the model's vocabulary, each name has its place, whether or not the configuration says so too.
+void number_on(TokenizerParts& parts) {
+  int32_t id = parts.model->vocabulary().end_id();
+  for (const std::string& name : parts.numbered_on) {
+    AddedToken token;
+    token.content = name;
+    token.id = id++;
+    token.special = true;
+    const bool taken = std::ranges::any_of(parts.added, [&](const AddedToken& a) { return a.id == token.id; });
+    if (!taken && !find_added(parts.added, name)) parts.added.push_back(std::move(token));
+  }
 }
 
 // Every token with a role is found in text; one that has no id yet gets the next.
@@ -140,13 +158,16 @@ bool contains(const Template& around, int32_t id) {
   return std::find(around.begin(), around.end(), id) != around.end();
 }
 
-// Classes that build what stands around a text from add_bos_token and add_eos_token, whatever the file says.
-bool rebuilds_template(const std::string& tokenizer_class) {
-  return tokenizer_class == "LlamaTokenizer" || tokenizer_class == "CodeLlamaTokenizer" ||
-         tokenizer_class == "GemmaTokenizer";
+// The prefix in front of a text; none if one of its tokens is missing.
+void put_prefix(TokenizerParts& parts) {
+  Template ids;
+  for (const std::string& name : parts.prefix) ids.push_back(id_of(name, parts));
+  if (contains(ids, -1)) return;
+  parts.around.insert(parts.around.begin(), ids.begin(), ids.end());
 }
 
 void set_template(const SpecialTokens& names, const TokenizerConfig& config, bool has_own, TokenizerParts& parts) {
+  if (!parts.prefix.empty()) put_prefix(parts);
   const bool rebuild = rebuilds_template(config.tokenizer_class);
   const bool plain = parts.around == Template{kText};
   if (rebuild && has_own) parts.around = {kText};
@@ -169,6 +190,8 @@ class TokenizerBuilder {
     const SpecialTokens names = names_of(config, parts.names);
     const bool has_own = parts.names.unk.empty() && !parts.adds_bos && name_of(path) == "tokenizer.json";
     add_configured(config.added, parts);
+    number_on(parts);
+    guard_wordlike_tokens(parts);
     add_all_named(names, config, parts);
     set_template(names, config, has_own, parts);
     auto state = std::make_unique<Tokenizer::State>();
@@ -187,12 +210,13 @@ class TokenizerBuilder {
   }
 };
 
-Result<std::shared_ptr<const Tokenizer>> Tokenizer::load(const std::string& path) {
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::load(const std::string& path, const std::string& default_class) {
   std::string file = path;
   if (is_directory(path)) {
     MR_ASSIGN_OR_RETURN(file, find_file(path));
   }
   MR_ASSIGN_OR_RETURN(TokenizerConfig config, read_tokenizer_config(folder_of(file)));
+  if (config.tokenizer_class.empty()) config.tokenizer_class = default_class;
   MR_ASSIGN_OR_RETURN(const std::string text, read_file(file));
   Result<TokenizerParts> parts = read_by_content(file, text, config);
   if (!parts.ok()) return parts.status().at(file);

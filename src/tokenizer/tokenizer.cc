@@ -142,6 +142,12 @@ bool Tokenizer::is_special(int32_t id) const {
 
 const SpecialTokens& Tokenizer::special_tokens() const { return state_->special; }
 const std::map<std::string, std::string>& Tokenizer::chat_templates() const { return state_->chat_templates; }
+std::optional<std::string> Tokenizer::default_chat_template() const {
+  const std::map<std::string, std::string>& all = state_->chat_templates;
+  if (const auto found = all.find("default"); found != all.end()) return found->second;
+  if (all.size() == 1) return all.begin()->second;
+  return std::nullopt;
+}
 bool Tokenizer::cleans_up_spaces() const { return state_->cleans_up_spaces; }
 const std::string& Tokenizer::description() const { return state_->description; }
 

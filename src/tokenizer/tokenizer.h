@@ -3,9 +3,10 @@
 //   tokenizer.model, spiece.model  sentencepiece (BPE and Unigram), or a tiktoken rank file as Llama 3 has it
 //   *.tiktoken                     tiktoken rank files
 //   vocab.json + merges.txt        GPT-2
+//   tekken.json                    Mistral since Nemo
 //   vocab.txt                      BERT
-// with what tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja and
-// chat_template.json beside them say.
+// with what tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja,
+// chat_template.json and config.json beside them say.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -41,8 +42,9 @@ class Tokenizer {
  public:
   static constexpr size_t kMaxTextBytes = size_t{1} << 30;
 
-  // From a folder, or from one of the files above. The error says which file is wrong and how.
-  static Result<std::shared_ptr<const Tokenizer>> load(const std::string& path);
+  // From a folder, or from one of the files above. The error says which file is wrong and how. `default_class` is the
+  // tokenizer's class ("QWenTokenizer") where no file beside it names one.
+  static Result<std::shared_ptr<const Tokenizer>> load(const std::string& path, const std::string& default_class = "");
   ~Tokenizer();
 
   // Bytes that are not valid UTF-8 count as U+FFFD. Fails for texts above kMaxTextBytes, for characters that a
@@ -68,6 +70,8 @@ class Tokenizer {
 
   // Chat templates by name, as Jinja text; the usual one is called "default". Empty if the folder has none.
   const std::map<std::string, std::string>& chat_templates() const;
+  // The one called "default", or the only one.
+  std::optional<std::string> default_chat_template() const;
   // clean_up_tokenization_spaces of tokenizer_config.json; false if it does not say.
   bool cleans_up_spaces() const;
   // What was loaded, for a log line: "tokenizer.json (BPE, 128,256 tokens)".

@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
@@ -117,6 +118,24 @@ GgufVocabulary read_gguf_vocabulary(const std::string& bytes) {
       in.skip(type);
   }
   return out;
+}
+
+std::string sentencepiece_model(const std::vector<ModelPiece>& pieces, int model_type, bool add_dummy_prefix) {
+  const auto field = [](int number, std::string_view bytes) {
+    std::string out(1, static_cast<char>(number << 3 | 2));
+    size_t size = bytes.size();
+    for (; size > 127; size >>= 7) out += static_cast<char>(size | 128);
+    return out + static_cast<char>(size) + std::string(bytes);
+  };
+  std::string model;
+  for (const ModelPiece& piece : pieces) {
+    std::string score(4, '\0');
+    std::memcpy(score.data(), &piece.score, 4);
+    model += field(1, field(1, piece.text) + "\x15" + score + std::string{'\x18', static_cast<char>(piece.type)});
+  }
+  const bool bytes = std::ranges::any_of(pieces, [](const ModelPiece& piece) { return piece.type == 6; });
+  model += field(2, std::string{'\x18', static_cast<char>(model_type), '\x98', '\x02', static_cast<char>(bytes)});
+  return model + field(3, std::string{'\x18', static_cast<char>(add_dummy_prefix)});
 }
 
 std::vector<GoldenText> ggml_goldens(const std::string& name) {

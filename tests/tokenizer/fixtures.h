@@ -44,6 +44,15 @@ struct GgufVocabulary {
 };
 GgufVocabulary read_gguf_vocabulary(const std::string& bytes);
 
+// The bytes of a sentencepiece model: its pieces in order, the trainer's kind (1 Unigram, 2 BPE), and whether a space
+// goes in front of a text.
+struct ModelPiece {
+  std::string text;
+  float score = 0;
+  int type = 1;  // 1 normal, 2 unknown, 3 control, 4 user defined, 6 byte
+};
+std::string sentencepiece_model(const std::vector<ModelPiece>& pieces, int model_type, bool add_dummy_prefix = true);
+
 struct GoldenText {
   std::string text;
   std::vector<int32_t> ids;

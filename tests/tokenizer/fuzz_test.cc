@@ -98,24 +98,21 @@ TEST(TokenizerFuzz, MutatedJsonFilesAreReadOrRefused) {
   }
 }
 
-// A sentencepiece model of a few pieces, written by hand: field 1 pieces (text, score, type), field 2 the trainer.
 std::string small_model(int model_type) {
-  const auto field = [](int number, std::string_view bytes) {
-    return std::string{static_cast<char>(number << 3 | 2), static_cast<char>(bytes.size())} + std::string(bytes);
-  };
-  const auto piece = [&](std::string_view text, float score, char type) {
-    std::string score_bytes(4, '\0');
-    std::memcpy(score_bytes.data(), &score, 4);
-    return field(1, field(1, text) + "\x15" + score_bytes + std::string{'\x18', type});
-  };
-  std::string model = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("[U]", 0, 4);
-  float score = -1;
-  for (const char* text : {"\xe2\x96\x81", "a", "b", "ab",
-                           "\xe2\x96\x81"
-                           "ab",
-                           "ba", "\xe4\xb8\xad"})
-    model += piece(text, score--, 1);
-  return model + field(2, std::string{'\x18', static_cast<char>(model_type)});
+  return sentencepiece_model({{"<unk>", 0, 2},
+                              {"<s>", 0, 3},
+                              {"</s>", 0, 3},
+                              {"[U]", 0, 4},
+                              {"\u2581", -1},
+                              {"a", -2},
+                              {"b", -3},
+                              {"ab", -4},
+                              {"\u2581"
+                               "ab",
+                               -5},
+                              {"ba", -6},
+                              {"\u4e2d", -7}},
+                             model_type);
 }
 
 TEST(TokenizerFuzz, HandWrittenSentencePieceModelEncodes) {
@@ -143,6 +140,33 @@ TEST(TokenizerFuzz, MutatedRankFilesAreReadOrRefused) {
     ranks += std::string{kDigits[b >> 2], kDigits[(b & 3) << 4]} + "== " + std::to_string(b) + "\n";
   EXPECT_EQ(*TokenizerFolder().add("x.tiktoken", ranks).load()->encode("abc"), (std::vector<int32_t>{256, 'c'}));
   fuzz_file("x.tiktoken", ranks, 400);
+}
+
+TEST(TokenizerFuzz, MutatedTekkenFilesAreReadOrRefused) {
+  Json vocab = Json::array();
+  for (const char* token : {"YQ==", "Yg==", "YWI="}) vocab.push_back({{"rank", vocab.size()}, {"token_bytes", token}});
+  const Json json = {
+      {"config", {{"pattern", "\\w+|\\s"}, {"default_vocab_size", 8}, {"default_num_special_tokens", 5}}},
+      {"vocab", vocab},
+      {"special_tokens", {{{"rank", 1}, {"token_str", "<s>"}}, {{"rank", 3}, {"token_str", "[INST]"}}}}};
+  EXPECT_EQ(*TokenizerFolder().add("tekken.json", dump_json(json)).load()->encode("ab[INST]b"),
+            (std::vector<int32_t>{1, 7, 3, 6}));
+  fuzz_file("tekken.json", dump_json(json), 400);
+}
+
+TEST(TokenizerFuzz, MutatedConfigurationsOfWrappersAreReadOrRefused) {
+  const std::string config = R"({"auto_map": {"AutoTokenizer": ["x.ChatGLMTokenizer", null]}, "name_or_path": "a/b",
+      "added_tokens_decoder": {"12": {"content": "[gMASK]", "special": true}, "14": {"content": "sop"}},
+      "extra_special_tokens": {"image_token": "<image>"}})";
+  repeat(300, [&](uint64_t seed) {
+    Random random(seed);
+    const auto tokenizer = TokenizerFolder()
+                               .add("tokenizer.model", small_model(2))
+                               .add("tokenizer_config.json", mutate(config, random))
+                               .add("tokenization_chatglm.py", random_bytes(random, 50))
+                               .try_load();
+    if (tokenizer.ok()) use(**tokenizer, random);
+  });
 }
 
 TEST(TokenizerFuzz, MutatedConfigurationsAreReadOrRefused) {

@@ -100,9 +100,33 @@ Status read_chat_template(const JsonNode& node, TokenizerConfig& config) {
   return {};
 }
 
+// extra_special_tokens: a list of tokens, or an object of roles and tokens.
+Status read_extra_special(const JsonNode& node, TokenizerConfig& config) {
+  if (!node.value().is_array() && !node.is_object()) return node.wrong("a list or an object of tokens");
+  for (const auto& [key, value] : node.value().items()) {
+    std::string text;
+    MR_RETURN_IF_ERROR(read_special(JsonNode(value, fmt::format("{}.{}", node.path(), key)), text, config));
+    std::vector<std::string>& all = config.special.additional;
+    if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(std::move(text));
+  }
+  return {};
+}
+
+// tokenizer_class, or the class that auto_map names ("tokenization_qwen.QWenTokenizer").
+Result<std::string> class_name(const JsonNode& root) {
+  MR_ASSIGN_OR_RETURN(std::string name, root.string_or("tokenizer_class", ""));
+  const std::optional<JsonNode> map = name.empty() ? root.find("auto_map") : std::nullopt;
+  const std::optional<JsonNode> classes = map ? map->find("AutoTokenizer") : std::nullopt;
+  if (classes && classes->value().is_array() && !classes->value().empty() && classes->value()[0].is_string())
+    name = classes->value()[0].get<std::string>();
+  name.erase(0, name.rfind('.') + 1);
+  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  return name;
+}
+
 Status read_main(const JsonNode& root, TokenizerConfig& config) {
-  MR_ASSIGN_OR_RETURN(config.tokenizer_class, root.string_or("tokenizer_class", ""));
-  if (config.tokenizer_class.ends_with("Fast")) config.tokenizer_class.resize(config.tokenizer_class.size() - 4);
+  MR_ASSIGN_OR_RETURN(config.tokenizer_class, class_name(root));
+  MR_ASSIGN_OR_RETURN(config.name_or_path, root.string_or("name_or_path", ""));
   MR_RETURN_IF_ERROR(read_flag(root, "add_bos_token", config.add_bos_token));
   MR_RETURN_IF_ERROR(read_flag(root, "add_eos_token", config.add_eos_token));
   MR_RETURN_IF_ERROR(read_flag(root, "add_prefix_space", config.add_prefix_space));
@@ -110,8 +134,21 @@ Status read_main(const JsonNode& root, TokenizerConfig& config) {
   MR_RETURN_IF_ERROR(read_flag(root, "legacy", config.legacy));
   MR_ASSIGN_OR_RETURN(config.clean_up_tokenization_spaces, root.boolean_or("clean_up_tokenization_spaces", false));
   MR_RETURN_IF_ERROR(read_special_names(root, config));
+  if (const auto node = root.find("extra_special_tokens")) MR_RETURN_IF_ERROR(read_extra_special(*node, config));
   if (const auto node = root.find("added_tokens_decoder")) MR_RETURN_IF_ERROR(read_added_decoder(*node, config));
   if (const auto node = root.find("chat_template")) MR_RETURN_IF_ERROR(read_chat_template(*node, config));
+  return {};
+}
+
+// The model's config.json: read where tokenizer_config.json does not say. What is wrong with the rest of it is for
+// those to find who read it.
+Status read_model_config(const JsonNode& root, TokenizerConfig& config) {
+  if (config.tokenizer_class.empty()) {
+    MR_ASSIGN_OR_RETURN(config.tokenizer_class, class_name(root));
+  }
+  if (config.name_or_path.empty()) {
+    MR_ASSIGN_OR_RETURN(config.name_or_path, root.string_or("_name_or_path", ""));
+  }
   return {};
 }
 
@@ -158,6 +195,7 @@ Result<TokenizerConfig> read_tokenizer_config(const std::string& folder) {
   TokenizerConfig config;
   const std::pair<std::string_view, Status (*)(const JsonNode&, TokenizerConfig&)> files[] = {
       {"tokenizer_config.json", read_main},
+      {"config.json", read_model_config},
       {"special_tokens_map.json", read_special_names},
       {"added_tokens.json", read_added_tokens_json}};
   for (const auto& [name, read] : files) {

@@ -1,5 +1,5 @@
-// The small files beside a tokenizer: tokenizer_config.json, special_tokens_map.json, added_tokens.json and chat
-// templates. All are optional.
+// The small files beside a tokenizer: tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat
+// templates, and what the model's config.json says about its tokenizer. All are optional.
 #pragma once
 #include <map>
 #include <optional>
@@ -14,6 +14,7 @@ namespace millrace {
 
 struct TokenizerConfig {
   std::string tokenizer_class;  // without "Fast"
+  std::string name_or_path;     // the checkpoint's name where it was published; often absent
   std::optional<bool> add_bos_token, add_eos_token, add_prefix_space, do_lower_case, legacy;
   bool clean_up_tokenization_spaces = false;
   SpecialTokens special;

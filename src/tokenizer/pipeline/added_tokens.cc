@@ -74,6 +74,9 @@ void AddedTokens::cut(const Matcher& matcher, std::string_view text, bool parse_
     size_t begin = at, end = at + match.bytes;
     at = end;
     if (token.special && !parse_special) continue;
+    if (token.only_behind >= 0 &&
+        (sections.empty() || sections.back().id != token.only_behind || sections.back().range.end != begin))
+      continue;
     if (token.single_word && (ends_in_word(text.substr(0, begin)) || starts_with_word(text.substr(end)))) continue;
     if (token.lstrip) begin = std::max(without_trailing_space(text.substr(0, begin)), done);
     if (token.rstrip) end += leading_space(text.substr(end));

@@ -23,6 +23,8 @@ struct AddedToken {
   bool rstrip = false;       // takes the white space after it
   bool normalized = false;
   bool special = false;  // skipped when decoding, if asked to
+  // Found in a text only directly behind the token of this id; -1: anywhere. For names that are words of a language.
+  int32_t only_behind = -1;
 };
 
 class AddedTokens {
