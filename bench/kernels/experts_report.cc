@@ -1,0 +1,124 @@
+// Time of a mixture-of-experts layer as a fraction of what bounds it: reading the weights of the experts that the
+// step's tokens choose, or multiplying. Usage: bench_experts_report [f32|bf16|f16] [tokens ...]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "kernels/machine.h"
+#include "kernels/parallel.h"
+#include "ops/experts.h"
+
+namespace millrace {
+namespace {
+
+struct Model {
+  const char* name;
+  int64_t C, F, E, K;
+};
+constexpr Model kModels[] = {{"Qwen3-30B-A3B", 2048, 768, 128, 8}, {"Mixtral-8x7B", 4096, 14336, 4, 2}};
+
+Tensor noise(int64_t rows, int64_t columns, float scale) {
+  Tensor values = Tensor::empty(DType::kBf16, {rows, columns});
+  std::vector<bf16> some(65521);
+  Random random(1);
+  for (bf16& x : some) x = to_bf16(scale * random.normal());
+  for (int64_t i = 0; i < values.numel(); ++i) values.data<bf16>()[i] = some[i % 65521];
+  return values;
+}
+
+Experts make_experts(const Model& m, DType dtype) {
+  const RouterParams params{.experts_per_token = m.K, .normalize = true};
+  Experts::Parts parts{.router = Router(noise(m.E, m.C, 0.1f), Tensor(), params)};
+  const Tensor gate_up = noise(2 * m.F, m.C, 0.02f), down = noise(m.C, m.F, 0.02f);
+  for (int64_t e = 0; e < m.E; ++e)
+    parts.experts.push_back({Linear::pack({&gate_up, 1}, {}, dtype), Linear::pack({&down, 1}, {}, dtype)});
+  return Experts(std::move(parts));
+}
+
+// Steps of T tokens each, and how many experts each of them reads.
+struct Steps {
+  Steps(const Model& m, DType dtype, int64_t T) : count(std::max<int64_t>(2, 64 / T)) {
+    Random random(3);
+    Tensor values = Tensor::empty(DType::kF32, {count * T, m.C});
+    for (int64_t i = 0; i < values.numel(); ++i) values.data<float>()[i] = random.normal();
+    x = converted(values, dtype == DType::kBf16 ? DType::kBf16 : DType::kF32);
+    const Router router(noise(m.E, m.C, 0.1f), Tensor(), {.experts_per_token = m.K, .normalize = true});
+    Workspace workspace(router.scratch_bytes(T));
+    std::vector<int32_t> experts(T * m.K);
+    std::vector<float> weights(T * m.K);
+    for (int64_t i = 0; i < count; ++i) {
+      router.forward(x.rows(i * T, (i + 1) * T), experts, weights, workspace);
+      read += std::set<int32_t>(experts.begin(), experts.end()).size();
+    }
+  }
+  double experts_per_step() const { return static_cast<double>(read) / static_cast<double>(count); }
+  const int64_t count;
+  Tensor x;
+  size_t read = 0;
+};
+
+template <class Run>
+double median_seconds(const Run& run) {
+  std::vector<double> times;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < 300; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    run(i);
+    const auto now = std::chrono::steady_clock::now();
+    times.push_back(std::chrono::duration<double>(now - start).count());
+    if (i >= 8 && std::chrono::duration<double>(now - begin).count() > 2) break;
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+void report(const Model& m, DType dtype, const std::vector<int64_t>& tokens, const MachineCeilings& ceilings) {
+  Experts experts = make_experts(m, dtype);
+  for (const int64_t T : tokens) {
+    const Steps steps(m, dtype, T);
+    Tensor y = Tensor::empty(DType::kF32, {T, m.C});
+    Workspace workspace(experts.scratch_bytes(T));
+    const double seconds = median_seconds([&](int64_t i) {
+      const int64_t step = i % steps.count;
+      experts.forward(steps.x.rows(step * T, (step + 1) * T), y, workspace);
+    });
+    const double per_expert = static_cast<double>(3 * m.C * m.F);
+    const double bytes = steps.experts_per_step() * per_expert * static_cast<double>(dtype_bytes(dtype)) +
+                         static_cast<double>(m.E * m.C * 4);
+    const double flops = 2 * per_expert * static_cast<double>(T * m.K);
+    const double peak =
+        dtype == DType::kBf16 && ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
+    const double bound = std::max(bytes / ceilings.read_bytes_per_s, flops / peak);
+    fmt::print("{} (E {}) T {:4}: {:5.1f} experts read, {:9.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {:4.0f} % of bound\n",
+               m.name, m.E, T, steps.experts_per_step(), seconds * 1e3, flops / seconds / 1e9, bytes / seconds / 1e9,
+               100 * bound / seconds);
+  }
+}
+
+}  // namespace
+}  // namespace millrace
+
+int main(int argc, char** argv) {
+  using namespace millrace;
+  DType dtype = DType::kBf16;
+  std::vector<int64_t> tokens;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "f32" || word == "bf16" || word == "f16")
+      dtype = word == "f32" ? DType::kF32 : word == "f16" ? DType::kF16 : DType::kBf16;
+    else if (const int64_t n = std::atoll(argv[i]); n > 0)
+      tokens.push_back(n);
+  }
+  if (tokens.empty()) tokens = {1, 8, 64, 512};
+  const MachineCeilings ceilings = measure_machine();
+  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n", dtype_name(dtype),
+             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9,
+             ceilings.bf16_tile_flops / 1e9);
+  for (const Model& model : kModels) report(model, dtype, tokens, ceilings);
+}
