@@ -35,17 +35,27 @@ void convert_into(const Tensor& from, To* to) {
   for (int64_t i = 0, n = from.numel(); i < n; ++i) to[i] = from_float<To>(element_as_float(from, i));
 }
 
-// Copies the sub-tensor at `from` with axes [axis, rank) to `to` in row-major order; returns the end of what was
-// written.
-std::byte* copy_axes(const Tensor& tensor, int axis, const std::byte* from, std::byte* to) {
-  const int64_t item = dtype_bytes(tensor.dtype());
-  if (axis == tensor.rank()) {
-    std::memcpy(to, from, item);
-    return to + item;
+// Whether axes [axis, rank) lie in memory one element after another.
+bool dense_from(const Tensor& tensor, int axis) {
+  int64_t step = 1;
+  for (int a = tensor.rank() - 1; a >= axis; --a) {
+    if (tensor.size(a) != 1 && tensor.stride(a) != step) return false;
+    step *= tensor.size(a);
   }
-  for (int64_t i = 0; i < tensor.size(axis); ++i)
-    to = copy_axes(tensor, axis + 1, from + i * tensor.stride(axis) * item, to);
-  return to;
+  return true;
+}
+
+// Copies axes [axis, rank) of `from`, which start at the given bytes.
+void copy_axes(const Tensor& from, const std::byte* source, const Tensor& to, std::byte* target, int axis) {
+  const int64_t item = dtype_bytes(from.dtype());
+  if (dense_from(from, axis) && dense_from(to, axis)) {
+    int64_t bytes = item;
+    for (int a = axis; a < from.rank(); ++a) bytes *= from.size(a);
+    std::memcpy(target, source, bytes);
+    return;
+  }
+  for (int64_t i = 0; i < from.size(axis); ++i)
+    copy_axes(from, source + i * from.stride(axis) * item, to, target + i * to.stride(axis) * item, axis + 1);
 }
 
 }  // namespace
@@ -113,8 +123,27 @@ Tensor Tensor::transposed(int a, int b) const {
 Tensor Tensor::to_contiguous() const {
   if (contiguous()) return *this;
   Tensor out = empty(dtype_, shape_);
-  copy_axes(*this, 0, static_cast<const std::byte*>(data_), static_cast<std::byte*>(out.raw()));
+  copy_elements(*this, out);
   return out;
+}
+
+bool holds_shape(const Tensor& tensor, const Shape& shape) {
+  if (tensor.shape() == shape) return true;
+  if (tensor.rank() != shape.rank() + 1 || tensor.size(0) * tensor.size(1) != shape[0]) return false;
+  for (int axis = 1; axis < shape.rank(); ++axis)
+    if (tensor.size(axis + 1) != shape[axis]) return false;
+  return true;
+}
+
+Tensor contiguous_as(const Tensor& tensor, const Shape& shape) {
+  MR_CHECK(holds_shape(tensor, shape), "{} as {}", tensor.shape().to_string(), shape.to_string());
+  return tensor.to_contiguous().reshaped(shape);
+}
+
+void copy_elements(const Tensor& from, Tensor& to) {
+  MR_CHECK(from.shape() == to.shape() && from.dtype() == to.dtype(), "{} to {}", from.shape().to_string(),
+           to.shape().to_string());
+  copy_axes(from, static_cast<const std::byte*>(from.raw()), to, static_cast<std::byte*>(to.raw()), 0);
 }
 
 float element_as_float(const Tensor& tensor, int64_t index) {

@@ -86,6 +86,15 @@ class Tensor {
   std::shared_ptr<const void> owner_;
 };
 
+// Whether `tensor` holds a tensor of `shape` in row-major order of its axes: as it is, or with the first axis cut in
+// two.
+bool holds_shape(const Tensor& tensor, const Shape& shape);
+// That tensor, contiguous: `tensor` itself or a copy. Requires holds_shape(tensor, shape).
+Tensor contiguous_as(const Tensor& tensor, const Shape& shape);
+
+// Copies every element of `from` to the same place of `to`: equal shapes and dtypes, any strides.
+void copy_elements(const Tensor& from, Tensor& to);
+
 // Element `index` (row-major, ignoring strides: requires contiguous) as a float, any floating dtype. For tests and
 // loads, not for hot loops.
 float element_as_float(const Tensor& tensor, int64_t index);

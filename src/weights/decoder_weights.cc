@@ -18,6 +18,39 @@ std::string wants(const Family& family, const FileTensor& wanted) {
   return fmt::format("family {} wants {}", family.name, sizes_to_string(wanted.shape));
 }
 
+// The names of `files` as this checkpoint spells them: without the family's optional prefix where no tensor has it.
+void drop_optional_prefix(const Checkpoint& checkpoint, const Family& family, std::vector<FileTensor>& files) {
+  const std::string& prefix = family.optional_prefix;
+  const auto has_prefix = [&](const std::string& name) { return name.starts_with(prefix); };
+  if (prefix.empty() || std::ranges::any_of(checkpoint.names(), has_prefix)) return;
+  for (FileTensor& file : files)
+    if (has_prefix(file.name)) file.name.erase(0, prefix.size());
+}
+
+// A contiguous file tensor as [groups, rows of one group, ...].
+Tensor by_groups(const Tensor& tensor, int64_t groups) {
+  std::vector<int64_t> sizes = {groups, tensor.size(0) / groups};
+  for (int axis = 1; axis < tensor.rank(); ++axis) sizes.push_back(tensor.size(axis));
+  return tensor.reshaped(Shape(sizes));
+}
+
+// The part's elements of a contiguous file tensor, in place: [rows, ...], or [groups, rows / groups, ...].
+Tensor part_of(const FileTensor& file, const FileTensor::Part& part, const Tensor& tensor) {
+  switch (file.layout) {
+    case FileTensor::Layout::kRows:
+      break;
+    case FileTensor::Layout::kColumns:
+      if (tensor.rank() < 2) break;
+      return tensor.transposed(0, 1).rows(part.begin, part.end);
+    case FileTensor::Layout::kHeadGroups:
+      return by_groups(tensor, file.groups)
+          .transposed(0, 1)
+          .rows(part.begin / file.groups, part.end / file.groups)
+          .transposed(0, 1);
+  }
+  return file.parts.size() == 1 ? tensor : tensor.rows(part.begin, part.end);
+}
+
 // The file's tensor, of the right shape and contiguous.
 Result<Tensor> read_file_tensor(const Checkpoint& checkpoint, const Family& family, const FileTensor& wanted) {
   if (!checkpoint.has(wanted.name))
@@ -52,7 +85,7 @@ Status check_nothing_left(const Checkpoint& checkpoint, const Family& family, co
   for (const FileTensor& file : files) used.insert(file.name);
   std::vector<std::string> left;
   for (const std::string& name : checkpoint.names()) {
-    if (used.contains(name) || is_harmless_tensor(family, name)) continue;
+    if (used.contains(name) || is_harmless_tensor(family, name) || is_next_token_tensor(family, spec, name)) continue;
     if (name == kHead && spec.tie_word_embeddings) {
       MR_RETURN_IF_ERROR(check_tied_head(checkpoint, spec, weights));
       continue;
@@ -82,22 +115,47 @@ const Family& family_of(const DecoderSpec& spec) {
   return *family;
 }
 
+// The shape of a part as a canonical tensor.
+Sizes part_shape(const FileTensor& file, const FileTensor::Part& part) {
+  Sizes shape = file.shape;
+  if (file.layout == FileTensor::Layout::kColumns) std::ranges::reverse(shape);
+  shape.front() = part.end - part.begin;
+  return shape;
+}
+
+Result<Tensor> find_part(const FileTensor& file, const FileTensor::Part& part, const DecoderWeights& weights) {
+  const auto it = weights.find(part.canonical);
+  if (it == weights.end()) return invalid_argument("{}: missing from the weights to be saved", part.canonical);
+  const Sizes want = part_shape(file, part);
+  if (holds_shape(it->second, Shape(want))) return contiguous_as(it->second, Shape(want));
+  return invalid_argument("{}: has {}, the spec wants {}", part.canonical, it->second.shape().to_string(),
+                          sizes_to_string(want));
+}
+
+// Parts that do not follow one another in the file, put into one tensor.
+Tensor interleave(const FileTensor& file, const std::vector<Tensor>& pieces) {
+  Tensor whole = Tensor::empty(pieces.front().dtype(), Shape(file.shape));
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    Tensor place = part_of(file, file.parts[i], whole);
+    if (place.rank() > pieces[i].rank())
+      copy_elements(by_groups(pieces[i], file.groups), place);
+    else
+      copy_elements(pieces[i], place);
+  }
+  return whole;
+}
+
 // The canonical tensors that one file tensor is made of, their shapes checked.
 Result<NamedTensor> pack(const FileTensor& file, const DecoderWeights& weights) {
   NamedTensor out{file.name, {}};
   for (const FileTensor::Part& part : file.parts) {
-    const auto it = weights.find(part.canonical);
-    if (it == weights.end()) return invalid_argument("{}: missing from the weights to be saved", part.canonical);
-    Sizes want = file.shape;
-    want.front() = part.end - part.begin;
-    if (!std::ranges::equal(it->second.shape().sizes(), want))
-      return invalid_argument("{}: has {}, the spec wants {}", part.canonical, it->second.shape().to_string(),
-                              sizes_to_string(want));
-    if (!out.pieces.empty() && out.pieces.front().dtype() != it->second.dtype())
-      return invalid_argument("{}: is {}, but its neighbour in {} is {}", part.canonical,
-                              dtype_name(it->second.dtype()), file.name, dtype_name(out.pieces.front().dtype()));
-    out.pieces.push_back(it->second);
+    MR_ASSIGN_OR_RETURN(const Tensor tensor, find_part(file, part, weights));
+    if (!out.pieces.empty() && out.pieces.front().dtype() != tensor.dtype())
+      return invalid_argument("{}: is {}, but its neighbour in {} is {}", part.canonical, dtype_name(tensor.dtype()),
+                              file.name, dtype_name(out.pieces.front().dtype()));
+    out.pieces.push_back(tensor);
   }
+  if (file.layout != FileTensor::Layout::kRows) out.pieces = {interleave(file, out.pieces)};
   return out;
 }
 
@@ -109,13 +167,13 @@ Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const 
 
 Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const Family& family,
                                             const DecoderSpec& spec) {
-  const std::vector<FileTensor> files = file_tensors(family, spec);
+  std::vector<FileTensor> files = file_tensors(family, spec);
+  drop_optional_prefix(checkpoint, family, files);
   MR_RETURN_IF_ERROR(check_all_present(checkpoint, family, files));
   DecoderWeights weights;
   for (const FileTensor& file : files) {
     MR_ASSIGN_OR_RETURN(const Tensor tensor, read_file_tensor(checkpoint, family, file));
-    for (const FileTensor::Part& part : file.parts)
-      weights[part.canonical] = file.parts.size() == 1 ? tensor : tensor.rows(part.begin, part.end);
+    for (const FileTensor::Part& part : file.parts) weights[part.canonical] = part_of(file, part, tensor);
   }
   MR_RETURN_IF_ERROR(check_nothing_left(checkpoint, family, spec, files, weights));
   return weights;

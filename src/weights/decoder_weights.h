@@ -11,8 +11,10 @@
 
 namespace millrace {
 
-// By canonical name. Tensors read from files are views into the mapping where the file's layout allows it, contiguous,
-// read-only, in the file's dtype (float32, bfloat16, float16 or float64; it may differ from tensor to tensor).
+// By canonical name. Tensors read from files are views into the mapping, read-only, in the file's dtype (float32,
+// bfloat16, float16 or float64; it may differ from tensor to tensor). Where the file interleaves several tensors the
+// view is strided, and rows in groups make it [groups, rows / groups, ...]: contiguous_as (tensor/tensor.h) gives the
+// plain form.
 using DecoderWeights = std::map<std::string, Tensor>;
 
 // Exactly the tensors of needed_tensors(spec), shapes checked. Every tensor of the files must be one of them or known

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "tests/api/golden_folders.h"
+#include "tests/golden_folders.h"
 #include "tests/api/server_process.h"
 #include "weights/safetensors.h"
 

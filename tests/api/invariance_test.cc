@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/random.h"
-#include "tests/api/golden_folders.h"
+#include "tests/golden_folders.h"
 #include "tests/api/server_process.h"
 
 namespace millrace {

@@ -10,15 +10,41 @@
 namespace millrace {
 namespace {
 
-constexpr const Family* kFamilies[] = {&kLlama, &kMistral, &kQwen2};
+constexpr const Family* kFamilies[] = {&kLlama,
+                                       &kMistral,
+                                       &kMixtral,
+                                       &kQwen,
+                                       &kQwen2,
+                                       &kQwen2Moe,
+                                       &kQwen3,
+                                       &kQwen3Moe,
+                                       &kGemma,
+                                       &kGemma2,
+                                       &kBaichuan,
+                                       &kBaichuanAlibi,
+                                       &kChatGlm,
+                                       &kGlm,
+                                       &kGlm4,
+                                       &kFalcon,
+                                       &kFalconOneNorm,
+                                       &kFalconMultiQuery,
+                                       &kFalconSequential,
+                                       &kDeepSeekV2,
+                                       &kDeepSeekV3,
+                                       &kInternLm2,
+                                       &kPhi3,
+                                       &kGpt2};
 
 // Attributes that every configuration class of the reference has and that no decoder's forward pass reads.
 const std::set<std::string, std::less<>> kHarmlessKeys = {"_attn_implementation",
                                                           "_attn_implementation_autoset",
                                                           "_commit_hash",
+                                                          "_from_model_config",
                                                           "_name_or_path",
                                                           "architectures",
                                                           "attention_dropout",
+                                                          "attn_implementation",
+                                                          "auto_map",
                                                           "bad_words_ids",
                                                           "begin_suppress_tokens",
                                                           "chunk_size_feed_forward",
@@ -119,7 +145,9 @@ void each_in_chain(const Family& family, F&& visit) {
 
 std::string served_list() {
   std::vector<std::string> names;
-  for (const Family* family : kFamilies) names.push_back(family->hf_architectures.front());
+  for (const Family* family : kFamilies)
+    if (std::ranges::find(names, family->hf_architectures.front()) == names.end())
+      names.push_back(family->hf_architectures.front());
   return fmt::format("{}", fmt::join(names, ", "));
 }
 
@@ -129,10 +157,31 @@ std::vector<std::string> all_names(std::vector<std::string> Family::*list) {
   return names;
 }
 
-const Family* family_listing(std::vector<std::string> Family::*list, std::string_view name) {
-  for (const Family* family : kFamilies)
-    if (std::ranges::find(family->*list, name) != (family->*list).end()) return family;
-  return nullptr;
+bool lists(const Family& family, std::vector<std::string> Family::*list, std::string_view name) {
+  return std::ranges::find(family.*list, name) != (family.*list).end();
+}
+
+bool holds(const Condition& condition, const Json& config) {
+  const auto it = config.find(condition.key);
+  const Json value = it == config.end() ? Json() : *it;
+  return (condition.is.empty() || std::ranges::find(condition.is, value) != condition.is.end()) &&
+         std::ranges::find(condition.is_not, value) == condition.is_not.end();
+}
+
+// The first family that lists the name and whose conditions hold; null if nobody lists it.
+Result<const Family*> family_listing(std::vector<std::string> Family::*list, std::string_view name,
+                                     const Json& config) {
+  const Condition* failed = nullptr;
+  for (const Family* family : kFamilies) {
+    if (!lists(*family, list, name)) continue;
+    const auto condition = std::ranges::find_if(family->when, [&](const auto& c) { return !holds(c, config); });
+    if (condition == family->when.end()) return family;
+    failed = &*condition;
+  }
+  if (!failed) return static_cast<const Family*>(nullptr);
+  const auto it = config.find(failed->key);
+  return unimplemented("config.json: {} is {}: no model of {} is served with that", failed->key,
+                       it == config.end() ? "missing" : json_excerpt(*it), name);
 }
 
 Result<std::vector<std::string>> stated_architectures(const Json& config) {
@@ -161,11 +210,12 @@ Status unknown_architecture(const std::vector<std::string>& names) {
                        did_you_mean(names.front(), all_names(&Family::hf_architectures)));
 }
 
-Result<const Family*> family_of_model_type(const std::string& model_type) {
+Result<const Family*> family_of_model_type(const std::string& model_type, const Json& config) {
   if (model_type.empty())
     return invalid_argument("config.json: neither architectures nor model_type is stated; served are {}",
                             served_list());
-  if (const Family* family = family_listing(&Family::model_types, model_type)) return family;
+  MR_ASSIGN_OR_RETURN(const Family* family, family_listing(&Family::model_types, model_type, config));
+  if (family) return family;
   return unimplemented("config.json: model_type is {}, which is not served; served are {}{}", model_type,
                        fmt::join(all_names(&Family::model_types), ", "),
                        did_you_mean(model_type, all_names(&Family::model_types)));
@@ -186,15 +236,15 @@ Result<const Family*> family_of_config(const Json& config, std::string* architec
   MR_ASSIGN_OR_RETURN(const auto names, stated_architectures(config));
   MR_ASSIGN_OR_RETURN(const std::string model_type, stated_model_type(config));
   if (names.empty()) {
-    MR_ASSIGN_OR_RETURN(const Family* family, family_of_model_type(model_type));
+    MR_ASSIGN_OR_RETURN(const Family* family, family_of_model_type(model_type, config));
     if (architecture) *architecture = family->hf_architectures.front();
     return family;
   }
   for (const std::string& name : names) {
-    const Family* family = family_listing(&Family::hf_architectures, name);
+    MR_ASSIGN_OR_RETURN(const Family* family, family_listing(&Family::hf_architectures, name, config));
     if (!family) continue;
-    const Family* by_type = family_listing(&Family::model_types, model_type);
-    if (by_type && by_type != family)
+    const auto is_known = [&](const Family* f) { return lists(*f, &Family::model_types, model_type); };
+    if (!is_known(family) && std::ranges::any_of(kFamilies, is_known))
       return invalid_argument("config.json: architectures says {} but model_type says {}; they must agree", name,
                               model_type);
     if (architecture) *architecture = name;

@@ -10,14 +10,24 @@
 
 namespace millrace {
 
+extern const Family kBaichuan, kBaichuanAlibi;
+extern const Family kChatGlm;
+extern const Family kDeepSeekV2, kDeepSeekV3;
+extern const Family kFalcon, kFalconOneNorm, kFalconMultiQuery, kFalconSequential;
+extern const Family kGemma, kGemma2;
+extern const Family kGlm, kGlm4;
+extern const Family kGpt2;
+extern const Family kInternLm2;
 extern const Family kLlama;
-extern const Family kMistral;
-extern const Family kQwen2;
+extern const Family kMistral, kMixtral;
+extern const Family kPhi3;
+extern const Family kQwen, kQwen2, kQwen2Moe, kQwen3, kQwen3Moe;
 
 std::span<const Family* const> all_families();
 // By Family::name; null if there is none.
 const Family* find_family(std::string_view name);
-// The family of a config.json: by `architectures`, else by `model_type`. The error lists what is served and names the
+// The family of a config.json: by `architectures`, else by `model_type`; of several with one class, the first whose
+// `when` holds. The error lists what is served and names the
 // nearest. `architecture`, if not null, receives the class the file states (the family's first one if it states none).
 Result<const Family*> family_of_config(const Json& config, std::string* architecture = nullptr);
 

@@ -21,11 +21,11 @@ struct Preset {
 constexpr Preset kPresets[] = {
     {nullptr, "tiny",
      R"({"vocab_size": 320, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512,
          "tie_word_embeddings": true, "bos_token_id": 256, "eos_token_id": 257})"},
     {nullptr, "demo",
      R"({"vocab_size": 320, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4,
-         "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 2048,
+         "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 2048,
          "tie_word_embeddings": true, "bos_token_id": 256, "eos_token_id": 257})"},
     {&kQwen2, "qwen2.5-0.5b",
      R"({"vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
@@ -65,8 +65,51 @@ constexpr Preset kPresets[] = {
          "rms_norm_eps": 1e-05, "sliding_window": 4096})"},
 };
 
+// What a family's small models state beside the sizes of every family, in the family's own keys.
+struct SmallExtras {
+  const Family* family;
+  const char* config;
+};
+constexpr SmallExtras kSmallExtras[] = {
+    {&kBaichuan, R"({"tie_word_embeddings": false})"},
+    {&kBaichuanAlibi, R"({"tie_word_embeddings": false})"},
+    {&kChatGlm, R"({"multi_query_attention": true, "add_qkv_bias": true})"},
+    {&kDeepSeekV2,
+     R"({"q_lora_rank": 48, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16,
+         "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+         "first_k_dense_replace": 1})"},
+    {&kDeepSeekV3,
+     R"({"q_lora_rank": 48, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16, "v_head_dim": 16,
+         "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+         "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2})"},
+    {&kFalcon, R"({"new_decoder_architecture": true})"},
+    {&kFalconOneNorm, R"({"new_decoder_architecture": true, "num_ln_in_parallel_attn": 1})"},
+    {&kFalconSequential, R"({"parallel_attn": false})"},
+    {&kMixtral, R"({"num_local_experts": 4})"},
+    {&kQwen2Moe,
+     R"({"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+         "shared_expert_intermediate_size": 128})"},
+    {&kQwen3Moe, R"({"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64})"},
+};
+
 bool fits(const Preset& preset, const Family& family, std::string_view size) {
   return preset.size == size && (preset.family == nullptr || preset.family == &family);
+}
+
+const ConfigRow* row_of(const Family& family, Field field) {
+  for (const ConfigRow* row : config_rows(family))
+    if (row->field == field) return row;
+  return nullptr;
+}
+
+// Llama's keys in the family's own spelling; what the family does not state is left out.
+Json in_keys_of(const Family& family, const Json& llama) {
+  Json out = Json::object();
+  for (const ConfigRow* known : config_rows(kLlama)) {
+    const ConfigRow* row = row_of(family, known->field);
+    if (row && llama.contains(known->key)) out[row->key] = llama[known->key];
+  }
+  return out;
 }
 
 // The preset's keys over the family's defaults, as a published config.json states them all.
@@ -74,7 +117,10 @@ Json complete_config(const Family& family, const Preset& preset) {
   Json config = {{"architectures", {family.hf_architectures.front()}}, {"model_type", family.model_types.front()}};
   for (const ConfigRow* row : config_rows(family))
     if (row->fallback && !row->fallback->is_null()) config[row->key] = *row->fallback;
-  config.update(Json::parse(preset.config));
+  const Json sizes = Json::parse(preset.config);
+  config.update(preset.family ? sizes : in_keys_of(family, sizes));
+  for (const SmallExtras& extras : kSmallExtras)
+    if (!preset.family && extras.family == &family) config.update(Json::parse(extras.config));
   config["initializer_range"] = 0.02;
   config["use_cache"] = true;
   return config;

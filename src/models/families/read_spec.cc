@@ -1,127 +1,21 @@
 #include "models/families/read_spec.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <set>
 
+#include "models/families/config_fields.h"
 #include "models/families/families.h"
+#include "models/families/read_layers.h"
 #include "models/families/rope_config.h"
 
 namespace millrace {
 namespace {
 
-// Bounds on sizes: far above any model, and low enough that the bytes of all tensors fit 63 bits.
-constexpr int64_t kMaxVocab = int64_t{1} << 28, kMaxHidden = int64_t{1} << 20, kMaxLayers = 10'000,
-                  kMaxHeads = int64_t{1} << 16, kMaxHeadDim = int64_t{1} << 14, kMaxAttention = int64_t{1} << 22,
-                  kMaxMlpHidden = int64_t{1} << 24, kMaxLength = 0x7fffffff;
+constexpr int64_t kMaxVocab = int64_t{1} << 28;
 
-// What the family's rows made of a config.json: per field, a value and the words that name it in messages.
-class Fields {
- public:
-  struct Entry {
-    Json value;
-    std::string name;     // "config.json: hidden_size"
-    bool stated = false;  // the key is in the file
-  };
-
-  static Result<Fields> read(const Json& config, const Family& family) {
-    Fields fields;
-    for (const ConfigRow* row : config_rows(family)) MR_RETURN_IF_ERROR(fields.add(config, *row));
-    for (const FixedRow* row : fixed_rows(family))
-      fields.entries_[row->field] = {row->value, fmt::format("family {}", family.name), false};
-    for (const auto& [field, entry] : fields.entries_)
-      if (entry.value.is_discarded())
-        return invalid_argument("{} is missing; the model cannot be built without it", entry.name);
-    return fields;
-  }
-
-  const Entry* find(Field field) const {
-    const auto it = entries_.find(field);
-    return it == entries_.end() || it->second.value.is_null() ? nullptr : &it->second;
-  }
-  bool stated(Field field) const {
-    const Entry* entry = find(field);
-    return entry && entry->stated;
-  }
-  std::string name(Field field) const { return entries_.contains(field) ? entries_.at(field).name : "config.json"; }
-
-  // A whole number from 1 to `most`; `null_value` where the field is null or no row knows it.
-  Result<int64_t> size(Field field, int64_t most, int64_t null_value = 0) const {
-    const Entry* entry = find(field);
-    if (!entry && null_value > 0) return null_value;
-    if (!entry) return invalid_argument("{} is null; it must be a whole number from 1 to {}", name(field), most);
-    const Json& value = entry->value;
-    const bool whole = value.is_number() && std::floor(value.get<double>()) == value.get<double>();
-    if (!whole || value.get<double>() < 1 || value.get<double>() > static_cast<double>(most))
-      return invalid_argument("{} is {}; it must be a whole number from 1 to {}", entry->name, json_excerpt(value),
-                              most);
-    return static_cast<int64_t>(value.get<double>());
-  }
-
-  Result<double> number_above(Field field, double least) const {
-    const Entry* entry = find(field);
-    if (!entry || !entry->value.is_number() || !(entry->value.get<double>() > least) ||
-        !std::isfinite(entry->value.get<double>()))
-      return invalid_argument("{} is {}; it must be a number above {}", name(field),
-                              entry ? json_excerpt(entry->value) : "null", least);
-    return entry->value.get<double>();
-  }
-
-  Result<bool> flag(Field field, bool null_value) const {
-    const Entry* entry = find(field);
-    if (!entry) return null_value;
-    if (!entry->value.is_boolean())
-      return invalid_argument("{} is {}; it must be true or false", entry->name, json_excerpt(entry->value));
-    return entry->value.get<bool>();
-  }
-
- private:
-  // A discarded value stands for "required, not seen yet".
-  Status add(const Json& config, const ConfigRow& row) {
-    const std::string name = "config.json: " + row.key;
-    const auto it = config.find(row.key);
-    const bool present = it != config.end();
-    const auto known = entries_.find(row.field);
-    if (known == entries_.end()) {
-      Json value = present ? *it : row.fallback.value_or(Json(Json::value_t::discarded));
-      entries_[row.field] = {std::move(value), name, present};
-      return {};
-    }
-    if (!present || it->is_null()) return {};
-    Entry& entry = known->second;
-    if (entry.stated && !entry.value.is_null() && entry.value != *it)
-      return invalid_argument("{} is {} but {} is {}; they must agree", entry.name, json_excerpt(entry.value), row.key,
-                              json_excerpt(*it));
-    entry = {*it, name, true};
-    return {};
-  }
-
-  std::map<Field, Entry> entries_;
-};
-
-Result<Activation> read_activation(const Fields& fields) {
-  static const std::map<std::string, Activation> kNames = {
-      {"silu", Activation::kSilu},          {"swish", Activation::kSilu},
-      {"gelu", Activation::kGelu},          {"gelu_new", Activation::kGeluTanh},
-      {"gelu_fast", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"relu", Activation::kRelu},
-  };
-  const Fields::Entry* entry = fields.find(Field::kActivation);
-  if (entry && entry->value.is_string()) {
-    const auto it = kNames.find(entry->value.get<std::string>());
-    if (it != kNames.end()) return it->second;
-  }
-  std::vector<std::string> known;
-  for (const auto& [name, activation] : kNames) known.push_back(name);
-  return unimplemented("{} is {}; it must be one of {}", fields.name(Field::kActivation),
-                       entry ? json_excerpt(entry->value) : "null", fmt::join(known, ", "));
-}
-
-Status read_dtype(const Fields& fields, SpecReading& out) {
-  const Fields::Entry* entry = fields.find(Field::kDType);
+Status read_dtype(const ConfigFields& fields, SpecReading& out) {
+  const ConfigFields::Entry* entry = fields.find(Field::kDType);
   if (!entry) return {};
   std::optional<DType> dtype;
   if (entry->value.is_string()) dtype = dtype_from_name(entry->value.get<std::string>());
@@ -132,120 +26,126 @@ Status read_dtype(const Fields& fields, SpecReading& out) {
   return {};
 }
 
-Status read_end_tokens(const Fields& fields, DecoderSpec& spec) {
-  const Fields::Entry* eos = fields.find(Field::kEosTokens);
+Status read_end_tokens(const ConfigFields& fields, DecoderSpec& spec) {
+  const ConfigFields::Entry* eos = fields.find(Field::kEosTokens);
   MR_ASSIGN_OR_RETURN(spec.eos_token_ids, read_token_ids(eos ? eos->value : Json(), fields.name(Field::kEosTokens)));
-  const Fields::Entry* bos = fields.find(Field::kBosToken);
+  const ConfigFields::Entry* bos = fields.find(Field::kBosToken);
   MR_ASSIGN_OR_RETURN(const auto ids, read_token_ids(bos ? bos->value : Json(), fields.name(Field::kBosToken)));
   spec.bos_token_id = ids.empty() ? -1 : ids.front();
   return {};
 }
 
-// Layers whose queries see only the last keys.
-Result<std::vector<bool>> windowed_layers(const Fields& fields, int64_t layers, bool has_window) {
-  const Fields::Entry* entry = fields.find(Field::kLayerTypes);
-  if (!entry) return std::vector<bool>(layers, has_window);
-  if (!entry->value.is_array() || entry->value.size() != static_cast<size_t>(layers))
-    return invalid_argument("{} is {}; it must be a list of {} names, one per layer", entry->name,
-                            json_excerpt(entry->value), layers);
-  std::vector<bool> windowed;
-  for (const Json& type : entry->value) {
-    if (type != "full_attention" && type != "sliding_attention")
-      return unimplemented("{} holds {}; served are \"full_attention\" and \"sliding_attention\"", entry->name,
-                           json_excerpt(type));
-    windowed.push_back(type == "sliding_attention");
-    if (windowed.back() && !has_window)
-      return invalid_argument("{} asks for sliding_attention but no sliding window is in use", entry->name);
+// Norms, residuals and the model's ends.
+Status read_frame(const ConfigFields& fields, DecoderSpec& spec) {
+  MR_ASSIGN_OR_RETURN(const size_t norm, fields.choice(Field::kNormKind, {"rms", "layer"}, 0));
+  spec.norm = norm == 0 ? NormKind::kRms : NormKind::kLayer;
+  MR_ASSIGN_OR_RETURN(spec.norm_eps, fields.number_above(Field::kNormEps, 0));
+  MR_ASSIGN_OR_RETURN(spec.norm_bias, fields.flag(Field::kNormBias, false));
+  MR_ASSIGN_OR_RETURN(spec.norm_plus_one, fields.flag(Field::kNormPlusOne, false));
+  MR_ASSIGN_OR_RETURN(spec.branch_norms, fields.flag(Field::kBranchNorms, false));
+  MR_ASSIGN_OR_RETURN(const size_t residual,
+                      fields.choice(Field::kResidual, {"sequential", "parallel", "parallel_two_norms"}, 0));
+  spec.residual = static_cast<Residual>(residual);
+  MR_ASSIGN_OR_RETURN(spec.tie_word_embeddings, fields.flag(Field::kTieEmbeddings, false));
+  MR_ASSIGN_OR_RETURN(spec.normalized_head, fields.flag(Field::kNormalizedHead, false));
+  MR_ASSIGN_OR_RETURN(spec.final_logit_soft_cap, fields.number_above(Field::kFinalSoftCap, 0, 0));
+  MR_ASSIGN_OR_RETURN(spec.next_token_layers, fields.size(Field::kNextTokenLayers, 1024, 0, 0));
+  const ConfigFields::Entry* scale = fields.find(Field::kEmbeddingScale);
+  if (scale && scale->value == "sqrt(hidden_size)") {
+    spec.embedding_scale = std::sqrt(static_cast<double>(spec.hidden_size));
+  } else {
+    MR_ASSIGN_OR_RETURN(spec.embedding_scale, fields.number_above(Field::kEmbeddingScale, 0, 1));
   }
-  return windowed;
-}
-
-// The window of every layer, 0 for none. Where layer_types does not say which layers have one, all do: the eager
-// attention of transformers 4.46.3 masks every layer, whatever max_window_layers says.
-Result<std::vector<int64_t>> read_windows(const Fields& fields, int64_t layers, std::vector<std::string>& notes) {
-  MR_ASSIGN_OR_RETURN(const bool used, fields.flag(Field::kUseWindow, true));
-  int64_t window = 0;
-  if (used && fields.find(Field::kWindow)) {
-    MR_ASSIGN_OR_RETURN(window, fields.size(Field::kWindow, kMaxLength));
-  }
-  MR_ASSIGN_OR_RETURN(const auto windowed, windowed_layers(fields, layers, window > 0));
-  std::vector<int64_t> windows;
-  for (const bool has_window : windowed) windows.push_back(has_window ? window : 0);
-  const Fields::Entry* first = fields.find(Field::kFirstWindowLayer);
-  if (window > 0 && first && first->value != 0 && !fields.find(Field::kLayerTypes))
-    notes.push_back(
-        fmt::format("{} is {}: the sliding window applies to every layer all the same, as in the reference; "
-                    "layer_types would choose layers",
-                    first->name, json_excerpt(first->value)));
-  return windows;
-}
-
-Result<Gqa> read_attention(const Fields& fields, int64_t hidden_size) {
-  Gqa gqa;
-  MR_ASSIGN_OR_RETURN(gqa.heads, fields.size(Field::kHeads, kMaxHeads));
-  MR_ASSIGN_OR_RETURN(gqa.kv_heads, fields.size(Field::kKvHeads, kMaxHeads, gqa.heads));
-  if (gqa.heads % gqa.kv_heads != 0)
-    return invalid_argument("{} ({}) is not divisible by num_key_value_heads ({})", fields.name(Field::kHeads),
-                            gqa.heads, gqa.kv_heads);
-  if (!fields.find(Field::kHeadDim) && hidden_size % gqa.heads != 0)
-    return invalid_argument("{} ({}) is not divisible by num_attention_heads ({}), and head_dim is not given",
-                            fields.name(Field::kHiddenSize), hidden_size, gqa.heads);
-  MR_ASSIGN_OR_RETURN(gqa.head_dim,
-                      fields.size(Field::kHeadDim, kMaxHeadDim, std::max<int64_t>(1, hidden_size / gqa.heads)));
-  if (gqa.head_dim % 2 != 0 || gqa.head_dim > kMaxHeadDim)
-    return invalid_argument(
-        "{} is {}; heads must have an even number of elements, at most {}",
-        fields.find(Field::kHeadDim) ? fields.name(Field::kHeadDim) : "config.json: hidden_size / num_attention_heads",
-        gqa.head_dim, kMaxHeadDim);
-  if (gqa.heads * gqa.head_dim > kMaxAttention)
-    return invalid_argument("{} ({}) times head_dim ({}) is {}; at most {} are supported", fields.name(Field::kHeads),
-                            gqa.heads, gqa.head_dim, gqa.heads * gqa.head_dim, kMaxAttention);
-  MR_ASSIGN_OR_RETURN(gqa.qkv_bias, fields.flag(Field::kQkvBias, false));
-  MR_ASSIGN_OR_RETURN(gqa.out_bias, fields.flag(Field::kOutBias, false));
-  return gqa;
-}
-
-Result<Glu> read_mlp(const Fields& fields) {
-  Glu glu;
-  MR_ASSIGN_OR_RETURN(glu.hidden, fields.size(Field::kMlpHidden, kMaxMlpHidden));
-  MR_ASSIGN_OR_RETURN(glu.activation, read_activation(fields));
-  MR_ASSIGN_OR_RETURN(glu.bias, fields.flag(Field::kMlpBias, false));
-  return glu;
-}
-
-Status read_layers(const Fields& fields, SpecReading& out) {
-  MR_ASSIGN_OR_RETURN(const int64_t layers, fields.size(Field::kLayers, kMaxLayers));
-  MR_ASSIGN_OR_RETURN(Gqa attention, read_attention(fields, out.spec.hidden_size));
-  MR_ASSIGN_OR_RETURN(const Glu mlp, read_mlp(fields));
-  MR_ASSIGN_OR_RETURN(const auto windows, read_windows(fields, layers, out.notes));
-  for (const int64_t window : windows) {
-    attention.window = window;
-    out.spec.layers.push_back({attention, mlp});
-  }
+  if (spec.tie_word_embeddings && spec.normalized_head)
+    return unimplemented("{} is true: this family normalises its head, which cannot be the embedding as well",
+                         fields.name(Field::kTieEmbeddings));
   return {};
 }
 
-Status read_positions(const Json& config, const Fields& fields, const SpecOptions& options, SpecReading& out) {
+// Elements of each head that turn.
+Result<int64_t> rotated_dims(const ConfigFields& fields, const DecoderSpec& spec) {
+  if (const Mla* mla = std::get_if<Mla>(&spec.layers.front().attention)) return mla->rope_dim;
+  const Gqa& gqa = std::get<Gqa>(spec.layers.front().attention);
+  if (gqa.alibi != Alibi::kNone || spec.learned_positions > 0) return 0;
+  MR_ASSIGN_OR_RETURN(const double fraction, fields.number_above(Field::kRotaryFraction, 0, 1));
+  const auto dims = static_cast<int64_t>(static_cast<double>(gqa.head_dim) * fraction);
+  if (fraction <= 1 && dims >= 2 && dims % 2 == 0) return dims;
+  return invalid_argument("{} is {}: of heads of {} elements an even number from 2 on must turn",
+                          fields.name(Field::kRotaryFraction), fraction, gqa.head_dim);
+}
+
+// Theta that grows with the length (Qwen 1).
+Status read_dynamic_ntk(const ConfigFields& fields, DecoderSpec& spec) {
+  MR_ASSIGN_OR_RETURN(const bool dynamic, fields.flag(Field::kDynamicNtk, false));
+  if (!fields.find(Field::kTrainedLength)) return {};
+  MR_ASSIGN_OR_RETURN(const int64_t trained, fields.size(Field::kTrainedLength, kMaxPositions));
+  if (!dynamic) {
+    spec.max_positions = std::min(spec.max_positions, trained);
+    return {};
+  }
+  if (spec.rope.scaling != Rope::Scaling::kNone || spec.rope.dims < 4) return {};
+  spec.rope.scaling = Rope::Scaling::kQwenNtk;
+  spec.rope.original_max_positions = trained;
+  spec.max_positions = std::max(spec.max_positions, trained);
+  return {};
+}
+
+Result<RopeRequest> rope_request(const ConfigFields& fields, const SpecOptions& options, const DecoderSpec& spec) {
   RopeRequest request;
-  request.dims = std::get<Gqa>(out.spec.layers.front().attention).head_dim;
-  MR_ASSIGN_OR_RETURN(request.max_position_embeddings, fields.size(Field::kMaxPositions, kMaxLength));
-  MR_ASSIGN_OR_RETURN(request.theta, fields.number_above(Field::kRopeTheta, 1));
+  MR_ASSIGN_OR_RETURN(request.dims, rotated_dims(fields, spec));
+  MR_ASSIGN_OR_RETURN(request.max_position_embeddings, fields.size(Field::kMaxPositions, kMaxPositions));
+  MR_ASSIGN_OR_RETURN(request.theta, fields.number_above(Field::kRopeTheta, 1, 10000));
+  MR_ASSIGN_OR_RETURN(const double factor, fields.number_above(Field::kRopeThetaFactor, 0, 1));
+  request.theta *= factor;
+  MR_ASSIGN_OR_RETURN(request.rotary_fraction, fields.number_above(Field::kRotaryFraction, 0, 1));
+  MR_ASSIGN_OR_RETURN(request.longrope_switches, fields.flag(Field::kLongRopeSwitches, false));
+  MR_ASSIGN_OR_RETURN(request.yarn_stated_length, fields.flag(Field::kYarnStatedLength, false));
+  MR_ASSIGN_OR_RETURN(request.yarn_score_scale, fields.flag(Field::kYarnScoreScale, false));
   request.theta_stated = fields.stated(Field::kRopeTheta);
   request.scaling_override = options.rope_scaling ? &*options.rope_scaling : nullptr;
   request.theta_override = options.rope_theta;
+  return request;
+}
+
+// Models without a rotation have no scaling of one either.
+Status refuse_rope(const Json& config, const SpecOptions& options, const std::string& family) {
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (const auto it = config.find(key); it != config.end() && !it->is_null())
+      return unimplemented("config.json: {} is {}: positions of family {} do not turn", key, json_excerpt(*it), family);
+  if (!options.rope_scaling && !options.rope_theta) return {};
+  return invalid_argument("--{}: positions of family {} do not turn",
+                          options.rope_theta ? "rope-theta" : "rope-scaling", family);
+}
+
+Status read_rotation(const Json& config, const ConfigFields& fields, const RopeRequest& request, SpecReading& out) {
+  DecoderSpec& spec = out.spec;
   MR_ASSIGN_OR_RETURN(RopeReading reading, read_rope(config, request));
-  out.spec.rope = std::move(reading.rope);
-  out.spec.max_positions = reading.max_positions;
-  out.spec.length_unbounded = reading.length_unbounded;
+  MR_ASSIGN_OR_RETURN(const bool interleaved, fields.flag(Field::kRopeInterleaved, false));
+  spec.rope = std::move(reading.rope);
+  spec.rope.layout = interleaved ? Rope::Layout::kInterleaved : Rope::Layout::kHalves;
+  spec.max_positions = reading.max_positions;
+  spec.length_unbounded = reading.length_unbounded;
+  for (LayerSpec& layer : spec.layers)
+    if (Mla* mla = std::get_if<Mla>(&layer.attention)) mla->scale *= reading.score_scale;
   out.unknown_keys = std::move(reading.unknown_keys);
   out.notes.insert(out.notes.end(), reading.notes.begin(), reading.notes.end());
-  return {};
+  return read_dynamic_ntk(fields, spec);
+}
+
+Status read_positions(const Json& config, const ConfigFields& fields, const SpecOptions& options, SpecReading& out) {
+  DecoderSpec& spec = out.spec;
+  MR_ASSIGN_OR_RETURN(spec.max_positions, fields.size(Field::kMaxPositions, kMaxPositions));
+  MR_ASSIGN_OR_RETURN(const bool learned, fields.flag(Field::kLearnedPositions, false));
+  if (learned) spec.learned_positions = spec.max_positions;
+  MR_ASSIGN_OR_RETURN(const RopeRequest request, rope_request(fields, options, spec));
+  if (request.dims == 0) return refuse_rope(config, options, spec.family);
+  return read_rotation(config, fields, request, out);
 }
 
 Status refuse_keys(const Json& config, const Family& family, const std::set<std::string>& mapped) {
   for (const RefusedRow* row : refused_rows(family)) {
     const auto it = config.find(row->key);
-    if (it == config.end() || it->is_null() || mapped.contains(row->key)) continue;
+    if (it == config.end() || it->is_null() || mapped.contains(row->key) || is_harmless_key(family, row->key)) continue;
     if (std::ranges::find(row->neutral, *it) != row->neutral.end()) continue;
     return unimplemented("config.json: {} is {}: {}", row->key, json_excerpt(*it), row->reason);
   }
@@ -293,13 +193,12 @@ Result<SpecReading> read_spec(const Json& config, const SpecOptions& options) {
   MR_ASSIGN_OR_RETURN(out.family, family_of_config(config, &spec.architecture));
   spec.family = out.family->name;
   MR_RETURN_IF_ERROR(refuse_keys(config, *out.family, config_keys(*out.family)));
-  MR_ASSIGN_OR_RETURN(const Fields fields, Fields::read(config, *out.family));
+  MR_ASSIGN_OR_RETURN(const ConfigFields fields, ConfigFields::read(config, *out.family));
   MR_ASSIGN_OR_RETURN(spec.vocab_size, fields.size(Field::kVocabSize, kMaxVocab));
-  MR_ASSIGN_OR_RETURN(spec.hidden_size, fields.size(Field::kHiddenSize, kMaxHidden));
-  MR_RETURN_IF_ERROR(read_layers(fields, out));
+  MR_ASSIGN_OR_RETURN(spec.hidden_size, fields.size(Field::kHiddenSize, kMaxHiddenSize));
+  MR_ASSIGN_OR_RETURN(spec.layers, read_layers(fields, spec, out.notes));
   MR_RETURN_IF_ERROR(read_positions(config, fields, options, out));
-  MR_ASSIGN_OR_RETURN(spec.norm_eps, fields.number_above(Field::kNormEps, 0));
-  MR_ASSIGN_OR_RETURN(spec.tie_word_embeddings, fields.flag(Field::kTieEmbeddings, false));
+  MR_RETURN_IF_ERROR(read_frame(fields, spec));
   MR_RETURN_IF_ERROR(read_dtype(fields, out));
   MR_RETURN_IF_ERROR(read_end_tokens(fields, spec));
   collect_unknown_keys(config, *out.family, out);

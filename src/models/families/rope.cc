@@ -43,6 +43,15 @@ std::vector<float> dynamic(const Rope& rope, int64_t length) {
   return plain(theta * powf32(stretched, exponent), rope.dims);
 }
 
+// Qwen 1: theta grows in powers of two of the length beyond the trained one.
+std::vector<float> qwen_ntk(const Rope& rope, int64_t length) {
+  const double doublings =
+      std::log2(static_cast<double>(length) / static_cast<double>(rope.original_max_positions)) + 1;
+  const double alpha = length < 1 ? 1 : std::max(std::exp2(std::ceil(doublings)) - 1, 1.0);
+  const double exponent = static_cast<double>(rope.dims) / static_cast<double>(rope.dims - 2);
+  return plain(static_cast<float>(rope.theta * std::pow(alpha, exponent)), rope.dims);
+}
+
 // The (fractional) pair that turns `rotations` times within the trained length.
 double yarn_correction_dim(const Rope& rope, double rotations) {
   const auto length = static_cast<double>(rope.original_max_positions);
@@ -124,6 +133,8 @@ std::vector<float> inverse_frequencies(const Rope& rope, int64_t length) {
       return longrope(rope, length);
     case Rope::Scaling::kLlama3:
       return llama3(rope);
+    case Rope::Scaling::kQwenNtk:
+      return qwen_ntk(rope, length);
   }
   return plain(static_cast<float>(rope.theta), rope.dims);
 }

@@ -158,9 +158,11 @@ Result<const Kind*> kind_of(const Source& source) {
 }
 
 // The length the model was trained at, where the rules of the source read it from the scaling object.
-Result<int64_t> yarn_original(const Source& source, int64_t max_position_embeddings, RopeReading& out) {
+Result<int64_t> yarn_original(const Source& source, const RopeRequest& request, RopeReading& out) {
+  const int64_t max_position_embeddings = request.max_position_embeddings;
   MR_ASSIGN_OR_RETURN(const int64_t stated, source.length("original_max_position_embeddings", max_position_embeddings));
-  if (source.layout != Source::Layout::kScaling || stated == max_position_embeddings) return stated;
+  if (source.layout != Source::Layout::kScaling || stated == max_position_embeddings || request.yarn_stated_length)
+    return stated;
   out.notes.push_back(
       fmt::format("{}.original_max_position_embeddings is {} but max_position_embeddings is {}: yarn is computed from "
                   "the latter, as transformers 4.46 does; --rope-scaling computes it from the former",
@@ -194,9 +196,22 @@ Status read_dynamic(const Source& source, const RopeRequest& request, RopeReadin
   return read_linear(source, request, out);
 }
 
+double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
+
+// DeepSeek-V2: mscale (1 where it is not given) enlarges the rotated part, mscale_all_dim (0) every element of q and k,
+// so that the former is divided by the latter and the scores take its square.
+Status read_score_scale(const Source& source, RopeReading& out) {
+  MR_ASSIGN_OR_RETURN(const double mscale, source.number("mscale", 0, 1));
+  MR_ASSIGN_OR_RETURN(const double all_dim, source.number("mscale_all_dim", 0, 0));
+  const double whole = yarn_mscale(out.rope.factor, all_dim);
+  if (out.rope.attention_factor == 0) out.rope.attention_factor = yarn_mscale(out.rope.factor, mscale) / whole;
+  out.score_scale = whole * whole;
+  return {};
+}
+
 Status read_yarn(const Source& source, const RopeRequest& request, RopeReading& out) {
   Rope& rope = out.rope;
-  MR_ASSIGN_OR_RETURN(rope.original_max_positions, yarn_original(source, request.max_position_embeddings, out));
+  MR_ASSIGN_OR_RETURN(rope.original_max_positions, yarn_original(source, request, out));
   MR_ASSIGN_OR_RETURN(rope.factor, source.factor());
   MR_RETURN_IF_ERROR(read_attention_factor(source, rope));
   MR_ASSIGN_OR_RETURN(rope.beta_fast, source.number("beta_fast", 0, 32));
@@ -212,6 +227,7 @@ Status read_yarn(const Source& source, const RopeRequest& request, RopeReading& 
       return invalid_argument("{}.truncate is {}; it must be true or false", source.name, json_excerpt(*truncate));
     rope.truncate = truncate->get<bool>();
   }
+  if (request.yarn_score_scale) return read_score_scale(source, out);
   return {};
 }
 
@@ -239,7 +255,7 @@ Status read_longrope(const Source& source, const Json& config, const RopeRequest
   if (rope.original_max_positions < 2)
     return invalid_argument("{}: original_max_position_embeddings is {}; longrope needs 2 or more", source.name,
                             rope.original_max_positions);
-  rope.switches_at_original = source.layout == Source::Layout::kParameters;
+  rope.switches_at_original = source.layout == Source::Layout::kParameters || request.longrope_switches;
   return {};
 }
 
@@ -272,6 +288,8 @@ Status read_kind(const Source& source, const Json& config, const RopeRequest& re
       return read_longrope(source, config, request, out);
     case Scaling::kLlama3:
       return read_llama3(source, request, out);
+    case Scaling::kQwenNtk:
+      break;  // no rope_scaling states it
   }
   return {};
 }
@@ -284,13 +302,14 @@ void collect_unknown_keys(const Source& source, const Kind& kind, RopeReading& o
 }
 
 // Keys of rope_parameters that would need an arithmetic of their own.
-Status refuse_parameters(const Source& source) {
+Status refuse_parameters(const Source& source, double rotary_fraction) {
   for (const auto& [key, value] : source.json->items())
     if (value.is_object())
       return unimplemented("{}.{} is an object; rotations that differ by layer are not built", source.name, key);
-  MR_ASSIGN_OR_RETURN(const double partial, source.number("partial_rotary_factor", 0, 1));
-  if (partial != 1)
-    return unimplemented("{}.partial_rotary_factor is {}; this family rotates whole heads", source.name, partial);
+  MR_ASSIGN_OR_RETURN(const double partial, source.number("partial_rotary_factor", 0, rotary_fraction));
+  if (partial != rotary_fraction)
+    return unimplemented("{}.partial_rotary_factor is {}; {} of each head is known to turn", source.name, partial,
+                         rotary_fraction);
   return {};
 }
 
@@ -345,7 +364,7 @@ Result<RopeReading> read_rope(const Json& config, const RopeRequest& request) {
   MR_ASSIGN_OR_RETURN(out.rope.theta, theta_of(config, request));
   MR_ASSIGN_OR_RETURN(const Source source, choose_source(config, request.scaling_override));
   if (source.layout == Source::Layout::kNone) return out;
-  MR_RETURN_IF_ERROR(refuse_parameters(source));
+  MR_RETURN_IF_ERROR(refuse_parameters(source, request.rotary_fraction));
   MR_ASSIGN_OR_RETURN(const Kind* kind, kind_of(source));
   out.rope.scaling = kind->scaling;
   MR_RETURN_IF_ERROR(read_kind(source, config, request, out));

@@ -18,11 +18,16 @@ struct RopeRequest {
   bool theta_stated = false;               // the row's key is in config.json
   const Json* scaling_override = nullptr;  // replaces what config.json says; an object or JSON null ("none")
   std::optional<double> theta_override;
+  double rotary_fraction = 1;       // of each head that turns
+  bool longrope_switches = false;   // short_factor up to the original length and long_factor beyond it, in any layout
+  bool yarn_stated_length = false;  // yarn counts rotations over original_max_position_embeddings in any layout
+  bool yarn_score_scale = false;    // mscale_all_dim scales scores (RopeReading::score_scale), as in DeepSeek-V2
 };
 
 struct RopeReading {
   Rope rope;
   int64_t max_positions = 0;              // longest sequence promised, scaling included
+  double score_scale = 1;                 // multiplies the scores of q and k
   bool length_unbounded = false;          // see DecoderSpec
   std::vector<std::string> unknown_keys;  // "rope_scaling.<key>": read by nobody
   std::vector<std::string> notes;         // sentences the user should see once

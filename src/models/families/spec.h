@@ -143,7 +143,8 @@ struct DecoderSpec {
   bool normalized_head = false;  // rows of lm_head are divided by their Euclidean length
   double embedding_scale = 1;    // rounded to the type the model runs in
   double logit_scale = 1, residual_scale = 1, final_logit_soft_cap = 0;
-  DType dtype = DType::kF32;  // what the checkpoint says it is stored in
+  int64_t next_token_layers = 0;  // layers behind the last that files may hold for speculation; not part of the decoder
+  DType dtype = DType::kF32;      // what the checkpoint says it is stored in
   std::vector<int32_t> eos_token_ids;
   int32_t bos_token_id = -1;  // -1: none
 };

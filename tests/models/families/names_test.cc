@@ -6,6 +6,8 @@
 #include <set>
 
 #include "models/families/families.h"
+#include "models/families/presets.h"
+#include "models/families/read_spec.h"
 
 namespace millrace {
 namespace {
@@ -44,9 +46,10 @@ TEST(Names, TiedEmbeddingsNeedNoHead) {
 }
 
 TEST(Names, EveryFamilyHoldsEveryNeededTensorExactlyOnce) {
-  const DecoderSpec spec = small_spec();
   for (const Family* family : all_families()) {
     SCOPED_TRACE(family->name);
+    const DecoderSpec spec = read_spec(*preset_config(family->name, "tiny"))->spec;
+    ASSERT_EQ(spec.family, family->name);
     std::multiset<std::string> held, needed;
     for (const FileTensor& file : file_tensors(*family, spec))
       for (const auto& part : file.parts) held.insert(part.canonical);
