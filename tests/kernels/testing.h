@@ -1,13 +1,29 @@
 // What the kernel tests share: random operands and comparing.
 #pragma once
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "base/dtype.h"
 #include "base/random.h"
 
 namespace millrace {
+
+// Zeroed memory on a cache line's boundary.
+struct Aligned {
+  explicit Aligned(int64_t bytes) : size(static_cast<size_t>((bytes + 127) / 64 * 64)) {
+    data = static_cast<std::byte*>(std::aligned_alloc(64, size));
+    std::memset(data, 0, size);
+  }
+  ~Aligned() { std::free(data); }
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+  size_t size;
+  std::byte* data;
+};
 
 inline std::vector<float> random_floats(Random& random, int64_t n, float scale = 1) {
   std::vector<float> values(n);

@@ -1,0 +1,46 @@
+// The implementations of gemm_a16, for the list in kernels/gemm_a16.cc, and the layout they share.
+#pragma once
+#include <bit>
+
+#include "kernels/gemm_a16.h"
+
+namespace millrace {
+
+// How many threads a product is worth: small ones stay on the caller.
+inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1 << 18) ? 1 : INT32_MAX; }
+
+// Where a panel's chunks lie.
+struct A16Layout {
+  explicit A16Layout(const GemmA16Args& a)
+      : chunk_k(a16_chunk_k(a.format)),
+        padded_k(a16_padded_k(a.K, a.format)),
+        chunk_bytes(a16_chunk_bytes(a.format, a.group, a.K)),
+        panel_bytes(padded_k / chunk_k * chunk_bytes),
+        panels((a.N + 15) / 16),
+        chunk_scales(a16_chunk_scales(a.format, a.group, a.K)) {}
+  int64_t chunk_k, padded_k, chunk_bytes, panel_bytes, panels, chunk_scales;
+};
+
+// A scale of kInt4 with its zero.
+constexpr uint32_t kZeroMask = 0xff;
+inline float int4_scale(uint32_t word) { return std::bit_cast<float>(word & ~kZeroMask); }
+inline int int4_zero(uint32_t word) { return static_cast<int>(word & kZeroMask); }
+
+namespace portable {
+void gemm_a16(const GemmA16Args&);
+// The factor of x[m,k] in y[m,n] before kInt8's scale.
+float a16_weight(const GemmA16Args&, const A16Layout&, int64_t n, int64_t k);
+}  // namespace portable
+namespace avx2 {
+void gemm_a16(const GemmA16Args&);
+}
+namespace avx512 {
+void gemm_a16(const GemmA16Args&);
+void gemm_a16_pairs(const GemmA16Args&);  // vdpbf16ps
+}  // namespace avx512
+namespace amx {
+void gemm_a16(const GemmA16Args&);
+int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
+}  // namespace amx
+
+}  // namespace millrace

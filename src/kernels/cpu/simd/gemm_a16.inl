@@ -1,0 +1,163 @@
+// gemm_a16 as dot products along k. A stretch of a panel is unpacked into the first-level cache, then met by all rows.
+// Each output is one chain of sums over a stretch, whichever tile it falls into; stretches are added in rising order.
+// `Dot` says how 32 of k are multiplied: Element, kStretch, kMostRows, prepare(), unpack_int8(), unpack_int4(), W, X,
+// load_w(), load_x(), step(). store_sums_of_four() adds the lanes of four sums.
+
+constexpr int64_t kDotStretchBytes = 32 << 10;
+
+// What a team works on; x prepared, as rows of padded_k elements.
+template <class Dot>
+struct A16Job {
+  using Element = typename Dot::Element;
+  explicit A16Job(const GemmA16Args& args)
+      : a(args), layout(args), x(reinterpret_cast<Element*>(args.scratch)), own(args.scratch + x_bytes()) {}
+  int64_t x_bytes() const { return (a.M * layout.padded_k * static_cast<int64_t>(sizeof(Element)) + 63) / 64 * 64; }
+  // Of a thread: a stretch of a panel, then [M][16] sums.
+  Element* stretch(const TeamMember& me) const { return reinterpret_cast<Element*>(own + me.index * own_bytes()); }
+  float* sums(const TeamMember& me) const { return reinterpret_cast<float*>(own + me.index * own_bytes() + kDotStretchBytes); }
+  int64_t own_bytes() const { return kDotStretchBytes + a.M * 64; }
+
+  const GemmA16Args& a;
+  const A16Layout layout;
+  Element* const x;
+  std::byte* const own;
+};
+
+template <class Dot>
+void unpack_stretch(const A16Job<Dot>& job, int64_t panel, int64_t k, int64_t count, typename Dot::Element* to) {
+  const A16Layout& l = job.layout;
+  for (int64_t done = 0; done < count; done += l.chunk_k) {
+    const std::byte* chunk = job.a.w + panel * l.panel_bytes + (k + done) / l.chunk_k * l.chunk_bytes;
+    for (int64_t i = 0; i < l.chunk_bytes; i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(chunk + 4 * l.chunk_bytes + i), _MM_HINT_T0);
+    for (int n = 0; n < 16; ++n) {
+      typename Dot::Element* row = to + n * Dot::kStretch + done;
+      if (job.a.format == A16Format::kInt8)
+        Dot::unpack_int8(chunk + n * 64, row);
+      else
+        Dot::unpack_int4(chunk + l.chunk_scales * 64 + n * 64, chunk + n * 4, l.chunk_scales, row);
+    }
+  }
+}
+
+// kRows rows of x against four columns; adds to sums, rows 16 apart.
+template <class Dot, int kRows>
+inline void dot_tile(const typename Dot::Element* x, int64_t x_stride, const typename Dot::Element* w, int64_t count,
+                     bool fresh, float* sums) {
+  Vec acc[kRows][4];
+  for (auto& row : acc)
+    for (Vec& sum : row) sum = Vec::zero();
+  for (int64_t k = 0; k < count; k += 32) {
+    typename Dot::W columns[4];
+    for (int n = 0; n < 4; ++n) columns[n] = Dot::load_w(w + n * Dot::kStretch + k);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const typename Dot::X row = Dot::load_x(x + r * x_stride + k);
+#pragma GCC unroll 4
+      for (int n = 0; n < 4; ++n) acc[r][n] = Dot::step(acc[r][n], row, columns[n]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    alignas(16) float four[4];
+    store_sums_of_four(acc[r], four);
+    for (int n = 0; n < 4; ++n) sums[r * 16 + n] = fresh ? four[n] : sums[r * 16 + n] + four[n];
+  }
+}
+
+template <class Dot>
+inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typename Dot::Element* w, int64_t count,
+                     bool fresh, int64_t rows, float* sums) {
+  for (int n = 0; n < 16; n += 4) {
+    const typename Dot::Element* columns = w + n * Dot::kStretch;
+    if (rows == 1) dot_tile<Dot, 1>(x, x_stride, columns, count, fresh, sums + n);
+    if constexpr (Dot::kMostRows > 1) {
+      if (rows == 2) dot_tile<Dot, 2>(x, x_stride, columns, count, fresh, sums + n);
+      if (rows == 3) dot_tile<Dot, 3>(x, x_stride, columns, count, fresh, sums + n);
+      if (rows == 4) dot_tile<Dot, 4>(x, x_stride, columns, count, fresh, sums + n);
+    }
+  }
+}
+
+inline void finish_panel(const GemmA16Args& a, int64_t panel, const float* sums) {
+  const int64_t column = panel * 16, n = lanes_left(column, a.N);
+  for (int64_t m = 0; m < a.M; ++m) {
+    Vec y = Vec::load(sums + m * 16);
+    if (a.format == A16Format::kInt8) y = y * Vec::load_n(a.scales + column, n);
+    if (a.bias) y = y + Vec::load_n(a.bias + column, n);
+    y.store_n(a.y + m * a.y_stride + column, n);
+  }
+}
+
+template <class Dot>
+void run_dot_panel(const A16Job<Dot>& job, const TeamMember& me, int64_t panel) {
+  typename Dot::Element* stretch = job.stretch(me);
+  for (int64_t k = 0; k < job.layout.padded_k; k += Dot::kStretch) {
+    const int64_t count = std::min<int64_t>(Dot::kStretch, job.layout.padded_k - k);
+    unpack_stretch(job, panel, k, count, stretch);
+    for (int64_t row = 0; row < job.a.M; row += Dot::kMostRows)
+      dot_rows<Dot>(job.x + row * job.layout.padded_k + k, job.layout.padded_k, stretch, count, k == 0,
+                    std::min<int64_t>(Dot::kMostRows, job.a.M - row), job.sums(me) + row * 16);
+  }
+  finish_panel(job.a, panel, job.sums(me));
+}
+
+template <class Dot>
+void gemm_a16_of(const GemmA16Args& a) {
+  const A16Job<Dot> job(a);
+  WorkQueue queue(job.layout.panels);
+  const auto work = [&](const TeamMember& me) {
+    for (int64_t row = me.index; row < a.M; row += me.size) Dot::prepare(a, row, job.layout.padded_k, job.x);
+    me.barrier();
+    for (int64_t panel = queue.next(); panel >= 0; panel = queue.next()) run_dot_panel(job, me, panel);
+  };
+  parallel_team(work, gemm_a16_threads(a));
+}
+
+// ---- 32 of k in float32: the sixteen even ones, then the sixteen odd ones ----
+
+struct FloatDot {
+  using Element = float;
+  struct W {
+    Vec even, odd;
+  };
+  using X = W;
+  static constexpr int64_t kStretch = kDotStretchBytes / 16 / sizeof(float);
+  static constexpr int kMostRows = kFloatRows;
+
+  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
+  static X load_x(const float* at) { return load_w(at); }
+  static Vec step(Vec sum, const X& x, const W& w) { return Vec::fma(x.odd, w.odd, Vec::fma(x.even, w.even, sum)); }
+
+  static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
+    float* to = x + row * padded_k;
+    for (int64_t k = 0; k < padded_k; ++k) {
+      const int64_t at = row * a.x_stride + k;
+      float value = 0;
+      if (k < a.K)
+        value = to_float(a.x_dtype == DType::kBf16 ? static_cast<const bf16*>(a.x)[at]
+                                                   : to_bf16(static_cast<const float*>(a.x)[at]));
+      to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = value;
+    }
+  }
+  static void unpack_int8(const std::byte* column, float* to) {
+    for (int i = 0; i < 64; i += 16) widened(reinterpret_cast<const int8_t*>(column) + i).store(to + i);
+  }
+  static void unpack_int4(const std::byte* column, const std::byte* scale_words, int64_t scales, float* to) {
+    const Nibbles nibbles(column);
+    for (int64_t s = 0; s < scales; ++s) {
+      const NibbleTable table(rounded_weights(scale_words + s * 64));
+      for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
+        table.at(nibbles, static_cast<int>(4 * i)).store(to + 32 * i);
+        table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + 32 * i + 16);
+      }
+    }
+  }
+  // What the sixteen nibbles stand for.
+  static Vec rounded_weights(const std::byte* word) {
+    uint32_t scale;
+    std::memcpy(&scale, word, 4);
+    alignas(32) bf16 rounded[16];
+    ((Vec::lanes() - Vec::set(static_cast<float>(int4_zero(scale)))) * Vec::set(int4_scale(scale))).store(rounded);
+    return Vec::load(rounded);
+  }
+};

@@ -1,0 +1,84 @@
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/parallel.h"
+
+namespace millrace {
+namespace {
+
+// Row n, a chunk after the other.
+struct PackedRow {
+  PackedRow(const A16PackArgs& a, int64_t n)
+      : layout(GemmA16Args{.N = a.row_end, .K = a.K, .group = a.group, .format = a.format}),
+        at(a.packed + n / 16 * layout.panel_bytes),
+        column(n % 16) {}
+  std::byte* chunk(int64_t c) const { return at + c * layout.chunk_bytes; }
+  const A16Layout layout;
+  std::byte* const at;
+  const int64_t column;
+};
+
+void pack_int8(const A16PackArgs& a, int64_t n) {
+  const PackedRow row(a, n);
+  const int8_t* values = static_cast<const int8_t*>(a.values) + (n - a.row_begin) * a.K;
+  for (int64_t k0 = 0; k0 < a.K; k0 += 64) {
+    int8_t chunk[64] = {};
+    for (int64_t k = 0; k < std::min<int64_t>(64, a.K - k0); ++k)
+      chunk[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = values[k0 + k];
+    std::memcpy(row.chunk(k0 / 64) + row.column * 64, chunk, 64);
+  }
+}
+
+// Bits of the scale at 16 significant bits, the zero in the low byte.
+uint32_t scale_word(float scale, uint8_t zero) {
+  const auto bits = std::bit_cast<uint32_t>(scale);
+  if ((bits & 0x7f800000) == 0x7f800000) return (bits & ~kZeroMask) | zero;  // infinity and NaN stay
+  return ((bits + 0x7f + (bits >> 8 & 1)) & ~kZeroMask) | zero;
+}
+
+void pack_scales(const A16PackArgs& a, const PackedRow& row, int64_t n, int64_t k0) {
+  const int64_t groups = (a.K + std::min(a.group, a.K) - 1) / std::min(a.group, a.K);
+  const int64_t count = row.layout.chunk_scales, at = (n - a.row_begin) * groups;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t k = k0 + i * 128 / count;
+    if (k >= a.K) return;
+    const int64_t g = at + k / a.group;
+    const uint32_t word = scale_word(a.scales[g], a.zeros ? a.zeros[g] : 8);
+    std::memcpy(row.chunk(k0 / 128) + (i * 16 + row.column) * 4, &word, 4);
+  }
+}
+
+void pack_int4(const A16PackArgs& a, int64_t n) {
+  const PackedRow row(a, n);
+  const uint8_t* values = static_cast<const uint8_t*>(a.values) + (n - a.row_begin) * a.K;
+  for (int64_t k0 = 0; k0 < a.K; k0 += 128) {
+    uint16_t words[32] = {};
+    for (int64_t k = 0; k < std::min<int64_t>(128, a.K - k0); ++k)
+      words[k % 32] = static_cast<uint16_t>(words[k % 32] | (values[k0 + k] & 15) << (k / 32 * 4));
+    std::memcpy(row.chunk(k0 / 128) + row.layout.chunk_scales * 64 + row.column * 64, words, 64);
+    pack_scales(a, row, n, k0);
+  }
+}
+
+}  // namespace
+
+void gemm_a16_pack(const A16PackArgs& args) {
+  MR_CHECK(args.format == A16Format::kInt8 || is_int4_group(args.group, args.K), "a scale for {} of {}", args.group,
+           args.K);
+  const int64_t first = args.row_begin / 16, last = (args.row_end + 15) / 16;
+  parallel_ranges(last - first, 1, [&](int64_t begin, int64_t end) {
+    const int64_t to = std::min(args.row_end, (first + end) * 16);
+    for (int64_t n = std::max(args.row_begin, (first + begin) * 16); n < to; ++n)
+      args.format == A16Format::kInt8 ? pack_int8(args, n) : pack_int4(args, n);
+  });
+}
+
+void gemm_a16_unpack_row(const GemmA16Args& weights, int64_t n, float factor, float* to) {
+  const A16Layout layout(weights);
+  if (weights.format == A16Format::kInt8) factor *= weights.scales[n];
+  for (int64_t k = 0; k < weights.K; ++k) to[k] = factor * portable::a16_weight(weights, layout, n, k);
+}
+
+}  // namespace millrace

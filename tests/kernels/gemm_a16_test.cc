@@ -1,0 +1,209 @@
+#include "kernels/gemm_a16.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "kernels/parallel.h"
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+struct Case {
+  int64_t M, N, K;
+  A16Format format;
+  int64_t group;  // kInt4 only
+};
+
+// A product with its operands; the weights also as what they stand for.
+struct Product {
+  explicit Product(const Case& c, DType x_dtype = DType::kBf16, bool with_bias = true, uint64_t seed = 1)
+      : c(c),
+        x_dtype(x_dtype),
+        x_stride(c.K + 5),
+        packed(gemm_a16_packed_bytes(c.N, c.K, c.format, c.group)),
+        scratch(gemm_a16_scratch_bytes(c.M, c.K, c.format)) {
+    Random random(seed);
+    x = as_dtype(random_floats(random, c.M * x_stride), x_dtype);
+    if (with_bias) bias = random_floats(random, c.N);
+    c.format == A16Format::kInt8 ? make_int8(random) : make_int4(random);
+  }
+  void make_int8(Random& random) {
+    std::vector<int8_t> values(c.N * c.K);
+    for (auto& q : values) q = static_cast<int8_t>(random() % 256 - 128);
+    for (int64_t n = 0; n < c.N; ++n) scales.push_back(0.001f + 0.01f * random.uniform());
+    for (const int8_t q : values) w.push_back(q);
+    pack(values.data(), nullptr, nullptr);
+  }
+  void make_int4(Random& random) {
+    const int64_t groups = (c.K + c.group - 1) / c.group;
+    std::vector<uint8_t> values(c.N * c.K), zeros(c.N * groups);
+    std::vector<float> group_scales;
+    for (auto& q : values) q = static_cast<uint8_t>(random() % 16);
+    for (auto& z : zeros) z = static_cast<uint8_t>(random() % 17);
+    for (size_t i = 0; i < zeros.size(); ++i)
+      group_scales.push_back(to_float(i % 2 ? to_f16(0.02f * random.normal()) : f16{to_f16(0.1f * random.uniform())}));
+    for (int64_t n = 0; n < c.N; ++n)
+      for (int64_t k = 0; k < c.K; ++k) {
+        const int64_t g = n * groups + k / c.group;
+        w.push_back(to_float(to_bf16(static_cast<float>(values[n * c.K + k] - zeros[g]) * group_scales[g])));
+      }
+    pack(values.data(), group_scales.data(), zeros.data());
+  }
+  // In three pieces, which meet inside a panel.
+  void pack(const void* values, const float* group_scales, const uint8_t* zeros) {
+    const int64_t groups = c.group ? (c.K + c.group - 1) / c.group : 0, cut = c.N / 3;
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, cut}, {cut, 2 * cut}, {2 * cut, c.N}})
+      gemm_a16_pack({.values = static_cast<const uint8_t*>(values) + begin * c.K,
+                     .scales = group_scales ? group_scales + begin * groups : nullptr,
+                     .zeros = zeros ? zeros + begin * groups : nullptr,
+                     .packed = packed.data,
+                     .row_begin = begin,
+                     .row_end = end,
+                     .K = c.K,
+                     .group = c.group,
+                     .format = c.format});
+  }
+  GemmA16Args args() const {
+    return {.w = packed.data,
+            .scales = scales.empty() ? nullptr : scales.data(),
+            .bias = bias.empty() ? nullptr : bias.data(),
+            .scratch = scratch.data,
+            .N = c.N,
+            .K = c.K,
+            .x_stride = x_stride,
+            .y_stride = c.N + 1,
+            .group = c.group,
+            .x_dtype = x_dtype,
+            .format = c.format};
+  }
+  // Rows [first, first + rows) of y.
+  std::vector<float> run(GemmA16Fn* gemm, int64_t first, int64_t rows) const {
+    std::vector<float> y(rows * (c.N + 1), 7.0f);
+    GemmA16Args a = args();
+    a.x = x.data() + first * x_stride * dtype_bytes(x_dtype);
+    a.y = y.data();
+    a.M = rows;
+    gemm(a);
+    return y;
+  }
+  double activation(int64_t m, int64_t k) const { return to_float(to_bf16(value_at(x, x_dtype, m * x_stride + k))); }
+  const Case c;
+  const DType x_dtype;
+  const int64_t x_stride;
+  std::vector<uint8_t> x;
+  std::vector<float> w, scales, bias;
+  Aligned packed, scratch;
+};
+
+void expect_right(const Product& p, const std::vector<float>& y) {
+  const int64_t N = p.c.N, K = p.c.K;
+  for (int64_t m = 0; m < p.c.M; ++m) {
+    for (int64_t n = 0; n < N; ++n) {
+      double sum = 0, magnitude = 0;
+      for (int64_t k = 0; k < K; ++k) {
+        const double term = p.activation(m, k) * p.w[n * K + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      const double scale = p.scales.empty() ? 1 : p.scales[n], bias = p.bias.empty() ? 0 : p.bias[n];
+      // Each of K + 2 operations rounds; their errors point either way.
+      const double bound =
+          1e-7 + (scale * magnitude + std::abs(bias)) * 0x1p-24 * (4 + std::sqrt(static_cast<double>(K)));
+      ASSERT_NEAR(y[m * (N + 1) + n], scale * sum + bias, bound) << "m " << m << " n " << n;
+    }
+    ASSERT_EQ(y[m * (N + 1) + N], 7.0f) << "written beyond row " << m;
+  }
+}
+
+constexpr std::tuple<int64_t, int64_t, int64_t> kShapes[] = {
+    {1, 1, 1},     {1, 16, 128},  {2, 17, 33},    {1, 331, 96},   {7, 100, 192}, {12, 48, 64},
+    {16, 64, 256}, {17, 33, 100}, {33, 130, 545}, {70, 96, 1152}, {130, 33, 40}, {3, 1, 700},
+    {257, 16, 2},  {40, 544, 96}, {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640}, {560, 20, 160}};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const auto& [M, N, K] : kShapes) {
+    all.push_back({M, N, K, A16Format::kInt8, 0});
+    for (const int64_t group : {int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}, K})
+      if (is_int4_group(group, K)) all.push_back({M, N, K, A16Format::kInt4, group});
+  }
+  return all;
+}
+
+std::string describe(const Case& c) {
+  return fmt::format("{}x{}x{} {} group {}", c.M, c.N, c.K, c.format == A16Format::kInt8 ? "int8" : "int4", c.group);
+}
+
+TEST(GemmA16, EveryImplementationAgreesWithDoubleSums) {
+  for (const auto& impl : gemm_a16_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const Case& c : cases())
+      for (const DType x_dtype : {DType::kBf16, DType::kF32}) {
+        SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(c) << ' ' << dtype_name(x_dtype));
+        const Product product(c, x_dtype, /*with_bias=*/c.N % 2 == 0);
+        expect_right(product, product.run(impl.run, 0, c.M));
+        if (HasFatalFailure()) return;
+      }
+  }
+}
+
+TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
+  const int all = compute_threads();
+  for (const auto& impl : gemm_a16_impls()) {
+    if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+    for (const auto& [format, group] : {std::pair<A16Format, int64_t>{A16Format::kInt8, 0}, {A16Format::kInt4, 64}}) {
+      const Product product({300, 272, 1500, format, group}, DType::kF32);
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(product.c));
+      const auto whole = product.run(impl.run, 0, product.c.M);
+      const int64_t width = product.c.N + 1;
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        for (const int64_t rows : {1, 2, 7, 16, 32, 33, 128, 300})
+          for (int64_t first = 0; first + rows <= product.c.M; first += 86) {
+            const auto part = product.run(impl.run, first, rows);
+            ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + first * width, part.size() * sizeof(float)))
+                << rows << " rows from " << first << " on " << threads << " threads";
+          }
+      }
+      set_compute_threads(all);
+    }
+  }
+}
+
+TEST(GemmA16, UnpacksTheWeightsItMultiplies) {
+  for (const Case& c : cases()) {
+    const Product p(c);
+    std::vector<float> row(c.K);
+    for (int64_t n = 0; n < c.N; n += 7) {
+      gemm_a16_unpack_row(p.args(), n, 2.0f, row.data());
+      const float factor = c.format == A16Format::kInt8 ? 2.0f * p.scales[n] : 2.0f;
+      for (int64_t k = 0; k < c.K; ++k)
+        ASSERT_EQ(row[k], factor * p.w[n * c.K + k]) << describe(c) << " row " << n << " k " << k;
+    }
+  }
+}
+
+TEST(GemmA16, AScaleKeepsSixteenBits) {
+  const Case c{1, 1, 32, A16Format::kInt4, 32};
+  const float scale = 1.23456789f;
+  const uint8_t values[32] = {9}, zero = 8;
+  const Aligned packed(gemm_a16_packed_bytes(1, 32, c.format, 32));
+  gemm_a16_pack({.values = values,
+                 .scales = &scale,
+                 .zeros = &zero,
+                 .packed = packed.data,
+                 .row_begin = 0,
+                 .row_end = 1,
+                 .K = 32,
+                 .group = 32,
+                 .format = c.format});
+  float row[32];
+  gemm_a16_unpack_row({.w = packed.data, .N = 1, .K = 32, .group = 32, .format = c.format}, 0, 1, row);
+  EXPECT_EQ(row[0], to_float(to_bf16(scale)));
+  EXPECT_EQ(row[1], to_float(to_bf16(-8 * scale)));
+}
+
+}  // namespace
+}  // namespace millrace
