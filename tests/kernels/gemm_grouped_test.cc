@@ -13,18 +13,6 @@ namespace {
 
 constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
 
-struct Aligned {
-  explicit Aligned(int64_t bytes) : size(static_cast<size_t>((bytes + 127) / 64 * 64)) {
-    data = static_cast<std::byte*>(std::aligned_alloc(64, size));
-    std::memset(data, 0, size);
-  }
-  ~Aligned() { std::free(data); }
-  Aligned(const Aligned&) = delete;
-  Aligned& operator=(const Aligned&) = delete;
-  size_t size;
-  std::byte* data;
-};
-
 struct Operands {
   Operands(Random& random, int64_t M, int64_t N, int64_t K, DType weight, DType x_dtype)
       : M(M), N(N), K(K), packed(gemm_packed_bytes(N, K, weight)), bias(random_floats(random, N)) {
