@@ -14,7 +14,7 @@ GluArgs rows_of(const GluArgs& a, int64_t begin, int64_t end) {
   GluArgs part = a;
   part.T = end - begin;
   part.gate += begin * a.x_stride;
-  part.up += begin * a.x_stride;
+  if (a.up) part.up += begin * a.x_stride;
   part.y = static_cast<std::byte*>(a.y) + begin * a.y_stride * dtype_bytes(a.y_dtype);
   return part;
 }

@@ -1,5 +1,6 @@
 // Causal attention of a step's new tokens over the paged cache, prefill and decode alike:
 //   out[t,h] = softmax over visible j of (cap(scale * q[t,h].k[j,g]) + slope[h] * (j - i)) . v[j,g],  g = h / (H/G)
+// where alibi_bf16, the bias is scale * bf16(slope[h] * bf16(j)), slopes being bfloat16 values
 // i is the token's position; visible: j <= i and, with a window, j > i - window; cap(s) = soft_cap * tanh(s/soft_cap).
 //
 // A row (t, h) is computed the same way whatever else is in the batch, however it was chunked and on however many
@@ -30,8 +31,9 @@ struct AttentionArgs {
   int64_t scratch_bytes;                                   // less only means fewer threads for few long sequences
   int64_t S, H, max_blocks, q_stride, out_stride;
   float scale;
-  float soft_cap = 0;             // 0: none
-  int64_t window = 0;             // 0: all
+  float soft_cap = 0;  // 0: none
+  int64_t window = 0;  // 0: all
+  bool alibi_bf16 = false;
   DType out_dtype = DType::kF32;  // kF32 or kBf16
 };
 using AttentionFn = void(const AttentionArgs&);

@@ -15,6 +15,7 @@ void DecoderTile::assign(const Batch& batch, int64_t begin, int64_t end, int64_t
   batch_ = &batch;
   begin_ = begin;
   end_ = end;
+  logn_length_ = 0;
   cut_sequences();
   step_ = {query_start_, context_len_, block_table_, batch.max_blocks};
   kv_slots(step_, block_tokens, std::span(slots_).first(num_tokens()));
@@ -67,6 +68,16 @@ void DecoderTile::fill_rotations() {
       }
     }
   }
+}
+
+std::span<const float> DecoderTile::logn_factors(int64_t length) {
+  if (logn_length_ == length) return logn_;
+  logn_length_ = length;
+  logn_.clear();
+  const double one = std::log(static_cast<double>(length));
+  for (const int32_t position : positions())
+    logn_.push_back(std::max(1.0f, static_cast<float>(std::log(position + 1.0) / one)));
+  return logn_;
 }
 
 }  // namespace millrace

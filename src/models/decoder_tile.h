@@ -20,11 +20,15 @@ class DecoderTile {
 
   int64_t num_tokens() const { return end_ - begin_; }
   std::span<const int32_t> tokens() const { return std::span(batch_->tokens).subspan(begin_, num_tokens()); }
+  std::span<const int32_t> positions() const { return std::span(batch_->positions).subspan(begin_, num_tokens()); }
   const AttentionStep& step() const { return step_; }
   std::span<const int64_t> slots() const { return {slots_.data(), static_cast<size_t>(num_tokens())}; }
   // [T, dims / 2] float32
   Tensor cos() const { return cos_.rows(0, num_tokens()); }
   Tensor sin() const { return sin_.rows(0, num_tokens()); }
+  // max(1, log(position + 1) / log(length)) of every token. Requires length >= 2; made anew where it differs from the
+  // last one asked for.
+  std::span<const float> logn_factors(int64_t length);
   // Wanted rows, counted within the tile, and the number of wanted rows of earlier tiles.
   std::span<const int32_t> wanted_rows() const { return wanted_; }
   int64_t wanted_before() const { return wanted_before_; }
@@ -43,6 +47,8 @@ class DecoderTile {
   Tensor cos_, sin_;
   RopeFrequencies frequencies_;
   int64_t frequencies_length_ = -1;
+  std::vector<float> logn_;  // [T]
+  int64_t logn_length_ = 0;  // 0: logn_ is of an earlier tile
 };
 
 }  // namespace millrace

@@ -124,6 +124,7 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
                                 .scale = params.scale,
                                 .soft_cap = params.soft_cap,
                                 .window = params.window,
+                                .alibi_bf16 = params.alibi_bf16,
                                 .out_dtype = out.dtype()});
 }
 

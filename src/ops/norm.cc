@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include "kernels/norm.h"
+#include "kernels/parallel.h"
 
 namespace millrace {
 
@@ -40,10 +41,35 @@ void Norm::run(float* h, const float* residual, float residual_scale, const Tens
                       .y_stride = y.stride(0),
                       .eps = eps_,
                       .y_dtype = y.dtype()};
+  run(args);
+}
+
+void Norm::run(const NormArgs& args) const {
   if (kind_ == Kind::kRms)
     rms_norm(args);
   else
     layer_norm(args);
+}
+
+void Norm::heads(Tensor& x) const {
+  const int64_t C = weight_.numel();
+  MR_CHECK(x.rank() == 3 && x.dtype() == DType::kF32 && x.size(2) == C && (x.size(1) == 1 || x.stride(1) == C),
+           "x {} {}, {} weights", dtype_name(x.dtype()), x.shape().to_string(), C);
+  parallel_ranges(x.size(0), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* token = x.data<float>() + t * x.stride(0);
+      run({.x = token,
+           .residual = nullptr,
+           .w = weight_.data<float>(),
+           .b = bias_.data<float>(),
+           .y = token,
+           .T = x.size(1),
+           .C = C,
+           .x_stride = C,
+           .y_stride = C,
+           .eps = eps_});
+    }
+  });
 }
 
 }  // namespace millrace

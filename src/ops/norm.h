@@ -1,5 +1,6 @@
 // RMS and layer norm of rows, with the residual addition fused in front (kernels/norm.h has the formulas).
 #pragma once
+#include "kernels/norm.h"
 #include "tensor/tensor.h"
 
 namespace millrace {
@@ -13,10 +14,13 @@ class Norm {
 
   // y = norm(h). h [T, C] kF32, y [T, C] kF32 or kBf16; rows contiguous, row strides free. y may be h.
   void operator()(const Tensor& h, Tensor& y) const;
+  // x = norm of every head, in place: x [T, heads, C] kF32, heads contiguous, token stride free.
+  void heads(Tensor& x) const;
   // h += residual_scale * residual; y = norm(h). residual [T, C] kF32, contiguous.
   void add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y) const;
 
  private:
+  void run(const NormArgs& args) const;
   void run(float* h, const float* residual, float residual_scale, const Tensor& shape_of, Tensor& y) const;
   Kind kind_ = Kind::kRms;
   Tensor weight_, bias_;

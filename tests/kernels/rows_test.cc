@@ -148,11 +148,11 @@ TEST_P(Glus, EveryImplementationAgreesWithPortable) {
   const auto x = random_floats(random, c.T * stride, 4);
   for (const auto activation :
        {GluActivation::kSilu, GluActivation::kGelu, GluActivation::kGeluTanh, GluActivation::kRelu})
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      const auto run = [&](GluFn* glu) {
+    for (const auto& [dtype, gated] : {std::pair(DType::kF32, true), {DType::kBf16, true}, {DType::kF32, false}}) {
+      const auto run = [&, dtype = dtype, gated = gated](GluFn* glu) {
         std::vector<uint8_t> y(c.T * c.C * dtype_bytes(dtype));
         glu({.gate = x.data(),
-             .up = x.data() + c.C,
+             .up = gated ? x.data() + c.C : nullptr,
              .y = y.data(),
              .T = c.T,
              .F = c.C,

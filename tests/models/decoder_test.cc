@@ -11,7 +11,8 @@
 #include "base/file.h"
 #include "models/families/names.h"
 #include "models/families/read_spec.h"
-#include "weights/safetensors.h"
+#include "tests/golden_folders.h"
+#include "weights/model_folder.h"
 
 namespace millrace {
 namespace {
@@ -25,16 +26,12 @@ struct Model {
 };
 
 Model load(const std::string& folder, DType dtype, int64_t tile_tokens) {
-  const SpecReading reading = *read_spec(*read_json_file(folder + "/config.json"));
-  const auto file = open_safetensors(folder + "/model.safetensors");
-  std::map<std::string, Tensor> weights;
-  for (const FileTensor& tensor : file_tensors(*reading.family, reading.spec))
-    for (const FileTensor::Part& part : tensor.parts)
-      weights[part.canonical] = (*file)->tensor(tensor.name)->rows(part.begin, part.end);
+  ModelFolder files = *open_model_folder(folder);
+  DecoderWeights weights = *load_weights(files);
   Model model;
-  model.cache = KvCache(Decoder::cache_config(reading.spec, dtype, kBlocks, kBlockTokens));
-  auto decoder =
-      Decoder::create(reading.spec, weights, {.dtype = dtype, .max_context = 256, .tile_tokens = tile_tokens});
+  model.cache = KvCache(Decoder::cache_config(files.spec, dtype, kBlocks, kBlockTokens));
+  auto decoder = Decoder::create(files.spec, weights, {.dtype = dtype, .max_context = 96, .tile_tokens = tile_tokens});
+  EXPECT_TRUE(decoder.ok()) << decoder.status().message();
   model.decoder = std::move(*decoder);
   model.golden = *read_json_file(folder + "/golden.json");
   return model;
@@ -70,10 +67,10 @@ Tensor run(Model& model, const Batch& batch) {
 
 std::string shipped(const char* family) { return std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/" + family; }
 
-class DecoderGolden : public testing::TestWithParam<const char*> {};
+class DecoderGolden : public testing::TestWithParam<std::string> {};
 
 TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
-  Model model = load(shipped(GetParam()), DType::kF32, 32);
+  Model model = load(GetParam(), DType::kF32, 32);
   for (const Json& prompt : model.golden["prompts"]) {
     Batch batch;
     batch.clear();
@@ -92,7 +89,7 @@ TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
 
 TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
-    Model whole = load(shipped(GetParam()), dtype, 512), tiled = load(shipped(GetParam()), dtype, 7);
+    Model whole = load(GetParam(), dtype, 512), tiled = load(GetParam(), dtype, 7);
     const auto a = whole.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
     const auto b = whole.golden["prompts"][1]["ids"].get<std::vector<int32_t>>();
     Batch alone;
@@ -113,7 +110,7 @@ TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {
 }
 
 TEST_P(DecoderGolden, UnwantedRowsChangeNothing) {
-  Model model = load(shipped(GetParam()), DType::kF32, 16);
+  Model model = load(GetParam(), DType::kF32, 16);
   const auto ids = model.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
   Batch batch;
   batch.clear();
@@ -128,7 +125,8 @@ TEST_P(DecoderGolden, UnwantedRowsChangeNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden, testing::Values("llama_rope_dynamic", "mistral", "qwen2_sliding"));
+INSTANTIATE_TEST_SUITE_P(Families, DecoderGolden, testing::ValuesIn(golden_folders()),
+                         [](const auto& info) { return std::filesystem::path(info.param).filename().string(); });
 
 TEST(Decoder, MissingAndMisshapenWeightsAreNamed) {
   const SpecReading reading = *read_spec(*read_json_file(shipped("mistral") + "/config.json"));

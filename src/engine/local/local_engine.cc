@@ -52,9 +52,10 @@ void add_family_stops(ModelFolder& model, const Tokenizer& tokenizer) {
 // Without the window every key is seen; within its length that is the same.
 void drop_windows(DecoderSpec& spec) {
   for (LayerSpec& layer : spec.layers) {
-    Gqa& attention = std::get<Gqa>(layer.attention);
-    if (attention.window > 0) spec.max_positions = std::min(spec.max_positions, attention.window);
-    attention.window = 0;
+    Gqa* attention = std::get_if<Gqa>(&layer.attention);
+    if (!attention || attention->window == 0) continue;
+    spec.max_positions = std::min(spec.max_positions, attention->window);
+    attention->window = 0;
   }
 }
 

@@ -38,6 +38,11 @@ inline Visible visible(const AttentionArgs& a, int64_t s, int64_t token) {
   return {first, position + 1};
 }
 
+// Bias of the key at `position` where alibi_bf16, before it is scaled.
+inline float bf16_bias(float slope, int64_t position) {
+  return to_float(to_bf16(slope * to_float(to_bf16(static_cast<float>(position)))));
+}
+
 // The items of a step, each of at most `most` rows.
 inline int64_t items_of(const AttentionArgs& a, int64_t s, int64_t most) {
   const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);

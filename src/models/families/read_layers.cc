@@ -10,7 +10,7 @@ namespace millrace {
 namespace {
 
 constexpr int64_t kMaxHeads = int64_t{1} << 16, kMaxHeadDim = int64_t{1} << 14, kMaxAttention = int64_t{1} << 22,
-                  kMaxMlpHidden = int64_t{1} << 24, kMaxExperts = int64_t{1} << 16;
+                  kMaxMlpHidden = int64_t{1} << 24, kMaxExperts = 2048;
 
 Result<Activation> read_activation(const ConfigFields& fields) {
   static const std::map<std::string, Activation> kNames = {
@@ -163,7 +163,7 @@ Result<std::variant<Glu, Mlp>> read_dense(const ConfigFields& fields, int64_t hi
 
 // The groups that experts are chosen from; requires moe.experts and moe.experts_per_token.
 Status read_groups(const ConfigFields& fields, Moe& moe) {
-  Router& router = moe.router;
+  Routing& router = moe.router;
   MR_ASSIGN_OR_RETURN(router.groups, fields.size(Field::kRouterGroups, moe.experts));
   MR_ASSIGN_OR_RETURN(router.groups_per_token, fields.size(Field::kRouterGroupsPerToken, router.groups));
   if (moe.experts % router.groups != 0)
@@ -174,20 +174,20 @@ Status read_groups(const ConfigFields& fields, Moe& moe) {
     return invalid_argument("{} is {}: {} groups hold {} experts, and {} are chosen",
                             fields.name(Field::kRouterGroupsPerToken), router.groups_per_token, router.groups_per_token,
                             eligible, moe.experts_per_token);
-  if (router.group_score == Router::GroupScore::kTwoBest && moe.experts / router.groups < 2)
+  if (router.group_score == Routing::GroupScore::kTwoBest && moe.experts / router.groups < 2)
     return invalid_argument("{} is {}: a group of one expert has no two best", fields.name(Field::kRouterGroups),
                             router.groups);
   return {};
 }
 
 Status read_router(const ConfigFields& fields, Moe& moe) {
-  Router& router = moe.router;
+  Routing& router = moe.router;
   MR_ASSIGN_OR_RETURN(const size_t score, fields.choice(Field::kRouterScore, {"softmax", "sigmoid"}, 0));
-  router.score = score == 0 ? Router::Score::kSoftmax : Router::Score::kSigmoid;
+  router.score = score == 0 ? Routing::Score::kSoftmax : Routing::Score::kSigmoid;
   MR_ASSIGN_OR_RETURN(const size_t method,
                       fields.choice(Field::kRouterMethod, {"greedy", "group_limited_greedy", "noaux_tc"}, 0));
   router.correction_bias = method == 2;
-  router.group_score = method == 2 ? Router::GroupScore::kTwoBest : Router::GroupScore::kMax;
+  router.group_score = method == 2 ? Routing::GroupScore::kTwoBest : Routing::GroupScore::kMax;
   if (method > 0) MR_RETURN_IF_ERROR(read_groups(fields, moe));
   MR_ASSIGN_OR_RETURN(router.normalize, fields.flag(Field::kRouterNormalize, false));
   MR_ASSIGN_OR_RETURN(router.scale, fields.number_above(Field::kRouterScale, 0, 1));

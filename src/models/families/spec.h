@@ -91,7 +91,7 @@ struct Mlp {
 
 // How a token finds its experts. s = score(router(x)), float32; the experts_per_token best are taken, equal scores in
 // rising order of the expert.
-struct Router {
+struct Routing {
   enum class Score : uint8_t { kSoftmax, kSigmoid };
   enum class GroupScore : uint8_t { kMax, kTwoBest };  // of a group: its best score, or the sum of its two best
   Score score = Score::kSoftmax;
@@ -106,7 +106,7 @@ struct Router {
 // multiplied by sigmoid(shared_gate(x)) where there is such a gate.
 struct Moe {
   int64_t experts = 0, experts_per_token = 0;
-  Router router;
+  Routing router;
   Glu expert;
   Glu shared;  // hidden 0: none
   bool shared_gate = false;

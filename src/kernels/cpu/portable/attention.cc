@@ -28,7 +28,9 @@ double score(const AttentionArgs& a, int64_t s, int64_t token, int64_t h, int64_
     dot += q[d] * element(a.k_cache, kv.dtype, block + kv.key_at(g, position % kv.block_tokens, d));
   dot *= a.scale;
   if (a.soft_cap > 0) dot = a.soft_cap * std::tanh(dot / a.soft_cap);
-  if (a.alibi_slopes) dot += a.alibi_slopes[h] * static_cast<double>(position - query_position(a, s, token));
+  if (a.alibi_slopes && a.alibi_bf16) dot += a.scale * bf16_bias(a.alibi_slopes[h], position);
+  if (a.alibi_slopes && !a.alibi_bf16)
+    dot += a.alibi_slopes[h] * static_cast<double>(position - query_position(a, s, token));
   return dot;
 }
 

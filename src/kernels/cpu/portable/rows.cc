@@ -120,7 +120,7 @@ void rope(const RopeArgs& a) {
 void glu(const GluArgs& a) {
   for (int64_t t = 0; t < a.T; ++t)
     for (int64_t f = 0; f < a.F; ++f) {
-      const double gate = a.gate[t * a.x_stride + f], up = a.up[t * a.x_stride + f];
+      const double gate = a.gate[t * a.x_stride + f], up = a.up ? a.up[t * a.x_stride + f] : 1;
       store(a.y, a.y_dtype, t * a.y_stride + f, activate(a.activation, gate) * up);
     }
 }

@@ -56,7 +56,11 @@ inline int64_t block_at(const AttentionWork& w, int64_t position) {
 inline Vec finished_score(const AttentionWork& w, const Row& row, Vec raw, int64_t position) {
   Vec score = raw * Vec::set(w.a.scale);
   if (w.a.soft_cap > 0) score = Vec::set(w.a.soft_cap) * tanh(score / Vec::set(w.a.soft_cap));
-  if (w.a.alibi_slopes) {
+  if (w.a.alibi_bf16) {
+    alignas(64) float bias[kKvLanes];
+    for (int i = 0; i < kKvLanes; ++i) bias[i] = bf16_bias(row.slope, position + i);
+    score = Vec::fma(Vec::load(bias), Vec::set(w.a.scale), score);
+  } else if (w.a.alibi_slopes) {
     const Vec distance = Vec::lanes() + Vec::set(static_cast<float>(position) - row.position);
     score = Vec::fma(Vec::set(row.slope), distance, score);
   }

@@ -3,11 +3,13 @@
 template <class Act, class Y>
 inline void glu_rows(const GluArgs& a) {
   for (int64_t t = 0; t < a.T; ++t) {
-    const float *gate = a.gate + t * a.x_stride, *up = a.up + t * a.x_stride;
+    const float *gate = a.gate + t * a.x_stride, *up = a.up ? a.up + t * a.x_stride : nullptr;
     Y* y = static_cast<Y*>(a.y) + t * a.y_stride;
     for (int64_t f = 0; f < a.F; f += 16) {
       const int64_t n = lanes_left(f, a.F);
-      (Act::apply(Vec::load_n(gate + f, n)) * Vec::load_n(up + f, n)).store_n(y + f, n);
+      Vec value = Act::apply(Vec::load_n(gate + f, n));
+      if (up) value = value * Vec::load_n(up + f, n);
+      value.store_n(y + f, n);
     }
   }
 }
