@@ -73,7 +73,7 @@ SchedulerConfig scheduler_config(const EngineConfig& config, const ModelRunner::
           .prefix_caching = config.enable_prefix_caching,
           .policy = config.scheduling_policy,
           .num_steps = config.num_scheduler_steps,
-          .rope_limit = model.rope_limit};
+          .rotation = model.rotation};
 }
 
 }  // namespace millrace

@@ -4,6 +4,7 @@
 
 #include "base/result.h"
 #include "models/batch.h"
+#include "models/families/rope.h"
 
 namespace millrace {
 
@@ -14,8 +15,7 @@ class ModelRunner {
     int64_t max_positions = 0;  // longest sequence it can compute
     int32_t num_blocks = 0;     // KV blocks
     int32_t block_tokens = 16;  // tokens in each
-    // Sequences longer than this rotate every key by their whole length (Rope::depends_on_length); 0: none do.
-    int64_t rope_limit = 0;
+    RotationLengths rotation;   // lengths whose keys are turned alike (Rope::depends_on_length)
   };
   virtual ~ModelRunner() = default;
   virtual const Info& info() const = 0;

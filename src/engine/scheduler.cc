@@ -197,7 +197,8 @@ void Scheduler::Planner::look_ahead() {
   for (StepPlan::Chunk& chunk : plan_.chunks) {
     if (chunk.steps == 0) continue;
     int64_t steps = std::min<int64_t>(s_.config_.num_steps, chunk.sequence->group->max_length - chunk.end);
-    if (s_.config_.rope_limit > 0) steps = std::min(steps, std::max<int64_t>(1, s_.config_.rope_limit - chunk.end + 1));
+    const int64_t last = s_.config_.rotation.last_of_group(chunk.end);
+    steps = std::min(steps, last - chunk.end < steps ? last - chunk.end + 1 : steps);
     const int64_t held = std::max(s_.blocks_.blocks_for(chunk.end), chunk.sequence->table.size());
     const int64_t slots = (held + forecast_.available()) * block_tokens - chunk.end;
     chunk.steps = static_cast<int32_t>(std::min(steps, slots + 1));
@@ -256,7 +257,8 @@ void Scheduler::record(const StepPlan::Chunk& chunk, const ChunkResult& result) 
   sequence.ended = result.finished;
   const int64_t computed_for = sequence.num_tokens() - (sampled > 0 ? 1 : 0);  // wanted tokens of the last forward
   if (may_share(sequence) && !beyond_rope_limit(computed_for)) publish(sequence);
-  if (sampled == 0 || result.finished || !beyond_rope_limit(sequence.num_tokens())) return;
+  const RotationLengths& rotation = config_.rotation;
+  if (sampled == 0 || result.finished || rotation.group(sequence.num_tokens()) == rotation.group(computed_for)) return;
   // The next token turns every key anew. Blocks of the standard rotation may be others' too.
   if (!beyond_rope_limit(computed_for)) blocks_.release(sequence.table);
   sequence.num_computed = sequence.num_published = 0;

@@ -19,6 +19,7 @@
 #include "engine/cache/block_manager.h"
 #include "engine/sequence.h"
 #include "engine/step_plan.h"
+#include "models/families/rope.h"
 
 namespace millrace {
 
@@ -32,9 +33,9 @@ struct SchedulerConfig {
   bool prefix_caching = true;
   SchedulingPolicy policy = SchedulingPolicy::kFcfs;
   int32_t num_steps = 1;  // forwards per step for sequences that decode (num_scheduler_steps)
-  // Beyond this many wanted tokens the rotation of all keys depends on their number: after each sampled token the whole
-  // sequence is computed again, in blocks that nobody shares. 0: never.
-  int64_t rope_limit = 0;
+  // Where the rotation of all keys depends on the number of wanted tokens: when that number leaves its group, the whole
+  // sequence is computed again, beyond the limit in blocks that nobody shares.
+  RotationLengths rotation;
 };
 
 class Scheduler {
@@ -86,7 +87,7 @@ class Scheduler {
   };
 
   Urgency urgency(const Sequence& sequence) const;
-  bool beyond_rope_limit(int64_t length) const { return config_.rope_limit > 0 && length > config_.rope_limit; }
+  bool beyond_rope_limit(int64_t length) const { return config_.rotation.group(length) != 0; }
   bool may_share(const Sequence& sequence) const;
   bool may_look_up(const Sequence& sequence) const;
   int64_t findable_blocks(const Sequence& sequence) const;

@@ -242,6 +242,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, std::map<std:
     if (!is_floating(found->second.dtype()))
       return invalid_argument("{} has type {}, wanted a floating type", need.name, dtype_name(found->second.dtype()));
   }
+  for (const LayerSpec& layer : spec.layers)
+    if (!std::holds_alternative<Gqa>(layer.attention)) return unimplemented("latent attention is not built");
   if (spec.learned_positions > 0 && options.max_context > spec.learned_positions)
     return invalid_argument("sequences of {} tokens are asked for; the checkpoint has a table of {} positions",
                             options.max_context, spec.learned_positions);

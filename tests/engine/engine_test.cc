@@ -125,10 +125,10 @@ const Setting kSettings[] = {
      [](EngineSetup& s) { s.config.num_scheduler_steps = 8, s.config.multi_step_stream_outputs = false; }},
     {"multi_step_few_blocks", [](EngineSetup& s) { s.config.num_scheduler_steps = 4, s.model.num_blocks = 26; }},
     {"priority", [](EngineSetup& s) { s.config.scheduling_policy = SchedulingPolicy::kPriority; }},
-    {"rope", [](EngineSetup& s) { s.model.rope_limit = 45; }},
+    {"rope", [](EngineSetup& s) { s.model.rotation = {45}; }},
     {"rope_multi_step_chunks_of_7",
      [](EngineSetup& s) {
-       s.model.rope_limit = 33, s.config.num_scheduler_steps = 4, s.config.long_prefill_token_threshold = 7;
+       s.model.rotation = {33}, s.config.num_scheduler_steps = 4, s.config.long_prefill_token_threshold = 7;
      }},
     {"small_logits_budget", [](EngineSetup& s) { s.config.logits_bytes = 3 * kFakeVocab * 4; }},
     {"big_blocks", [](EngineSetup& s) { s.config.block_size = s.model.block_tokens = 128, s.model.num_blocks = 80; }},

@@ -58,7 +58,7 @@ Status FakeModel::forward(const Batch& batch) {
   for (int64_t s = 0; s < batch.num_sequences(); ++s) {
     const auto at = static_cast<size_t>(s);
     const int64_t length = batch.rope_len[at];
-    const int64_t rotation = info_.rope_limit > 0 && length > info_.rope_limit ? length : 0;
+    const int64_t rotation = info_.rotation.group(length);
     for (int64_t t = batch.query_start[at]; t < batch.query_start[at + 1]; ++t) {
       const int32_t position = batch.positions[static_cast<size_t>(t)];
       slot(batch, s, position) = {batch.tokens[static_cast<size_t>(t)], position, rotation};
@@ -73,7 +73,7 @@ Status FakeModel::forward(const Batch& batch) {
 Status FakeModel::read_sequence(const Batch& batch, int64_t s) {
   const auto at = static_cast<size_t>(s);
   const int64_t length = batch.rope_len[at], context = batch.context_len[at];
-  const int64_t rotation = info_.rope_limit > 0 && length > info_.rope_limit ? length : 0;
+  const int64_t rotation = info_.rotation.group(length);
   const int64_t first_new = context - (batch.query_start[at + 1] - batch.query_start[at]);
   uint64_t hash = kSeed;
   for (int64_t position = 0; position < context; ++position) {

@@ -102,7 +102,9 @@ std::string Scenario::engine(const Options& options) {
   config.prefix_caching = take(options, "enable_prefix_caching", 1) != 0;
   config.policy = options.contains("priority") ? SchedulingPolicy::kPriority : SchedulingPolicy::kFcfs;
   config.num_steps = static_cast<int32_t>(take(options, "num_scheduler_steps", 1));
-  config.rope_limit = take(options, "rope_limit", 0);
+  config.rotation.limit = take(options, "rope_limit", 0);
+  config.rotation.beyond =
+      options.contains("rope_doublings") ? RotationLengths::Beyond::kDoublings : RotationLengths::Beyond::kEveryLength;
   simulation_ = std::make_unique<Simulation>(
       config, BlockManager::Config{.total_blocks = static_cast<int32_t>(take(options, "blocks", 8)),
                                    .block_tokens = static_cast<int32_t>(take(options, "block_tokens", 16))});

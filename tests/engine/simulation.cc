@@ -110,7 +110,6 @@ std::string Simulation::compute(const StepPlan::Chunk& chunk, std::vector<int32_
 // Writes the slots of [begin, end) and reads all before them.
 std::string Simulation::compute_range(const Sequence& sequence, const std::vector<int32_t>& tokens, int64_t begin,
                                       int64_t end) {
-  const int64_t limit = scheduler_.config().rope_limit;
   const auto length = static_cast<int64_t>(tokens.size());
   uint64_t hash = mix(std::hash<std::string>{}(sequence.group->scope.salt), 1);
   for (int64_t position = 0; position < end; ++position) {
@@ -120,7 +119,7 @@ std::string Simulation::compute_range(const Sequence& sequence, const std::vecto
       return fmt::format("sequence {} has no slot {}", sequence.id, position);
     const int32_t block = sequence.table.blocks()[static_cast<size_t>(position / block_tokens)];
     Slot& slot = slots_[static_cast<size_t>(block * block_tokens + position % block_tokens)];
-    const Slot wanted{hash, limit > 0 && length > limit ? length : 0};
+    const Slot wanted{hash, scheduler_.config().rotation.group(length)};
     if (position >= begin) {
       if (blocks_.references(block) != 1)
         return fmt::format("sequence {} writes the shared block {}", sequence.id, block);

@@ -8,8 +8,6 @@ namespace {
 // Rows of logits that go through the head together.
 constexpr int64_t kHeadRows = 64;
 
-int64_t rope_limit(const Rope& rope) { return rope.depends_on_length() ? rope.original_max_positions : 0; }
-
 }  // namespace
 
 DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, const KvCache::Config& cache, int64_t max_positions,
@@ -21,7 +19,7 @@ DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, const KvCache::Co
             .max_positions = max_positions,
             .num_blocks = static_cast<int32_t>(cache.blocks),
             .block_tokens = static_cast<int32_t>(cache.block_tokens),
-            .rope_limit = rope_limit(decoder_->spec().rope)} {}
+            .rotation = rotation_lengths(decoder_->spec().rope)} {}
 
 Status DecoderRunner::forward(const Batch& batch) {
   decoder_->forward(batch, cache_, hidden_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "base/check.h"
@@ -151,6 +152,28 @@ double attention_factor(const Rope& rope) {
 RopeFrequencies rope_frequencies(const Rope& rope, int64_t length) {
   const std::vector<float> inv_freq = inverse_frequencies(rope, length);
   return {{inv_freq.begin(), inv_freq.end()}, attention_factor(rope)};
+}
+
+int64_t RotationLengths::last_of_group(int64_t length) const {
+  if (limit == 0) return std::numeric_limits<int64_t>::max();
+  if (length <= limit) return limit;
+  if (beyond == Beyond::kEveryLength) return length;
+  if (beyond == Beyond::kOnce) return std::numeric_limits<int64_t>::max();
+  int64_t last = limit;
+  while (last < length) last *= 2;
+  return last;
+}
+
+int64_t RotationLengths::group(int64_t length) const {
+  return limit == 0 || length <= limit ? 0 : last_of_group(length);
+}
+
+RotationLengths rotation_lengths(const Rope& rope) {
+  if (!rope.depends_on_length()) return {};
+  using Beyond = RotationLengths::Beyond;
+  if (rope.scaling == Rope::Scaling::kQwenNtk) return {rope.original_max_positions, Beyond::kDoublings};
+  if (rope.scaling == Rope::Scaling::kLongRope) return {rope.original_max_positions, Beyond::kOnce};
+  return {rope.original_max_positions, Beyond::kEveryLength};
 }
 
 }  // namespace millrace
