@@ -40,5 +40,6 @@ int chat(const Arguments& arguments);
 int tokenize(const Arguments& arguments);
 int init(const Arguments& arguments);
 int devices(const Arguments& arguments);
+int plan(const Arguments& arguments);
 
 }  // namespace millrace::cli

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/byte_size.h"
 #include "base/cpu.h"
 #include "base/dtype.h"
 #include "base/file.h"
@@ -122,6 +123,23 @@ TEST(Text, NearestNameIsOnlyGivenWhenNear) {
   EXPECT_EQ(nearest_name("banana", names), "");
   EXPECT_EQ(format_count(-1234567), "-1,234,567");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+}
+
+TEST(ByteSize, UnitsAreBinaryWithAnIAndDecimalWithout) {
+  EXPECT_EQ(*parse_byte_size("32GiB"), int64_t{32} << 30);
+  EXPECT_EQ(*parse_byte_size(" 1.5 tib "), int64_t{3} << 39);
+  EXPECT_EQ(*parse_byte_size("80GB"), 80'000'000'000);
+  EXPECT_EQ(*parse_byte_size("7kB"), 7000);
+  EXPECT_EQ(*parse_byte_size("4096"), 4096);
+  EXPECT_EQ(*parse_byte_size("4096 B"), 4096);
+}
+
+TEST(ByteSize, WhatIsNoSizeIsRefusedWithItsText) {
+  for (const char* text : {"", "GiB", "-1GiB", "0", "0.5", "12 GiBs", "1e3", "inf", "nan", "99999999TiB", "1 2"}) {
+    const Result<int64_t> size = parse_byte_size(text);
+    ASSERT_FALSE(size.ok()) << text;
+    EXPECT_NE(size.status().message().find(std::string("'") + text + "'"), std::string::npos) << text;
+  }
 }
 
 TEST(File, AtomicWriteLeavesNothingWithoutCommit) {

@@ -12,29 +12,31 @@ namespace {
 
 constexpr int64_t kGroupColumns = 128;  // of four-bit weights
 
-// How tensors of a role are cut and stored. Patterns of names without their layer; the first that fits holds.
+// How tensors of a role are cut and stored. Patterns of names without their layer; the first that fits holds. Of a
+// quantized role the weights take fewer bits, not the biases.
 struct RoleRule {
   const char* pattern;
   Cut cut;
   bool quantized;
 };
 constexpr RoleRule kRoleRules[] = {
-    {"embed.weight", Cut::kOutputs, false},  {"lm_head.*", Cut::kOutputs, false},
-    {"*norm.*", Cut::kWhole, false},         {"attn.q.weight", Cut::kOutputs, true},
-    {"attn.q.bias", Cut::kOutputs, false},   {"attn.k.weight", Cut::kKvHeads, true},
-    {"attn.v.weight", Cut::kKvHeads, true},  {"attn.k.bias", Cut::kKvHeads, false},
-    {"attn.v.bias", Cut::kKvHeads, false},   {"attn.out.weight", Cut::kInputs, true},
-    {"attn.out.bias", Cut::kWhole, false},   {"mlp*.gate.weight", Cut::kOutputs, true},
-    {"mlp*.up.weight", Cut::kOutputs, true}, {"mlp*.gate.bias", Cut::kOutputs, false},
-    {"mlp*.up.bias", Cut::kOutputs, false},  {"mlp*.down.weight", Cut::kInputs, true},
+    {"embed.weight", Cut::kOutputs, false},    {"lm_head.weight", Cut::kOutputs, false},
+    {"pos_embed.weight", Cut::kWhole, false},  {"*norm.*", Cut::kWhole, false},
+    {"attn.q.*", Cut::kOutputs, true},         {"attn.k.*", Cut::kKvHeads, true},
+    {"attn.v.*", Cut::kKvHeads, true},         {"attn.q_a.*", Cut::kWhole, true},
+    {"attn.q_b.*", Cut::kOutputs, true},       {"attn.kv_a.*", Cut::kWhole, true},
+    {"attn.kv_b.*", Cut::kOutputs, true},      {"attn.out.weight", Cut::kInputs, true},
+    {"attn.out.bias", Cut::kWhole, false},     {"mlp.router.*", Cut::kWhole, false},
+    {"mlp.shared_gate.*", Cut::kWhole, false}, {"mlp*.gate.*", Cut::kOutputs, true},
+    {"mlp*.up.*", Cut::kOutputs, true},        {"mlp*.down.weight", Cut::kInputs, true},
     {"mlp*.down.bias", Cut::kWhole, false},
 };
 
 const RoleRule& rule_of(const std::string& role) {
-  for (const RoleRule& rule : kRoleRules)
-    if (matches_pattern(rule.pattern, role)) return rule;
-  MR_CHECK(false, "no rule says how {} is cut", role);
-  __builtin_unreachable();
+  const RoleRule* rule =
+      std::ranges::find_if(kRoleRules, [&](const RoleRule& r) { return matches_pattern(r.pattern, role); });
+  MR_CHECK(rule != std::end(kRoleRules), "no rule says how {} is cut", role);
+  return *rule;
 }
 
 bool is_number(std::string_view text) {
@@ -173,7 +175,8 @@ ModelSize model_size(const DecoderSpec& spec) {
     const auto [place, is_new] = places.try_emplace(role, size.groups.size());
     if (is_new) {
       const RoleRule& rule = rule_of(role);
-      size.groups.push_back({.role = std::move(role), .cut = rule.cut, .quantized = rule.quantized});
+      const bool quantized = rule.quantized && role.ends_with(".weight");
+      size.groups.push_back({.role = std::move(role), .cut = rule.cut, .quantized = quantized});
     }
     add_tensor(size.groups[place->second], need.shape);
   }

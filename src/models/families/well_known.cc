@@ -1,9 +1,12 @@
 #include "models/families/well_known.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 
 #include "base/check.h"
+#include "base/text.h"
 
 namespace millrace {
 namespace {
@@ -174,6 +177,181 @@ constexpr Row kRows[] = {
     {"deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", 7.62, 0, "Qwen/Qwen2.5-7B", R"({"rope_theta": 10000})"},
     {"deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", 14.8, 0, "Qwen/Qwen2.5-14B", R"({})"},
     {"deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", 32.8, 0, "Qwen/Qwen2.5-32B", R"({})"},
+    {"Qwen/Qwen-1_8B", 1.84, 0, nullptr,
+     R"({"architectures": ["QWenLMHeadModel"], "vocab_size": 151936, "hidden_size": 2048,
+         "intermediate_size": 11008, "num_hidden_layers": 24, "num_attention_heads": 16, "kv_channels": 128,
+         "layer_norm_epsilon": 1e-06, "seq_length": 8192, "max_position_embeddings": 8192,
+         "rotary_emb_base": 10000, "no_bias": true, "use_dynamic_ntk": true, "use_logn_attn": true,
+         "tie_word_embeddings": false})"},
+    {"Qwen/Qwen-7B", 7.72, 0, "Qwen/Qwen-1_8B",
+     R"({"hidden_size": 4096, "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "max_position_embeddings": 32768})"},
+    {"Qwen/Qwen-14B", 14.2, 0, "Qwen/Qwen-1_8B",
+     R"({"vocab_size": 152064, "hidden_size": 5120, "intermediate_size": 27392, "num_hidden_layers": 40,
+         "num_attention_heads": 40, "seq_length": 2048})"},
+    {"Qwen/Qwen-72B", 72.3, 0, "Qwen/Qwen-14B",
+     R"({"hidden_size": 8192, "intermediate_size": 49152, "num_hidden_layers": 80, "num_attention_heads": 64,
+         "seq_length": 32768, "max_position_embeddings": 32768, "rotary_emb_base": 1000000,
+         "use_dynamic_ntk": false, "use_logn_attn": false})"},
+    {"Qwen/Qwen1.5-MoE-A2.7B", 14.3, 2.7, nullptr,
+     R"({"architectures": ["Qwen2MoeForCausalLM"], "vocab_size": 151936, "hidden_size": 2048,
+         "intermediate_size": 5632, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "num_key_value_heads": 16, "max_position_embeddings": 8192, "rope_theta": 1000000, "num_experts": 60,
+         "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
+         "decoder_sparse_step": 1, "norm_topk_prob": false})"},
+    {"Qwen/Qwen2-57B-A14B", 57.4, 14, "Qwen/Qwen1.5-MoE-A2.7B",
+     R"({"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+         "num_key_value_heads": 4, "max_position_embeddings": 131072, "num_experts": 64,
+         "num_experts_per_tok": 8, "moe_intermediate_size": 2560, "shared_expert_intermediate_size": 20480})"},
+    {"Qwen/Qwen3-0.6B", 0.596, 0, nullptr,
+     R"({"architectures": ["Qwen3ForCausalLM"], "vocab_size": 151936, "hidden_size": 1024,
+         "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
+         "max_position_embeddings": 40960, "head_dim": 128, "rope_theta": 1000000, "tie_word_embeddings": true})"},
+    {"Qwen/Qwen3-1.7B", 1.72, 0, "Qwen/Qwen3-0.6B", R"({"hidden_size": 2048, "intermediate_size": 6144})"},
+    {"Qwen/Qwen3-4B", 4.02, 0, "Qwen/Qwen3-0.6B",
+     R"({"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32})"},
+    {"Qwen/Qwen3-8B", 8.19, 0, "Qwen/Qwen3-4B",
+     R"({"hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": false})"},
+    {"Qwen/Qwen3-14B", 14.8, 0, "Qwen/Qwen3-8B",
+     R"({"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 40, "num_attention_heads": 40})"},
+    {"Qwen/Qwen3-32B", 32.8, 0, "Qwen/Qwen3-8B",
+     R"({"hidden_size": 5120, "intermediate_size": 25600, "num_hidden_layers": 64, "num_attention_heads": 64})"},
+    {"Qwen/Qwen3-30B-A3B", 30.5, 3.3, nullptr,
+     R"({"architectures": ["Qwen3MoeForCausalLM"], "vocab_size": 151936, "hidden_size": 2048,
+         "intermediate_size": 6144, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4,
+         "max_position_embeddings": 40960, "head_dim": 128, "rope_theta": 1000000, "num_experts": 128,
+         "num_experts_per_tok": 8, "moe_intermediate_size": 768, "decoder_sparse_step": 1,
+         "norm_topk_prob": true, "mlp_only_layers": []})"},
+    {"Qwen/Qwen3-235B-A22B", 235, 22, "Qwen/Qwen3-30B-A3B",
+     R"({"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 94, "num_attention_heads": 64,
+         "moe_intermediate_size": 1536})"},
+    {"mistralai/Mixtral-8x7B-v0.1", 46.7, 12.9, nullptr,
+     R"({"architectures": ["MixtralForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
+         "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "max_position_embeddings": 32768, "rms_norm_eps": 1e-05,
+         "rope_theta": 1000000, "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": null})"},
+    {"mistralai/Mixtral-8x22B-v0.1", 141, 39, "mistralai/Mixtral-8x7B-v0.1",
+     R"({"hidden_size": 6144, "intermediate_size": 16384, "num_hidden_layers": 56, "num_attention_heads": 48,
+         "max_position_embeddings": 65536})"},
+    {"google/gemma-2b", 2.51, 0, nullptr,
+     R"({"architectures": ["GemmaForCausalLM"], "vocab_size": 256000, "hidden_size": 2048,
+         "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
+         "max_position_embeddings": 8192, "head_dim": 256, "hidden_act": "gelu",
+         "hidden_activation": "gelu_pytorch_tanh"})"},
+    {"google/gemma-7b", 8.54, 0, "google/gemma-2b",
+     R"({"hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28, "num_attention_heads": 16,
+         "num_key_value_heads": 16})"},
+    {"google/gemma-2-2b", 2.61, 0, nullptr,
+     R"({"architectures": ["Gemma2ForCausalLM"], "vocab_size": 256000, "hidden_size": 2304,
+         "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4,
+         "max_position_embeddings": 8192, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+         "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+         "sliding_window": 4096})"},
+    {"google/gemma-2-9b", 9.24, 0, "google/gemma-2-2b",
+     R"({"hidden_size": 3584, "intermediate_size": 14336, "num_hidden_layers": 42, "num_attention_heads": 16,
+         "num_key_value_heads": 8})"},
+    {"google/gemma-2-27b", 27.2, 0, "google/gemma-2-2b",
+     R"({"hidden_size": 4608, "intermediate_size": 36864, "num_hidden_layers": 46, "num_attention_heads": 32,
+         "num_key_value_heads": 16, "head_dim": 128, "query_pre_attn_scalar": 144})"},
+    {"baichuan-inc/Baichuan2-7B-Base", 7.51, 0, nullptr,
+     R"({"architectures": ["BaichuanForCausalLM"], "vocab_size": 125696, "hidden_size": 4096,
+         "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "max_position_embeddings": 4096, "model_max_length": 4096, "rms_norm_eps": 1e-06})"},
+    {"baichuan-inc/Baichuan2-13B-Base", 13.9, 0, nullptr,
+     R"({"architectures": ["BaichuanForCausalLM"], "vocab_size": 125696, "hidden_size": 5120,
+         "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 40,
+         "model_max_length": 4096, "rms_norm_eps": 1e-06})"},
+    {"THUDM/chatglm2-6b", 6.24, 0, nullptr,
+     R"({"architectures": ["ChatGLMModel"], "padded_vocab_size": 65024, "hidden_size": 4096,
+         "ffn_hidden_size": 13696, "num_layers": 28, "num_attention_heads": 32, "kv_channels": 128,
+         "multi_query_attention": true, "multi_query_group_num": 2, "seq_length": 32768,
+         "layernorm_epsilon": 1e-05, "add_bias_linear": false, "add_qkv_bias": true, "original_rope": true,
+         "post_layer_norm": true, "rmsnorm": true})"},
+    {"THUDM/chatglm3-6b", 6.24, 0, "THUDM/chatglm2-6b", R"({"seq_length": 8192})"},
+    {"THUDM/glm-4-9b-chat", 9.4, 0, "THUDM/chatglm2-6b",
+     R"({"padded_vocab_size": 151552, "num_layers": 40, "seq_length": 131072, "layernorm_epsilon": 1.5625e-07,
+         "rope_ratio": 500})"},
+    {"THUDM/glm-4-9b-chat-hf", 9.4, 0, nullptr,
+     R"({"architectures": ["GlmForCausalLM"], "vocab_size": 151552, "hidden_size": 4096,
+         "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32,
+         "num_key_value_heads": 2, "max_position_embeddings": 131072, "head_dim": 128, "attention_bias": true,
+         "partial_rotary_factor": 0.5, "rms_norm_eps": 1.5625e-07})"},
+    {"THUDM/GLM-4-9B-0414", 9.4, 0, nullptr,
+     R"({"architectures": ["Glm4ForCausalLM"], "vocab_size": 151552, "hidden_size": 4096,
+         "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32,
+         "num_key_value_heads": 2, "max_position_embeddings": 32768, "head_dim": 128, "attention_bias": true,
+         "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_theta": 10000.0})"},
+    {"THUDM/GLM-4-32B-0414", 32.6, 0, "THUDM/GLM-4-9B-0414",
+     R"({"hidden_size": 6144, "intermediate_size": 23040, "num_hidden_layers": 61, "num_attention_heads": 48,
+         "attention_bias": false})"},
+    {"tiiuae/falcon-7b", 6.92, 0, nullptr,
+     R"({"architectures": ["FalconForCausalLM"], "vocab_size": 65024, "hidden_size": 4544,
+         "num_hidden_layers": 32, "num_attention_heads": 71, "multi_query": true,
+         "new_decoder_architecture": false, "parallel_attn": true, "alibi": false, "bias": false})"},
+    {"tiiuae/falcon-40b", 41.3, 0, nullptr,
+     R"({"architectures": ["FalconForCausalLM"], "vocab_size": 65024, "hidden_size": 8192,
+         "num_hidden_layers": 60, "num_attention_heads": 128, "num_kv_heads": 8,
+         "new_decoder_architecture": true, "parallel_attn": true, "alibi": false, "bias": false})"},
+    {"tiiuae/falcon-180B", 180, 0, "tiiuae/falcon-40b",
+     R"({"hidden_size": 14848, "num_hidden_layers": 80, "num_attention_heads": 232})"},
+    {"tiiuae/falcon-11B", 11.1, 0, "tiiuae/falcon-40b",
+     R"({"hidden_size": 4096, "ffn_hidden_size": 16384, "num_attention_heads": 32, "num_ln_in_parallel_attn": 1,
+         "max_position_embeddings": 8192, "rope_theta": 500042.0, "tie_word_embeddings": false})"},
+    {"deepseek-ai/DeepSeek-V2-Lite", 15.7, 2.4, nullptr,
+     R"({"architectures": ["DeepseekV2ForCausalLM"], "hidden_size": 2048, "intermediate_size": 10944,
+         "moe_intermediate_size": 1408, "num_hidden_layers": 27, "num_attention_heads": 16,
+         "num_key_value_heads": 16, "q_lora_rank": null, "n_routed_experts": 64, "n_group": 1, "topk_group": 1,
+         "topk_method": "greedy", "routed_scaling_factor": 1.0, "rope_scaling": {"type": "yarn", "factor": 40,
+         "original_max_position_embeddings": 4096, "beta_fast": 32, "beta_slow": 1, "mscale": 0.707,
+         "mscale_all_dim": 0.707}, "vocab_size": 102400, "rms_norm_eps": 1e-06,
+         "max_position_embeddings": 163840, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+         "v_head_dim": 128, "first_k_dense_replace": 1, "moe_layer_freq": 1, "n_shared_experts": 2,
+         "num_experts_per_tok": 6, "norm_topk_prob": false, "scoring_func": "softmax"})"},
+    {"deepseek-ai/DeepSeek-V2", 236, 21, "deepseek-ai/DeepSeek-V2-Lite",
+     R"({"hidden_size": 5120, "intermediate_size": 12288, "moe_intermediate_size": 1536,
+         "num_hidden_layers": 60, "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536,
+         "n_routed_experts": 160, "n_group": 8, "topk_group": 3, "topk_method": "group_limited_greedy",
+         "routed_scaling_factor": 16.0})"},
+    {"deepseek-ai/DeepSeek-V3", 671, 37, "deepseek-ai/DeepSeek-V2",
+     R"({"architectures": ["DeepseekV3ForCausalLM"], "vocab_size": 129280, "hidden_size": 7168,
+         "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+         "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4,
+         "topk_method": "noaux_tc", "scoring_func": "sigmoid", "norm_topk_prob": true,
+         "routed_scaling_factor": 2.5, "first_k_dense_replace": 3, "num_nextn_predict_layers": 1,
+         "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096,
+         "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}})"},
+    {"deepseek-ai/DeepSeek-R1", 671, 37, "deepseek-ai/DeepSeek-V3", R"({})"},
+    {"internlm/internlm2-1_8b", 1.89, 0, nullptr,
+     R"({"architectures": ["InternLM2ForCausalLM"], "vocab_size": 92544, "hidden_size": 2048,
+         "intermediate_size": 8192, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 8,
+         "max_position_embeddings": 32768, "rms_norm_eps": 1e-05, "rope_theta": 1000000, "bias": false})"},
+    {"internlm/internlm2-7b", 7.74, 0, "internlm/internlm2-1_8b",
+     R"({"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32})"},
+    {"internlm/internlm2-20b", 19.9, 0, "internlm/internlm2-1_8b",
+     R"({"hidden_size": 6144, "intermediate_size": 16384, "num_hidden_layers": 48, "num_attention_heads": 48})"},
+    {"internlm/internlm2_5-7b", 7.74, 0, "internlm/internlm2-7b",
+     R"({"rope_scaling": {"type": "dynamic", "factor": 2.0}})"},
+    {"internlm/internlm2_5-20b", 19.9, 0, "internlm/internlm2-20b",
+     R"({"rope_scaling": {"type": "dynamic", "factor": 2.0}})"},
+    {"microsoft/Phi-3-mini-4k-instruct", 3.82, 0, nullptr,
+     R"({"architectures": ["Phi3ForCausalLM"], "vocab_size": 32064, "hidden_size": 3072,
+         "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
+         "num_key_value_heads": 32, "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 10000,
+         "original_max_position_embeddings": 4096, "sliding_window": 2047})"},
+    {"microsoft/Phi-3-medium-4k-instruct", 14.0, 0, "microsoft/Phi-3-mini-4k-instruct",
+     R"({"hidden_size": 5120, "intermediate_size": 17920, "num_hidden_layers": 40, "num_attention_heads": 40,
+         "num_key_value_heads": 10})"},
+    {"microsoft/phi-4", 14.7, 0, "microsoft/Phi-3-medium-4k-instruct",
+     R"({"vocab_size": 100352, "max_position_embeddings": 16384, "original_max_position_embeddings": 16384,
+         "rope_theta": 250000, "sliding_window": null})"},
+    {"openai-community/gpt2", 0.124, 0, nullptr,
+     R"({"architectures": ["GPT2LMHeadModel"], "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12,
+         "n_positions": 1024, "layer_norm_epsilon": 1e-05, "activation_function": "gelu_new"})"},
+    {"openai-community/gpt2-medium", 0.355, 0, "openai-community/gpt2",
+     R"({"n_embd": 1024, "n_layer": 24, "n_head": 16})"},
+    {"openai-community/gpt2-large", 0.774, 0, "openai-community/gpt2",
+     R"({"n_embd": 1280, "n_layer": 36, "n_head": 20})"},
+    {"openai-community/gpt2-xl", 1.56, 0, "openai-community/gpt2", R"({"n_embd": 1600, "n_layer": 48, "n_head": 25})"},
 };
 
 const Row& row_named(std::string_view name) {
@@ -194,6 +372,8 @@ std::string lower(std::string_view text) {
   return out;
 }
 
+std::string without_owner(const std::string& name) { return name.substr(name.find('/') + 1); }
+
 }  // namespace
 
 const std::vector<WellKnownModel>& well_known_models() {
@@ -209,15 +389,16 @@ const WellKnownModel* find_well_known(std::string_view name) {
   const std::string wanted = lower(name);
   for (const WellKnownModel& model : well_known_models()) {
     const std::string known = lower(model.name);
-    if (known == wanted || known.substr(known.find('/') + 1) == wanted) return &model;
+    if (known == wanted || without_owner(known) == wanted) return &model;
   }
   return nullptr;
 }
 
-std::vector<std::string> well_known_names() {
-  std::vector<std::string> names;
-  for (const WellKnownModel& model : well_known_models()) names.push_back(model.name);
-  return names;
+std::string nearest_well_known(std::string_view name) {
+  std::vector<std::string> candidates;
+  for (const WellKnownModel& model : well_known_models()) candidates.push_back(without_owner(lower(model.name)));
+  const WellKnownModel* nearest = find_well_known(nearest_name(without_owner(lower(name)), candidates));
+  return nearest ? fmt::format("; did you mean '{}'?", nearest->name) : "";
 }
 
 }  // namespace millrace

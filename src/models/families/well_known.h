@@ -12,7 +12,7 @@ namespace millrace {
 
 struct WellKnownModel {
   std::string name;            // as on the Hugging Face hub: "Qwen/Qwen2.5-7B"
-  double billions = 0;         // parameters, as published
+  double billions = 0;         // parameters, as published, a tied matrix once
   double active_billions = 0;  // of one token, as published; 0: not stated, or all of them
   Json config;
 };
@@ -21,6 +21,7 @@ struct WellKnownModel {
 const std::vector<WellKnownModel>& well_known_models();
 // By its whole name or what follows the slash, upper and lower case alike; null if there is none.
 const WellKnownModel* find_well_known(std::string_view name);
-std::vector<std::string> well_known_names();
+// "; did you mean 'Qwen/Qwen2.5-7B'?" or "".
+std::string nearest_well_known(std::string_view name);
 
 }  // namespace millrace

@@ -4,7 +4,10 @@
 
 #include <cmath>
 
+#include "models/families/families.h"
 #include "models/families/names.h"
+#include "models/families/presets.h"
+#include "models/families/read_spec.h"
 
 namespace millrace {
 namespace {
@@ -85,6 +88,46 @@ TEST(Planner, OnlyCountsThatDivideHeadsAndWidthShareAModel) {
   EXPECT_TRUE(can_split(spec, 8));
   std::get<Glu>(spec.layers[1].mlp).hidden = 516;  // 4 divides it, 8 does not
   EXPECT_FALSE(can_split(spec, 8));
+}
+
+// A layer of experts: 16 of F 64, of which a token reaches 2, and a shared one.
+TEST(Planner, ATokenIsComputedWithTheExpertsItReachesOnly) {
+  DecoderSpec spec = small_spec();
+  spec.layers[1].mlp = Moe{.experts = 16, .experts_per_token = 2, .expert = {.hidden = 64}, .shared = {.hidden = 128}};
+  const ModelSize size = model_size(spec);
+  const int64_t expert = 3 * 64 * 256;
+  EXPECT_EQ(size.parameters - size.active_parameters, 14 * expert);
+  EXPECT_EQ(size.parameters, parameter_count(spec));
+  EXPECT_TRUE(can_split(spec, 8));
+  std::get<Moe>(spec.layers[1].mlp).shared.hidden = 132;
+  EXPECT_FALSE(can_split(spec, 8));
+}
+
+TEST(Planner, LatentsAreWholeOnEveryDevice) {
+  DecoderSpec spec = small_spec();
+  const Mla mla{.heads = 8, .q_lora_rank = 96, .kv_lora_rank = 64, .nope_dim = 32, .rope_dim = 16, .v_dim = 32};
+  for (LayerSpec& layer : spec.layers) layer.attention = mla;
+  EXPECT_EQ(kv_bytes_per_token(spec, 2), 2 * (64 + 16) * 2);
+  EXPECT_EQ(kv_bytes_per_token(spec, 2, 8), kv_bytes_per_token(spec, 2));
+  const ModelSize size = model_size(spec);
+  const int64_t cut = 2 * (8 * 48 * 96 + 8 * 64 * 64 + 256 * 256 + 3 * 512 * 256) + kTables;  // q_b, kv_b, out, MLP
+  const int64_t whole = 2 * (96 * 256 + 96 + 80 * 256 + 64 + kNorms) + 256;                   // q_a, kv_a, norms
+  EXPECT_EQ(weight_bytes(spec, size, Precision::kBfloat16, 8), 2 * (cut / 8 + whole));
+  EXPECT_FALSE(can_split(spec, 16));
+}
+
+// Every tensor that any family can need has a rule; the tiny presets of all families need them all.
+TEST(Planner, EveryTensorOfEveryFamilyIsCountedOnce) {
+  for (const Family* family : all_families()) {
+    SCOPED_TRACE(family->name);
+    const DecoderSpec spec = read_spec(*preset_config(family->name, "tiny"))->spec;
+    const ModelSize size = model_size(spec);
+    EXPECT_EQ(size.parameters, parameter_count(spec));
+    int64_t tensors = 0;
+    for (const WeightGroup& group : size.groups) tensors += group.tensors;
+    EXPECT_EQ(tensors, static_cast<int64_t>(needed_tensors(spec).size()));
+    EXPECT_EQ(weight_bytes(spec, size, Precision::kBfloat16), 2 * size.parameters);
+  }
 }
 
 PrecisionPlan bfloat16_plan(const DecoderSpec& spec, const PlanRequest& request) {

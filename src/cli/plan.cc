@@ -1,0 +1,155 @@
+// millrace plan
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/byte_size.h"
+#include "base/cpu.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "models/families/plan_text.h"
+#include "models/families/read_spec.h"
+#include "models/families/well_known.h"
+
+namespace millrace::cli {
+namespace {
+
+constexpr int64_t kLeastMemory = int64_t{1} << 20;  // less is a unit forgotten
+
+struct PlanArgs {
+  std::string model, memory, precision = "bfloat16", rope_scaling;
+  std::optional<double> rope_theta;
+  PlanRequest request;
+  bool explain = false, json = false;
+};
+
+// A folder's or file's config.json, or that of a well-known name.
+Result<Json> find_config(const std::string& model) {
+  if (is_directory(model)) return read_json_file(join_path(model, "config.json"));
+  if (file_exists(model)) return read_json_file(model);
+  if (const WellKnownModel* known = find_well_known(model)) return known->config;
+  return not_found("{}: no folder, no config.json and no model of the built-in list ('millrace plan' shows it){}",
+                   model, nearest_well_known(model));
+}
+
+Result<SpecOptions> spec_options(const PlanArgs& args) {
+  SpecOptions options{.rope_theta = args.rope_theta};
+  if (args.rope_scaling.empty()) return options;
+  Result<Json> scaling = parse_json(args.rope_scaling);
+  if (!scaling.ok()) return scaling.status().at("--rope-scaling");
+  options.rope_scaling = std::move(*scaling);
+  return options;
+}
+
+void report_oddities(const SpecReading& reading) {
+  for (const std::string& note : reading.notes) log_warning("{}", note);
+  for (const std::string& key : reading.unknown_keys)
+    warn_once(key, fmt::format("config.json: '{}' is not known here and not read", key));
+}
+
+Result<PlannedModel> plan_one(const PlanArgs& args) {
+  MR_ASSIGN_OR_RETURN(const Json config, find_config(args.model));
+  MR_ASSIGN_OR_RETURN(const SpecOptions options, spec_options(args));
+  MR_ASSIGN_OR_RETURN(SpecReading reading, read_spec(config, options));
+  report_oddities(reading);
+  MR_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(reading.spec, args.request));
+  const WellKnownModel* known = find_well_known(args.model);
+  return PlannedModel{known ? known->name : args.model, std::move(reading.spec), std::move(plan)};
+}
+
+// A model that was made for less than --max-model-len is planned for as much as it was made for.
+Result<std::vector<PlannedModel>> plan_all(const PlanArgs& args) {
+  std::vector<PlannedModel> models;
+  for (const WellKnownModel& known : well_known_models()) {
+    MR_ASSIGN_OR_RETURN(SpecReading reading, read_spec(known.config));
+    PlanRequest request = args.request;
+    request.max_model_len = std::min(request.max_model_len, reading.spec.max_positions);
+    MR_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(reading.spec, request));
+    models.push_back({known.name, std::move(reading.spec), std::move(plan)});
+  }
+  return models;
+}
+
+void print_json(const PlanArgs& args, std::span<const PlannedModel> models) {
+  OrderedJson all = OrderedJson::array();
+  for (const PlannedModel& model : models) all.push_back(plan_json(model));
+  const OrderedJson out = {{"request", request_json(args.request)}, {"models", std::move(all)}};
+  fmt::print("{}\n", dump_json(out, 2));
+}
+
+Precision precision_named(std::string_view name) {
+  return *std::ranges::find(kPrecisions, name, [](Precision p) { return precision_name(p); });
+}
+
+Status print_list(const PlanArgs& args) {
+  MR_ASSIGN_OR_RETURN(const std::vector<PlannedModel> models, plan_all(args));
+  if (args.json)
+    print_json(args, models);
+  else
+    fmt::print("{}", plan_list(models, args.request, precision_named(args.precision)));
+  return {};
+}
+
+Status print_model(const PlanArgs& args) {
+  MR_ASSIGN_OR_RETURN(const PlannedModel model, plan_one(args));
+  if (args.json) return print_json(args, {&model, 1}), Status();
+  fmt::print("{}", plan_table(model, args.request));
+  if (args.explain) fmt::print("\n{}", plan_reasons(model, args.request));
+  return {};
+}
+
+Status run(PlanArgs& args) {
+  args.request.memory_bytes = machine_info().memory_bytes;
+  if (!args.memory.empty()) {
+    Result<int64_t> bytes = parse_byte_size(args.memory);
+    if (!bytes.ok()) return bytes.status().at("--memory");
+    if (*bytes < kLeastMemory) return invalid_argument("--memory is {} bytes; write the unit too, as in 32GiB", *bytes);
+    args.request.memory_bytes = *bytes;
+  }
+  if (!args.model.empty()) return print_model(args);
+  if (args.explain) return invalid_argument("--explain is about one model: name it");
+  if (!args.rope_scaling.empty() || args.rope_theta)
+    return invalid_argument("--rope-scaling and --rope-theta are about one model: name it");
+  return print_list(args);
+}
+
+void add_flags(App& app, PlanArgs& args) {
+  app.add_option("model,--model", args.model,
+                 "folder with config.json, a config.json, or a name of the built-in list; without one, the whole list");
+  app.add_option("--memory", args.memory, "memory of one device, such as 80GiB; this machine's if not given");
+  app.add_option("--devices", args.request.devices, "devices at hand; 0: as few as do")->check(CLI::Range(0, 1024));
+  app.add_option("--gpu-memory-utilization", args.request.utilization, "share of the memory to use at most")
+      ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--max-model-len", args.request.max_model_len,
+                 "prompt + output in tokens that must fit; 0: 4096, or the checkpoint's if that is less")
+      ->check(CLI::Range(int64_t{0}, int64_t{0x7fffffff}));
+  app.add_option("--block-size", args.request.block_size, "tokens of a KV block")
+      ->check(CLI::IsMember({16, 32, 64, 128}));
+  app.add_option("--rope-scaling", args.rope_scaling, R"(JSON, e.g. {"rope_type":"dynamic","factor":2.0})");
+  app.add_option("--rope-theta", args.rope_theta, "base of the rotary embedding")->check(CLI::PositiveNumber);
+  app.add_option("--precision", args.precision, "of the weights that the list's devices and lengths are for")
+      ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}));
+  app.add_flag("--explain", args.explain, "also say where every number comes from");
+  app.add_flag("--json", args.json, "numbers in bytes, tokens and elements, as JSON");
+}
+
+}  // namespace
+
+int plan(const Arguments& arguments) {
+  PlanArgs args;
+  App app("Says how much memory a model takes, how many devices hold it and how long a sequence may be.", "plan");
+  add_flags(app, args);
+  app.footer(
+      "Examples:\n"
+      "  millrace plan Qwen/Qwen2.5-7B --memory 24GiB\n"
+      "  millrace plan llama-3.1-70b --memory 80GiB --devices 4 --explain\n"
+      "  millrace plan /models/my-finetune --max-model-len 32768 --json\n"
+      "  millrace plan --memory 32GiB --precision int4        the built-in list");
+  if (const int code = parse(app, arguments); code >= 0) return code;
+  const Status status = run(args);
+  return status.ok() ? 0 : fail(status);
+}
+
+}  // namespace millrace::cli
