@@ -171,12 +171,16 @@ bool holds(const Condition& condition, const Json& config) {
 // The first family that lists the name and whose conditions hold; null if nobody lists it.
 Result<const Family*> family_listing(std::vector<std::string> Family::*list, std::string_view name,
                                      const Json& config) {
-  const Condition* failed = nullptr;
+  const Condition* failed = nullptr;  // of the family that holds longest
+  int64_t longest = -1;
   for (const Family* family : kFamilies) {
     if (!lists(*family, list, name)) continue;
     const auto condition = std::ranges::find_if(family->when, [&](const auto& c) { return !holds(c, config); });
     if (condition == family->when.end()) return family;
-    failed = &*condition;
+    if (const int64_t held = condition - family->when.begin(); held > longest) {
+      longest = held;
+      failed = &*condition;
+    }
   }
   if (!failed) return static_cast<const Family*>(nullptr);
   const auto it = config.find(failed->key);

@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/file.h"
 #include "base/random.h"
+#include "models/families/presets.h"
+#include "models/families/rope.h"
 #include "tests/golden_folders.h"
 
 namespace millrace {
@@ -375,6 +379,148 @@ TEST(ReadSpec, GoldenConfigsAreReadWithoutUnknownKeys) {
     EXPECT_TRUE(reading->notes.empty()) << reading->notes.front();
     EXPECT_EQ(reading->spec.vocab_size, (*config)["vocab_size"].get<int64_t>());
   }
+}
+
+// The family's small preset with changes.
+Json small(const char* family, const char* changes = "{}") { return with(*preset_config(family, "tiny"), changes); }
+
+TEST(ReadSpec, FalconIsFourFamiliesByItsSwitches) {
+  const auto residual = [](const char* family, const char* changes) {
+    return spec_of(small(family, changes)).residual;
+  };
+  EXPECT_EQ(residual("falcon", "{}"), Residual::kParallelTwoNorms);
+  EXPECT_EQ(residual("falcon", R"({"num_ln_in_parallel_attn": 2})"), Residual::kParallelTwoNorms);
+  EXPECT_EQ(residual("falcon2", "{}"), Residual::kParallel);
+  EXPECT_EQ(residual("falcon_7b", "{}"), Residual::kParallel);
+  EXPECT_EQ(residual("falcon_rw", "{}"), Residual::kSequential);
+  EXPECT_THAT(error_of(small("falcon", R"({"num_ln_in_parallel_attn": 3})")),
+              HasSubstr("num_ln_in_parallel_attn is 3"));
+}
+
+TEST(ReadSpec, FalconHeadsFollowMultiQueryUnlessTheDecoderIsNew) {
+  EXPECT_EQ(attention(spec_of(small("falcon_7b", R"({"num_kv_heads": 4})"))).kv_heads, 1);
+  EXPECT_EQ(attention(spec_of(small("falcon_rw", R"({"multi_query": false, "num_kv_heads": null})"))).kv_heads, 4);
+  EXPECT_EQ(attention(spec_of(small("falcon", R"({"multi_query": true, "num_kv_heads": 2})"))).kv_heads, 2);
+}
+
+TEST(ReadSpec, LinearBiasesReplaceTheRotation) {
+  const DecoderSpec falcon = spec_of(small("falcon_rw", R"({"alibi": true, "bias": true})"));
+  EXPECT_EQ(attention(falcon).alibi, Alibi::kBf16Unscaled);
+  EXPECT_EQ(falcon.rope.dims, 0);
+  EXPECT_TRUE(attention(falcon).qkv_bias && attention(falcon).out_bias);
+  const DecoderSpec baichuan = spec_of(small("baichuan_13b"));
+  EXPECT_EQ(attention(baichuan).alibi, Alibi::kScaled);
+  EXPECT_EQ(baichuan.rope.dims, 0);
+  EXPECT_THAT(error_of(small("baichuan_13b", R"({"rope_scaling": {"rope_type": "linear", "factor": 2}})")),
+              HasSubstr("rope_scaling"));
+}
+
+TEST(ReadSpec, BaichuansFirstGenerationIsRefusedByItsVocabulary) {
+  EXPECT_EQ(spec_of(small("baichuan")).normalized_head, true);
+  EXPECT_THAT(error_of(small("baichuan", R"({"vocab_size": 64000})")), HasSubstr("vocab_size is 64000"));
+}
+
+TEST(ReadSpec, ExpertsAreWhereTheirKeysSay) {
+  const auto has_experts = [](const Json& config) {
+    std::vector<bool> out;
+    for (const LayerSpec& layer : spec_of(config).layers) out.push_back(std::holds_alternative<Moe>(layer.mlp));
+    return out;
+  };
+  EXPECT_THAT(has_experts(small("qwen2_moe", R"({"num_hidden_layers": 4})")), ElementsAre(true, true, true, true));
+  EXPECT_THAT(has_experts(small("qwen2_moe", R"({"num_hidden_layers": 4, "decoder_sparse_step": 2})")),
+              ElementsAre(false, true, false, true));
+  EXPECT_THAT(has_experts(small("qwen3_moe", R"({"num_hidden_layers": 4, "mlp_only_layers": [1, 9]})")),
+              ElementsAre(true, false, true, true));
+  EXPECT_THAT(has_experts(small("deepseek_v2", R"({"num_hidden_layers": 4, "moe_layer_freq": 2})")),
+              ElementsAre(false, false, true, false));
+  EXPECT_THAT(has_experts(small("deepseek_v3", R"({"n_routed_experts": null})")), ElementsAre(false, false));
+}
+
+TEST(ReadSpec, RoutersFollowTheirFamily) {
+  const auto routing = [](const Json& config) { return std::get<Moe>(spec_of(config).layers.back().mlp).router; };
+  EXPECT_TRUE(routing(small("mixtral")).normalize);
+  EXPECT_FALSE(routing(small("qwen2_moe")).normalize);
+  const Routing v2 = routing(small("deepseek_v2", R"({"topk_method": "group_limited_greedy", "n_group": 4,
+      "topk_group": 2, "routed_scaling_factor": 3.0, "norm_topk_prob": false})"));
+  EXPECT_EQ(v2.groups, 4);
+  EXPECT_EQ(v2.group_score, Routing::GroupScore::kMax);
+  EXPECT_EQ(v2.scale, 3.0);
+  EXPECT_EQ(routing(small("deepseek_v2", R"({"routed_scaling_factor": 3.0, "norm_topk_prob": true})")).scale, 1.0);
+  const Routing v3 = routing(small("deepseek_v3", R"({"routed_scaling_factor": 2.5})"));
+  EXPECT_TRUE(v3.normalize && v3.correction_bias);
+  EXPECT_EQ(v3.scale, 2.5);
+  EXPECT_EQ(v3.group_score, Routing::GroupScore::kTwoBest);
+  EXPECT_THAT(error_of(small("deepseek_v3", R"({"topk_method": "random"})")), HasSubstr("topk_method is \"random\""));
+  EXPECT_THAT(error_of(small("deepseek_v3", R"({"n_group": 3})")), HasSubstr("n_group (3) does not divide"));
+}
+
+TEST(ReadSpec, LatentAttentionTakesTheSquareOfMscaleAllDim) {
+  const DecoderSpec spec = spec_of(small("deepseek_v2", R"({"rope_scaling": {"type": "yarn", "factor": 40,
+      "mscale": 0.707, "mscale_all_dim": 0.707, "original_max_position_embeddings": 32, "beta_fast": 32,
+      "beta_slow": 1}})"));
+  const Mla& mla = std::get<Mla>(spec.layers[0].attention);
+  const double m = 0.1 * 0.707 * std::log(40.0) + 1;
+  EXPECT_DOUBLE_EQ(mla.scale, m * m / std::sqrt(32.0));
+  EXPECT_DOUBLE_EQ(spec.rope.attention_factor, 1);
+  EXPECT_EQ(spec.rope.original_max_positions, 32);
+  EXPECT_EQ(spec.rope.layout, Rope::Layout::kInterleaved);
+}
+
+TEST(ReadSpec, GemmaReadsHiddenActivationOnly) {
+  for (const char* changes : {"{}", R"({"hidden_activation": null, "hidden_act": "gelu"})"})
+    EXPECT_EQ(mlp(spec_of(small("gemma", changes))).activation, Activation::kGeluTanh);
+  EXPECT_EQ(mlp(spec_of(small("gemma", R"({"hidden_activation": "gelu"})"))).activation, Activation::kGelu);
+  EXPECT_DOUBLE_EQ(spec_of(small("gemma")).embedding_scale, 8);
+}
+
+TEST(ReadSpec, Gemma2WindowsEveryOtherLayer) {
+  const DecoderSpec spec = spec_of(small("gemma2", R"({"num_hidden_layers": 3, "sliding_window": 24})"));
+  EXPECT_EQ(attention(spec, 0).window, 24);
+  EXPECT_EQ(attention(spec, 1).window, 0);
+  EXPECT_EQ(attention(spec, 2).window, 24);
+  EXPECT_EQ(attention(spec).soft_cap, 50);
+  EXPECT_DOUBLE_EQ(attention(spec).scale, 1 / 16.0);
+}
+
+TEST(ReadSpec, QwenTurnsAndGrowsOnlyWhereItsKeysSay) {
+  const DecoderSpec both = spec_of(small("qwen", R"({"seq_length": 32})"));
+  EXPECT_EQ(both.rope.scaling, Rope::Scaling::kQwenNtk);
+  EXPECT_EQ(both.rope.original_max_positions, 32);
+  EXPECT_EQ(attention(both).logn_length, 32);
+  EXPECT_EQ(both.max_positions, 512);
+  const DecoderSpec plain =
+      spec_of(small("qwen", R"({"seq_length": 32, "use_dynamic_ntk": false, "use_logn_attn": false})"));
+  EXPECT_EQ(plain.rope.scaling, Rope::Scaling::kNone);
+  EXPECT_EQ(attention(plain).logn_length, 0);
+  EXPECT_EQ(plain.max_positions, 32);
+  EXPECT_EQ(mlp(both).hidden, 80);
+}
+
+TEST(ReadSpec, ChatGlmScalesThetaAndTurnsHalfOfEachHead) {
+  const DecoderSpec spec = spec_of(small("chatglm", R"({"rope_ratio": 50, "kv_channels": 16})"));
+  EXPECT_EQ(spec.rope.theta, 500000);
+  EXPECT_EQ(spec.rope.dims, 8);
+  EXPECT_EQ(attention(spec).kv_heads, 2);
+  EXPECT_EQ(attention(spec_of(small("chatglm", R"({"multi_query_attention": false})"))).kv_heads, 4);
+  EXPECT_THAT(error_of(small("chatglm", R"({"rmsnorm": false})")), HasSubstr("rmsnorm is false"));
+}
+
+TEST(ReadSpec, Phi3SwitchesItsLongRopeFactors) {
+  const DecoderSpec spec = spec_of(small("phi3", R"({"original_max_position_embeddings": 64, "rope_scaling":
+      {"type": "su", "short_factor": [1, 1, 1, 1, 1, 1, 1, 1], "long_factor": [2, 2, 2, 2, 2, 2, 2, 2]}})"));
+  EXPECT_TRUE(spec.rope.switches_at_original);
+  EXPECT_EQ(rotation_lengths(spec.rope).group(64), 0);
+  EXPECT_NE(rotation_lengths(spec.rope).group(65), 0);
+  EXPECT_EQ(rotation_lengths(spec.rope).group(65), rotation_lengths(spec.rope).group(500));
+}
+
+TEST(ReadSpec, Gpt2WidthIsFourTimesTheHiddenSizeUnlessStated) {
+  const auto hidden = [](const char* changes) {
+    return std::get<Mlp>(spec_of(small("gpt2", changes)).layers[0].mlp).hidden;
+  };
+  EXPECT_EQ(hidden(R"({"n_inner": null})"), 256);
+  EXPECT_EQ(hidden(R"({"n_inner": 100})"), 100);
+  EXPECT_EQ(spec_of(small("gpt2")).learned_positions, 512);
 }
 
 TEST(ReadSpec, APublishedConfigIsReadWithoutUnknownKeys) {
