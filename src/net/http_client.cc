@@ -46,11 +46,13 @@ class Call : public std::enable_shared_from_this<Call> {
         on_(std::move(callbacks)) {}
 
   asio::awaitable<Status> run() {
-    stop_after(call_.timeout);
+    const auto start = std::chrono::steady_clock::now();
+    stop_at(start + std::min(call_.timeout, call_.connect_timeout));
     parser_.body_limit(boost::none);
     parser_.header_limit(64 << 10);
     if (call_.method == "HEAD") parser_.skip(true);
     Status status = co_await connect();
+    stop_at(start + call_.timeout);
     if (status.ok()) status = co_await send();
     if (status.ok()) status = co_await receive();
     timer_.cancel();
@@ -72,8 +74,8 @@ class Call : public std::enable_shared_from_this<Call> {
     socket_.close(ignored);
     resolver_.cancel();
   }
-  void stop_after(std::chrono::milliseconds timeout) {
-    timer_.expires_after(timeout);
+  void stop_at(std::chrono::steady_clock::time_point when) {
+    timer_.expires_at(when);
     timer_.async_wait([weak = weak_from_this()](error_code ec) {
       const auto self = weak.lock();
       if (ec || !self) return;
@@ -121,6 +123,7 @@ class Call : public std::enable_shared_from_this<Call> {
 
   asio::awaitable<Status> send() {
     const std::string text = request_text(call_);
+    if (on_.on_send) on_.on_send();
     auto [ec, bytes] = co_await asio::async_write(socket_, asio::buffer(text), kAwait);
     // A server may answer and close before it has read everything; what it said is still to be read.
     if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset)
@@ -139,6 +142,7 @@ class Call : public std::enable_shared_from_this<Call> {
         co_return data_loss("{} closed the connection in the middle of an answer", key());
       }
       if (ec) co_return failure("reading from", ec);
+      if (on_.on_read) on_.on_read();
       input.append(piece, 0, bytes);
       Status parsed = parse(input);
       if (!parsed.ok()) co_return parsed;
@@ -221,6 +225,7 @@ class HttpClient::Impl {
     });
     return id;
   }
+  void run_on_loop(std::function<void()> task) { asio::post(context_, std::move(task)); }
   void hang_up(uint64_t id) {
     asio::post(context_, [this, id] {
       if (const auto found = calls_.find(id); found != calls_.end()) found->second->hang_up();
@@ -243,6 +248,7 @@ uint64_t HttpClient::start(HttpCall call, HttpCallbacks callbacks) {
   return impl_->start(std::move(call), std::move(callbacks));
 }
 void HttpClient::hang_up(uint64_t call) { impl_->hang_up(call); }
+void HttpClient::run_on_loop(std::function<void()> task) { impl_->run_on_loop(std::move(task)); }
 
 Result<HttpResponse> HttpClient::fetch(HttpCall call) {
   HttpResponse response;

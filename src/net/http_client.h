@@ -21,12 +21,14 @@ struct HttpCall {
   std::string method = "GET", target = "/";
   std::vector<HttpHeader> headers;  // Host, Content-Length and Connection are added
   std::string body;
-  std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds timeout{300'000};  // from the start to the end of the answer
+  std::chrono::milliseconds connect_timeout{10'000};  // of finding and reaching the host
+  std::chrono::milliseconds timeout{300'000};         // from the start to the end of the answer
   bool reuse_connection = true;
 };
 
 struct HttpCallbacks {
+  std::function<void()> on_send;  // optional; the connection is open and the request's first byte goes out now
+  std::function<void()> on_read;  // optional; bytes arrived; the calls of on_head and on_data until the next are theirs
   std::function<void(const HttpResponse& head)> on_head;  // optional; `body` is empty
   std::function<bool(std::string_view bytes)> on_data;    // optional; pieces of the body; false hangs up
   std::function<void(Status)> on_done;  // once, last: ok when the answer was complete, kCancelled after hanging up
@@ -40,7 +42,8 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   uint64_t start(HttpCall call, HttpCallbacks callbacks);
-  void hang_up(uint64_t call);  // unknown or finished calls are ignored
+  void hang_up(uint64_t call);                   // unknown or finished calls are ignored
+  void run_on_loop(std::function<void()> task);  // soon, between two events
 
   // Blocking; not from a callback. An answer of any status is a success.
   Result<HttpResponse> fetch(HttpCall call);

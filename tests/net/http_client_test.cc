@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <thread>
 
 #include "net/http_server.h"
 #include "net/sse.h"
@@ -51,6 +52,43 @@ TEST(HttpClient, TimeoutsAndHangingUpEndACall) {
       client.start({.port = server.port()}, {.on_done = [&](Status s) { done.set_value(std::move(s)); }});
   client.hang_up(call);
   EXPECT_EQ(done.get_future().get().code(), Code::kCancelled);
+}
+
+TEST(HttpClient, ACallTellsWhenItIsSentAndWhichBytesCameTogether) {
+  HttpServer server({.port = 0}, [](HttpRequest&&, const HttpReply& reply) {
+    reply.begin({.content_type = "text/plain", .body = "a"});
+    reply.write("b");
+    reply.end();
+  });
+  ASSERT_TRUE(server.start().ok());
+  HttpClient client;
+  std::string log;
+  std::promise<void> done;
+  client.start({.port = server.port()}, {.on_send = [&] { log += "send "; },
+                                         .on_read = [&] { log += log.ends_with("read ") ? "" : "read "; },
+                                         .on_head = [&](const HttpResponse&) { log += "head "; },
+                                         .on_data =
+                                             [&](std::string_view) {
+                                               log += "data ";
+                                               return true;
+                                             },
+                                         .on_done = [&](const Status&) { done.set_value(); }});
+  done.get_future().get();
+  EXPECT_EQ(log.substr(0, 20), "send read head data ");
+  std::promise<std::thread::id> loop;
+  client.run_on_loop([&] { loop.set_value(std::this_thread::get_id()); });
+  EXPECT_NE(loop.get_future().get(), std::this_thread::get_id());
+}
+
+TEST(HttpClient, AHostThatDoesNotAnswerCostsTheConnectTimeoutOnly) {
+  HttpClient client;
+  // 192.0.2.0/24 is reserved for documentation: nobody answers, or the network says at once that there is no way.
+  const auto answer = client.fetch({.host = "192.0.2.1",
+                                    .port = 9,
+                                    .connect_timeout = std::chrono::milliseconds(50),
+                                    .timeout = std::chrono::hours(1)});
+  EXPECT_EQ(answer.status().code(), Code::kUnavailable);
+  EXPECT_NE(answer.status().message().find("connecting to 192.0.2.1:9"), std::string::npos);
 }
 
 TEST(HttpClient, EventsAreReadUntilTheCallerHasEnough) {
