@@ -11,6 +11,7 @@
 #include "base/version.h"
 #include "cli/engine_flags.h"
 #include "engine/local/local_engine.h"
+#include "net/http_server.h"
 #include "server/api_server.h"
 #include "server/tokenizer_codec.h"
 
@@ -143,6 +144,7 @@ Result<std::shared_ptr<const TokenizerCodec>> make_codec(const ServeArgs& args, 
 
 Status run(ServeArgs& args, const sigset_t& signals) {
   MR_RETURN_IF_ERROR(finish_engine_args(args.engine));
+  MR_RETURN_IF_ERROR(HttpServer::check_address(args.server.host, args.server.port));  // before minutes of loading
   MR_ASSIGN_OR_RETURN(const LocalEngine local, start_local_engine(args.engine));
   MR_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenizerCodec> codec, make_codec(args, local));
   MR_RETURN_IF_ERROR(finish_server_config(args, local));

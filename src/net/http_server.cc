@@ -37,6 +37,7 @@ class HttpServer::Impl {
   }
 
   Status start();
+  Status check_address();
   void shutdown(std::chrono::milliseconds grace);
   int port() const { return port_; }
   int connections() const {
@@ -108,6 +109,14 @@ void raise_descriptor_limit(rlim_t wanted) {
   if (::setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == wanted) return;
   warn_once("net.descriptors", fmt::format("only {} open files are allowed (ulimit -n); {} connections may need {}",
                                            limit.rlim_cur, wanted - kOtherDescriptors, wanted));
+}
+
+Status HttpServer::Impl::check_address() {
+  asio::io_context context;
+  acceptor_.emplace(context);
+  const Status status = listen(context);
+  acceptor_.reset();
+  return status;
 }
 
 Status HttpServer::Impl::start() {
@@ -214,6 +223,9 @@ void HttpServer::Impl::shutdown(std::chrono::milliseconds grace) {
 HttpServer::HttpServer(HttpServerConfig config, Handler handler)
     : impl_(std::make_unique<Impl>(std::move(config), std::move(handler))) {}
 HttpServer::~HttpServer() { impl_->shutdown(std::chrono::milliseconds(0)); }
+Status HttpServer::check_address(const std::string& host, int port) {
+  return Impl({.host = host, .port = port}, {}).check_address();
+}
 Status HttpServer::start() { return impl_->start(); }
 int HttpServer::port() const { return impl_->port(); }
 int HttpServer::connections() const { return impl_->connections(); }

@@ -71,6 +71,8 @@ class HttpServer {
   // Binds, listens and starts the loops. kAlreadyExists: the port is in use; kFailedPrecondition: not permitted;
   // kInvalidArgument: no such address here.
   Status start();
+  // What start() would say of this address now, without listening on.
+  static Status check_address(const std::string& host, int port);
   int port() const;  // the real one, after start()
   int connections() const;
   // Stops accepting, closes idle connections, lets answers under way finish for up to `grace`, closes the rest (their

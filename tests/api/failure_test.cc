@@ -88,7 +88,9 @@ TEST_F(Failure, ModelFoldersThatAreBroken) {
 TEST_F(Failure, APortInUse) {
   auto first = ServerProcess::start({"--model", model_});
   ASSERT_TRUE(first.ok()) << first.status().message();
-  expect_refused(serve({"--port", std::to_string((*first)->port())}), 1, "in use");
+  const std::string port = std::to_string((*first)->port());
+  expect_refused(serve({"--port", port}), 1, "in use");
+  expect_refused(serve({"--port", port, "--model", "/nowhere"}), 1, "in use");  // before anything is loaded
   EXPECT_TRUE((*first)->get("/version").ok());
 }
 

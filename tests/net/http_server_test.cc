@@ -219,6 +219,8 @@ TEST(HttpServer, APortInUseAndABadAddressAreSaid) {
   const Status in_use = second.start();
   EXPECT_EQ(in_use.code(), Code::kAlreadyExists);
   EXPECT_NE(in_use.message().find(std::to_string(server->port())), std::string::npos);
+  EXPECT_EQ(HttpServer::check_address("127.0.0.1", server->port()).message(), in_use.message());
+  EXPECT_TRUE(HttpServer::check_address("127.0.0.1", 0).ok());
   EXPECT_EQ(HttpServer({.host = "192.0.2.77", .port = 0}, echo).start().code(), Code::kInvalidArgument);
   EXPECT_EQ(HttpServer({.host = "no such host", .port = 0}, echo).start().code(), Code::kInvalidArgument);
   EXPECT_EQ(HttpServer({.port = 70000}, echo).start().code(), Code::kInvalidArgument);
