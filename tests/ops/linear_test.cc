@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
 #include <cmath>
 #include <cstring>
 
@@ -127,6 +131,22 @@ TEST(PageZeros, AreZeroAndAligned) {
   const Tensor memory = page_zeros(DType::kF32, {1 << 20});
   EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.raw()) % 4096, 0u);
   for (int64_t i = 0; i < memory.numel(); i += 999) ASSERT_EQ(memory.data<float>()[i], 0);
+}
+
+int64_t count_mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
+TEST(PageZeros, ATensorTakesOneMapping) {
+  std::vector<Tensor> tensors;
+  const int64_t before = count_mappings();
+  for (int i = 0; i < 1000; ++i) tensors.push_back(page_zeros(DType::kU8, {(3 << 20) + 100 * i}));
+  EXPECT_LE(count_mappings() - before, 1010);
+  tensors[500].data<uint8_t>()[tensors[500].numel() - 1] = 1;
+  EXPECT_EQ(reinterpret_cast<intptr_t>(tensors[500].raw()) % (2 << 20), 0);
+  tensors.clear();
+  EXPECT_LE(count_mappings() - before, 10);
 }
 
 }  // namespace
