@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "kernels/cast_rows.h"
 #include "kernels/glu.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
@@ -192,6 +193,44 @@ TEST(Glus, ExtremeGatesGiveTheLimits) {
       EXPECT_EQ(y[4], 180);
     }
   }
+}
+
+TEST(CastRows, EveryImplementationRoundsPadsAndPlacesAsPortable) {
+  Random random(4);
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16})
+    for (const auto& [width, padded] : {std::pair<int64_t, int64_t>{1, 0}, {16, 0}, {37, 64}, {200, 200}, {5, 32}})
+      for (const bool scattered : {false, true}) {
+        constexpr int64_t n = 6;
+        const int64_t stride = std::max(width, padded) + 3;
+        auto from = random_floats(random, n * (width + 2), 100);
+        from[0] = std::nanf(""), from[1] = 1e30f, from[2] = -0.0f;
+        const int64_t slots[n] = {7, 2, 0, 9, 4, 1};
+        const auto run = [&](CastRowsFn* cast) {
+          std::vector<uint8_t> to(10 * stride * dtype_bytes(dtype), 0x77);
+          cast({.from = from.data(),
+                .to = to.data(),
+                .slots = scattered ? slots : nullptr,
+                .n = n,
+                .width = width,
+                .from_stride = width + 2,
+                .to_stride = stride,
+                .padded = padded,
+                .to_dtype = dtype});
+          return to;
+        };
+        const auto want = run(cast_rows_impls().back().run);
+        for (const auto& impl : cast_rows_impls()) {
+          if (!cpu_has(impl.needs)) continue;
+          const auto got = run(impl.run);
+          for (int64_t i = 0; i < 10 * stride; ++i) {
+            const float expected = value_at(want, dtype, i), found = value_at(got, dtype, i);
+            if (std::isnan(expected))
+              ASSERT_TRUE(std::isnan(found)) << impl.name << ' ' << i;
+            else
+              ASSERT_EQ(found, expected) << impl.name << ' ' << i;
+          }
+        }
+      }
 }
 
 }  // namespace

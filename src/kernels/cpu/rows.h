@@ -1,5 +1,6 @@
 // The implementations of row operations, for the lists in kernels/*.cc.
 #pragma once
+#include "kernels/cast_rows.h"
 #include "kernels/expert_rows.h"
 #include "kernels/glu.h"
 #include "kernels/logits.h"
@@ -13,6 +14,7 @@
   void rope(const RopeArgs&);                \
   void glu(const GluArgs&);                  \
   void combine_rows(const CombineRowsArgs&); \
+  void cast_rows(const CastRowsArgs&);       \
   LogitKernels logit_kernels();              \
   }
 MILLRACE_ROW_OPERATIONS(portable)

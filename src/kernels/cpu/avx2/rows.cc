@@ -15,6 +15,7 @@ using portable::noise;
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/activations.inl"
+#include "kernels/cpu/simd/cast_rows.inl"
 #include "kernels/cpu/simd/expert_rows.inl"
 #include "kernels/cpu/simd/glu.inl"
 #include "kernels/cpu/simd/logits.inl"

@@ -39,6 +39,14 @@ struct Vec {
     _mm256_maskstore_ps(p, mask_of(n), a);
     _mm256_maskstore_ps(p + 8, mask_of(n - 8), b);
   }
+  // To f16, nearest even.
+  void store_n(f16* p, int64_t n) const {
+    f16 all[16];
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(all), _mm256_cvtps_ph(a, kNearest));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(all + 8), _mm256_cvtps_ph(b, kNearest));
+    for (int64_t i = 0; i < n; ++i) p[i] = all[i];
+  }
   void store_n(bf16* p, int64_t n) const {
     alignas(32) bf16 all[16];
     store(all);

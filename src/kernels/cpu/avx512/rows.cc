@@ -51,6 +51,7 @@ void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t*
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/activations.inl"
+#include "kernels/cpu/simd/cast_rows.inl"
 #include "kernels/cpu/simd/expert_rows.inl"
 #include "kernels/cpu/simd/glu.inl"
 #include "kernels/cpu/simd/logits.inl"

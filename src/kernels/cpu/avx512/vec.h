@@ -35,6 +35,11 @@ struct Vec {
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded()); }
+  // To f16, nearest even.
+  void store_n(f16* p, int64_t n) const {
+    const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_mask_storeu_epi16(p, mask_of(n), half);
+  }
   void store_n(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, mask_of(n), v); }
   void store_n(bf16* p, int64_t n) const { _mm256_mask_storeu_epi16(p, mask_of(n), rounded()); }
 

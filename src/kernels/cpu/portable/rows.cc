@@ -125,6 +125,18 @@ void glu(const GluArgs& a) {
     }
 }
 
+void cast_rows(const CastRowsArgs& a) {
+  for (int64_t i = 0; i < a.n; ++i)
+    for (int64_t c = 0; c < std::max(a.width, a.padded); ++c) {
+      const int64_t at = (a.slots ? a.slots[i] : i) * a.to_stride + c;
+      const float value = c < a.width ? a.from[i * a.from_stride + c] : 0.0f;
+      if (a.to_dtype == DType::kF16)
+        static_cast<f16*>(a.to)[at] = to_f16(value);
+      else
+        store(a.to, a.to_dtype, at, value);
+    }
+}
+
 void combine_rows(const CombineRowsArgs& a) {
   for (int64_t t = 0; t < a.T; ++t) {
     const double base = !a.adds ? 0 : a.gate ? 1 / (1 + std::exp(-static_cast<double>(a.gate[t]))) : 1;
