@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cast_rows.h"
 #include "kernels/kv_write.h"
+#include "kernels/mla_attention.h"
 #include "kernels/paged_attention.h"
 #include "kernels/rope.h"
 
@@ -21,6 +23,10 @@ KvLayout layout_of(const KvCache::Config& config) {
           .kv_heads = config.kv_heads,
           .head_dim = config.head_dim,
           .dtype = config.dtype};
+}
+
+int64_t latent_block_elements(const KvCache::Config& config) {
+  return config.block_tokens * mla_padded(config.head_dim);
 }
 
 }  // namespace
@@ -42,22 +48,40 @@ void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved) {
 }
 
 KvCache::KvCache(const Config& config) : config_(config), layout_(layout_of(config)) {
-  MR_CHECK(config.block_tokens > 0 && config.block_tokens % kKvLanes == 0 && config.head_dim > 0 &&
-               config.head_dim <= kMaxHeadDim && config.kv_heads > 0,
+  MR_CHECK(config.block_tokens > 0 && config.block_tokens % kKvLanes == 0 && config.head_dim > 0 && config.kv_heads > 0,
            "blocks of {} tokens, {} heads of {}", config.block_tokens, config.kv_heads, config.head_dim);
-  for (int64_t layer = 0; layer < config.layers; ++layer) {
-    keys_.push_back(page_zeros(config.dtype, {config.blocks, layout_.block_elements()}));
-    values_.push_back(page_zeros(config.dtype, {config.blocks, layout_.block_elements()}));
+  if (config.latent_dim > 0)
+    reserve_latents();
+  else
+    reserve_heads();
+}
+
+void KvCache::reserve_heads() {
+  MR_CHECK(config_.head_dim <= kMaxHeadDim, "heads of {} elements, at most {}", config_.head_dim, kMaxHeadDim);
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    keys_.push_back(page_zeros(config_.dtype, {config_.blocks, layout_.block_elements()}));
+    values_.push_back(page_zeros(config_.dtype, {config_.blocks, layout_.block_elements()}));
   }
 }
 
-int64_t KvCache::bytes_per_block(const Config& config) { return 2 * config.layers * layout_of(config).block_bytes(); }
+void KvCache::reserve_latents() {
+  MR_CHECK(config_.kv_heads == 1 && config_.latent_dim <= config_.head_dim, "{} heads of {}, latents of {}",
+           config_.kv_heads, config_.head_dim, config_.latent_dim);
+  for (int64_t layer = 0; layer < config_.layers; ++layer)
+    keys_.push_back(page_zeros(config_.dtype, {config_.blocks, latent_block_elements(config_)}));
+}
+
+int64_t KvCache::bytes_per_block(const Config& config) {
+  if (config.latent_dim > 0) return config.layers * latent_block_elements(config) * dtype_bytes(config.dtype);
+  return 2 * config.layers * layout_of(config).block_bytes();
+}
 
 void KvCache::write(int64_t layer, const Tensor& k, const Tensor& v, std::span<const int64_t> slots) {
   check_heads(k);
   check_heads(v);
-  MR_CHECK(k.shape() == v.shape() && k.stride(0) == v.stride(0) && k.size(1) == config_.kv_heads &&
-               k.size(2) == config_.head_dim && k.size(0) == static_cast<int64_t>(slots.size()),
+  MR_CHECK(config_.latent_dim == 0 && k.shape() == v.shape() && k.stride(0) == v.stride(0) &&
+               k.size(1) == config_.kv_heads && k.size(2) == config_.head_dim &&
+               k.size(0) == static_cast<int64_t>(slots.size()),
            "k {}, v {}, {} slots", k.shape().to_string(), v.shape().to_string(), slots.size());
   kv_write({.k = k.data<float>(),
             .v = v.data<float>(),
@@ -67,6 +91,30 @@ void KvCache::write(int64_t layer, const Tensor& k, const Tensor& v, std::span<c
             .layout = layout_,
             .T = k.size(0),
             .stride = k.stride(0)});
+}
+
+void KvCache::write_latents(int64_t layer, const Tensor& latent, const Tensor& k_rope, std::span<const int64_t> slots) {
+  const auto T = static_cast<int64_t>(slots.size());
+  const int64_t R = config_.latent_dim, rope_dim = config_.head_dim - R, width = mla_padded(config_.head_dim);
+  const auto fits = [&](const Tensor& x, int64_t n) {
+    return x.rank() == 2 && x.dtype() == DType::kF32 && x.size(0) == T && x.size(1) == n &&
+           (n <= 1 || x.stride(1) == 1);
+  };
+  MR_CHECK(R > 0 && fits(latent, R) && fits(k_rope, rope_dim), "latent {}, k_rope {}, {} slots, rows of {} + {}",
+           latent.shape().to_string(), k_rope.shape().to_string(), T, R, rope_dim);
+  auto* const rows = static_cast<std::byte*>(keys_[layer].raw());
+  const auto write = [&](const Tensor& x, int64_t at) {
+    cast_rows({.from = x.data<float>(),
+               .to = rows + at * dtype_bytes(config_.dtype),
+               .slots = slots.data(),
+               .n = T,
+               .width = x.size(1),
+               .from_stride = x.stride(0),
+               .to_stride = width,
+               .to_dtype = config_.dtype});
+  };
+  write(latent, 0);
+  if (rope_dim > 0) write(k_rope, R);
 }
 
 void KvCache::copy_block(int64_t from, int64_t to) {
@@ -96,7 +144,8 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
   check_heads(q);
   const auto S = static_cast<int64_t>(step.context_len.size());
   MR_CHECK(out.rank() == 2 && out.size(0) == q.size(0) && out.size(1) == q.size(1) * q.size(2) &&
-               q.size(2) == cache.config_.head_dim && static_cast<int64_t>(step.query_start.size()) == S + 1,
+               cache.config_.latent_dim == 0 && q.size(2) == cache.config_.head_dim &&
+               static_cast<int64_t>(step.query_start.size()) == S + 1,
            "q {}, out {}, heads of {}, {} sequences", q.shape().to_string(), out.shape().to_string(),
            cache.config_.head_dim, S);
   MR_CHECK(params.alibi_slopes.empty() || static_cast<int64_t>(params.alibi_slopes.size()) == q.size(1),

@@ -14,33 +14,41 @@ namespace millrace {
 // [T, dims / 2] kF32 contiguous. The first `dims` elements of each head turn, in place.
 void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved);
 
-// Keys and values of all layers. Which block belongs to whom is the engine's business; nothing is ever cleared.
+// Keys and values of all layers, or with multi-head latent attention one row per token and layer: the latent, then the
+// rotated key that all heads share (kernels/mla_attention.h). Which block belongs to whom is the engine's business;
+// nothing is ever cleared.
 class KvCache {
  public:
   struct Config {
     int64_t layers = 0, blocks = 0;
     int64_t block_tokens = 16;  // a multiple of 16
     int64_t kv_heads = 0, head_dim = 0;
+    int64_t latent_dim = 0;     // not 0: rows of head_dim elements, the first latent_dim the latent; kv_heads is 1
     DType dtype = DType::kF32;  // kF32, kBf16 or kF16
   };
   KvCache() = default;
   // Memory is reserved at once and taken page by page as blocks are first written.
   explicit KvCache(const Config& config);
-  // Bytes of one block, keys and values, all layers.
+  // Bytes of one block, all layers.
   static int64_t bytes_per_block(const Config& config);
 
   const Config& config() const { return config_; }
   // k and v [T, G, D] kF32, heads contiguous, equal token strides; slots[t] = block * block_tokens + position in block.
   void write(int64_t layer, const Tensor& k, const Tensor& v, std::span<const int64_t> slots);
+  // With latents: latent [T, latent_dim] and k_rope [T, head_dim - latent_dim], kF32, row strides free; slots as above.
+  void write_latents(int64_t layer, const Tensor& latent, const Tensor& k_rope, std::span<const int64_t> slots);
   // Copies block `from` to block `to` in all layers.
   void copy_block(int64_t from, int64_t to);
 
  private:
+  void reserve_heads();
+  void reserve_latents();
+  friend class LatentAttention;
   friend void paged_attention(const Tensor&, const KvCache&, int64_t, const struct AttentionStep&,
                               const struct AttentionParams&, Tensor&, Workspace&);
   Config config_;
   KvLayout layout_;
-  std::vector<Tensor> keys_, values_;  // per layer, [blocks, elements of a block]
+  std::vector<Tensor> keys_, values_;  // per layer, [blocks, elements of a block]; latents are keys
 };
 
 // The ragged step, as models/batch.h has it.
