@@ -145,13 +145,114 @@ inline void add_values(TileWork& w, int64_t d) {
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(w.sums[16] + d + 16, kRowBytes);
 }
 
-// Row r's scores to weights, in bf16 too; its sums shrink to the new top.
-inline void weigh_and_rescale(TileWork& w, int r, int64_t tile) {
-  const float keep = weigh_row(w, r, tile);
-  for (int i = 0; i < 2; ++i)
-    store_rounded(Vec::load(w.weights[r] + 32 * i), Vec::load(w.weights[r] + 32 * i + 16), w.weight[r] + 32 * i);
+// ---- scores to weights, sixteen rows at a time ----
+
+// Lane r of the result combines the sixteen lanes of values[r], in the same order for every r.
+template <class Combine>
+inline __m512 reduce_each(const __m512 (&values)[16], const Combine& combine) {
+  __m512 quads[4];  // lane i of four: row 4q + i
+  for (int q = 0; q < 4; ++q) {
+    const __m512* v = values + 4 * q;
+    const __m512 ab = combine(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    const __m512 cd = combine(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    quads[q] = combine(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  }
+  const auto halves = [&](__m512 a, __m512 b) {
+    return combine(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return halves(halves(quads[0], quads[1]), halves(quads[2], quads[3]));
+}
+
+// The positions of the tile that a row sees, as bits.
+inline uint64_t seen_bits(const Visible& seen, int64_t tile) {
+  const int64_t begin = std::max<int64_t>(0, seen.begin - tile), end = std::min(kTilePositions, seen.end - tile);
+  if (begin >= end) return 0;
+  return ~uint64_t{0} >> (kTilePositions - (end - begin)) << begin;
+}
+
+// 2^x for x <= 0, relative error below 2e-7; lanes outside `keep`, and results below the smallest normal, are zero.
+inline __m512 power_of_two(__m512 x, __mmask16 keep) {
+  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(1.32647261e-3f);  // least largest relative error on [-1/2, 1/2]
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.67151299e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.55073358e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40222424e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93147004e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_maskz_scalef_ps(_mm512_mask_cmp_ps_mask(keep, x, _mm512_set1_ps(-125.0f), _CMP_GE_OQ), p, n);
+}
+
+// The sixteen rows from `first` on, of which `rows` exist.
+struct RowGroup {
+  int first, rows;
+  uint64_t seen[16];
+};
+
+// The highest raw product of each row. Where scores are more than scaled products, they replace them.
+inline __m512 highest_of(TileWork& w, const RowGroup& g, int64_t tile) {
+  const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
+  __m512 highest[16];
+  for (int r = 0; r < 16; ++r) {
+    highest[r] = _mm512_set1_ps(-__builtin_inff());
+    if (r >= g.rows) continue;
+    float* at = w.weights[g.first + r];
+    for (int i = 0; i < kTileVecs; ++i) {
+      Vec raw = Vec::load(at + 16 * i);
+      if (finish) {
+        raw = finished_score(w, w.row[g.first + r], raw, tile + 16 * i);
+        raw.store(at + 16 * i);
+      }
+      const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
+      highest[r] = _mm512_mask_max_ps(highest[r], seen, highest[r], raw.v);
+    }
+  }
+  return reduce_each(highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+}
+
+// Scores to weights 2^(factor * score - base), in bf16. Returns each row's sum of them.
+inline __m512 weigh_group(TileWork& w, const RowGroup& g, float factor, __m512 base) {
+  alignas(64) float bases[16];
+  _mm512_store_ps(bases, base);
+  __m512 totals[16];
+  for (int r = 0; r < 16; ++r) {
+    totals[r] = _mm512_setzero_ps();
+    if (r >= g.rows) continue;
+    __m512 weight[kTileVecs];
+    for (int i = 0; i < kTileVecs; ++i) {
+      const __m512 score = _mm512_loadu_ps(w.weights[g.first + r] + 16 * i);
+      weight[i] = power_of_two(_mm512_fmsub_ps(score, _mm512_set1_ps(factor), _mm512_set1_ps(bases[r])),
+                               static_cast<__mmask16>(g.seen[r] >> (16 * i)));
+      totals[r] = _mm512_add_ps(totals[r], weight[i]);
+    }
+    for (int i = 0; i < kTileVecs; i += 2) store_rounded({weight[i]}, {weight[i + 1]}, w.weight[g.first + r] + 16 * i);
+  }
+  return reduce_each(totals, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
+}
+
+inline void rescale(TileWork& w, int r, float keep) {
   if (keep == 1.0f) return;
   for (int64_t d = 0; d < w.padded; d += 16) (Vec::load(w.sums[r] + d) * Vec::set(keep)).store(w.sums[r] + d);
+}
+
+// Rows' raw products with the tile to weights, folded into the rows' states; their sums shrink to the new tops.
+inline void weigh_rows(TileWork& w, int first, int64_t tile) {
+  constexpr float kLog2E = 1.44269504f;
+  RowGroup g{first, std::min(16, w.rows - first), {}};
+  for (int r = 0; r < g.rows; ++r) g.seen[r] = seen_bits(w.row[first + r].seen, tile);
+  const float scale = w.a.soft_cap > 0 || w.a.alibi_slopes ? 1.0f : w.a.scale;
+  float* const states = &w.state[first].top;
+  Vec top, total;
+  Vec::split_pairs(Vec::load(states), Vec::load(states + 16), top, total);
+  const Vec raised = Vec::max(top, Vec{highest_of(w, g, tile)} * Vec::set(scale));
+  const Vec sums{weigh_group(w, g, scale * kLog2E, (raised * Vec::set(kLog2E)).v)};
+  const __mmask16 same = _mm512_cmp_ps_mask(top.v, raised.v, _CMP_EQ_OQ);  // also where nothing was seen so far
+  const Vec keep{_mm512_mask_blend_ps(same, exp(top - raised).v, _mm512_set1_ps(1.0f))};
+  Vec low, high;
+  Vec::join_pairs(raised, Vec::fma(total, keep, sums), low, high);
+  low.store(states), high.store(states + 16);
+  alignas(64) float keeps[16];
+  keep.store(keeps);
+  for (int r = 0; r < g.rows; ++r) rescale(w, first + r, keeps[r]);
 }
 
 template <int kTileRowCount>
@@ -161,7 +262,7 @@ inline void run_tile(TileWork& w, int64_t tile) {
   const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
   find_keys(w, tile, first, end);
   for (int i = first; i < end; i += 2) score_pair<kTileRowCount>(w, i, std::min(i + 1, end - 1));
-  for (int r = 0; r < w.rows; ++r) weigh_and_rescale(w, r, tile);
+  for (int r = 0; r < w.rows; r += 16) weigh_rows(w, r, tile);
   gather_values(w, tile, span);
   int64_t d = 0;
   for (; d + 32 <= w.padded; d += 32) add_values<kTileRowCount, true>(w, d);

@@ -60,6 +60,11 @@ struct Vec {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
   }
+  // 1 / x for normal x with a normal reciprocal.
+  static Vec reciprocal(Vec x) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    return {_mm256_div_ps(one, x.a), _mm256_div_ps(one, x.b)};
+  }
   // x * 2^n for integral n in [-126, 128], x near 1.
   static Vec scale_by_power(Vec x, Vec n) { return {scaled(x.a, n.a), scaled(x.b, n.b)}; }
   // Lane i of x where low <= first + i < high, else `other`.

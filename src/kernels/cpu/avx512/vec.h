@@ -47,6 +47,11 @@ struct Vec {
   static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   static Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
   static Vec round(Vec a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  // 1 / a for normal a with a normal reciprocal, within one unit in the last place.
+  static Vec reciprocal(Vec a) {
+    const __m512 near = _mm512_rcp14_ps(a.v);
+    return {_mm512_fmadd_ps(near, _mm512_fnmadd_ps(a.v, near, _mm512_set1_ps(1.0f)), near)};
+  }
   // a * 2^n for integral n in [-126, 128], a near 1.
   static Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
   // Lane i of a where low <= first + i < high, else `other`.

@@ -1,7 +1,11 @@
 // Activation functions on Vec.
 
 struct Silu {
-  static Vec apply(Vec x) { return x / (Vec::set(1.0f) + exp(Vec::zero() - x)); }
+  // Beyond 80 either way the quotient is x or nothing.
+  static Vec apply(Vec x) {
+    const Vec bounded = Vec::max(Vec::set(-80.0f), Vec::min(Vec::set(80.0f), Vec::zero() - x));
+    return x * Vec::reciprocal(Vec::set(1.0f) + exp_within(bounded));
+  }
 };
 struct Gelu {
   static Vec apply(Vec x) { return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.70710678118654752f))); }

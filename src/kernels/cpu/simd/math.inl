@@ -3,12 +3,11 @@
 // How many of the sixteen lanes from `at` on lie below n.
 inline int64_t lanes_left(int64_t at, int64_t n) { return n - at < 16 ? n - at : 16; }
 
-// e^x, about one unit in the last place; 0 below -87.3, infinity from 88.73 on; NaN stays NaN. Cody and Waite's
-// reduction, then the polynomial of Cephes' expf.
-inline Vec exp(Vec x) {
-  const Vec bounded = Vec::max(Vec::set(-88.0f), Vec::min(Vec::set(89.0f), x));
-  const Vec n = Vec::round(bounded * Vec::set(1.44269504f));
-  Vec r = Vec::fma(n, Vec::set(-0.693359375f), bounded);
+// e^x for x in [-88, 89], about one unit in the last place; NaN stays NaN. Cody and Waite's reduction, then the
+// polynomial of Cephes' expf.
+inline Vec exp_within(Vec x) {
+  const Vec n = Vec::round(x * Vec::set(1.44269504f));
+  Vec r = Vec::fma(n, Vec::set(-0.693359375f), x);
   r = Vec::fma(n, Vec::set(2.12194440e-4f), r);
   Vec p = Vec::set(1.9875691500e-4f);
   p = Vec::fma(p, r, Vec::set(1.3981999507e-3f));
@@ -17,7 +16,13 @@ inline Vec exp(Vec x) {
   p = Vec::fma(p, r, Vec::set(1.6666665459e-1f));
   p = Vec::fma(p, r, Vec::set(5.0000001201e-1f));
   p = Vec::fma(p, r * r, r) + Vec::set(1.0f);
-  return Vec::where_less(x, Vec::set(-87.3f), Vec::zero(), Vec::scale_by_power(p, n));
+  return Vec::scale_by_power(p, n);
+}
+
+// e^x; 0 below -87.3, infinity from 88.73 on.
+inline Vec exp(Vec x) {
+  const Vec bounded = Vec::max(Vec::set(-88.0f), Vec::min(Vec::set(89.0f), x));
+  return Vec::where_less(x, Vec::set(-87.3f), Vec::zero(), exp_within(bounded));
 }
 
 // Both ends are exact: 1 - 2 / (e^2x + 1) is off by cancellation near zero only, where x - x^3/3 takes over.
