@@ -42,7 +42,10 @@ inline const char* const kGoldenFamilies[] = {"llama1",
                                               "gpt2",
                                               "mixtral",
                                               "qwen2_moe",
-                                              "qwen3_moe"};
+                                              "qwen3_moe",
+                                              "deepseek_v2",
+                                              "deepseek_v2_lite",
+                                              "deepseek_v3"};
 
 // The shared folder where it exists (it holds the full logits), else the shipped copy; families with neither are left
 // out.

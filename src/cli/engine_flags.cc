@@ -80,6 +80,9 @@ void add_schedule_flags(CLI::App& app, EngineArgs& args) {
                  "most prompt tokens of one request in a step; 0: no limit")
       ->check(CLI::NonNegativeNumber)
       ->group(kSchedule);
+  add_switch(
+      app, "batch-invariant", args.batch_invariant,
+      "bit-identical answers, whatever else runs, of models with latent attention too (others always give them)");
   add_switch(app, "enable-prefix-caching", args.enable_prefix_caching, "reuse the KV of equal prefixes (default on)");
   add_switch(app, "enable-chunked-prefill", args.enable_chunked_prefill,
              "cut long prompts at the token budget (default on)");
@@ -110,7 +113,6 @@ void add_ignored_flags(CLI::App& app) {
   const std::string launcher = "there is one launcher", local = "models are local folders";
   add_no_effect(app, "trust-remote-code", false, python);
   add_no_effect(app, "enforce-eager", false, graphs);
-  add_no_effect(app, "batch-invariant", false, "answers are always bit-identical, whatever else runs");
   add_no_effect(app, "max-seq-len-to-capture", true, graphs);
   add_no_effect(app, "use-v2-block-manager", false, "there is one block manager");
   add_no_effect(app, "num-lookahead-slots", true, "slots are reserved as they are needed");
@@ -130,6 +132,8 @@ void add_ignored_flags(CLI::App& app) {
 }
 
 Status apply_environment(EngineArgs& args) {
+  if (const char* invariant = std::getenv("VLLM_BATCH_INVARIANT"); invariant && std::string_view(invariant) == "1")
+    args.batch_invariant = true;
   const char* space = std::getenv("VLLM_CPU_KVCACHE_SPACE");
   if (!space || args.kv_cache_memory_bytes > 0) return {};
   char* end = nullptr;

@@ -20,12 +20,12 @@ struct Layer {
   std::unique_ptr<FeedForward> mlp;
 };
 
-Layer make_layer(int64_t index, WeightSource& weights) {
+Layer make_layer(int64_t index, WeightSource& weights, bool batch_invariant) {
   const DecoderSpec& spec = weights.spec();
   const std::string name = fmt::format("layers.{}.", index);
   Layer layer;
   layer.attention_norm = weights.norm(name + "attn.norm");
-  layer.mixer = make_mixer(spec.layers[index], name + "attn.", weights);
+  layer.mixer = make_mixer(spec.layers[index], name + "attn.", weights, batch_invariant);
   if (spec.branch_norms) layer.attention_post_norm = weights.norm(name + "attn.post_norm");
   if (spec.residual != Residual::kParallel) layer.mlp_norm = weights.norm(name + "mlp.norm");
   layer.mlp = make_feed_forward(spec.layers[index], name + "mlp.", weights);
@@ -67,7 +67,7 @@ class Decoder::Impl {
     WeightSource weights(spec_, options.dtype, std::move(tensors));
     load_ends(weights);
     for (size_t i = 0; i < spec_.layers.size(); ++i) {
-      layers_.push_back(make_layer(static_cast<int64_t>(i), weights));
+      layers_.push_back(make_layer(static_cast<int64_t>(i), weights, options_.batch_invariant));
       if (progress) progress(static_cast<int64_t>(i) + 1);
     }
     x_dtype_ = layers_[0].mixer->input_dtype();
@@ -243,7 +243,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, std::map<std:
       return invalid_argument("{} has type {}, wanted a floating type", need.name, dtype_name(found->second.dtype()));
   }
   for (const LayerSpec& layer : spec.layers)
-    if (!std::holds_alternative<Gqa>(layer.attention)) return unimplemented("latent attention is not built");
+    if (const Gqa* gqa = std::get_if<Gqa>(&layer.attention); gqa && gqa->head_dim > kMaxHeadDim)
+      return unimplemented("heads of {} elements: attention serves up to {}", gqa->head_dim, kMaxHeadDim);
   if (spec.learned_positions > 0 && options.max_context > spec.learned_positions)
     return invalid_argument("sequences of {} tokens are asked for; the checkpoint has a table of {} positions",
                             options.max_context, spec.learned_positions);
@@ -252,13 +253,20 @@ Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, std::map<std:
 }
 
 KvCache::Config Decoder::cache_config(const DecoderSpec& spec, DType dtype, int64_t blocks, int64_t block_tokens) {
+  KvCache::Config config{.layers = static_cast<int64_t>(spec.layers.size()),
+                         .blocks = blocks,
+                         .block_tokens = block_tokens,
+                         .dtype = dtype};
+  if (const Mla* mla = std::get_if<Mla>(&spec.layers.front().attention)) {
+    config.kv_heads = 1;
+    config.head_dim = mla->cache_dim();
+    config.latent_dim = mla->kv_lora_rank;
+    return config;
+  }
   const Gqa& gqa = std::get<Gqa>(spec.layers.front().attention);
-  return {.layers = static_cast<int64_t>(spec.layers.size()),
-          .blocks = blocks,
-          .block_tokens = block_tokens,
-          .kv_heads = gqa.kv_heads,
-          .head_dim = gqa.head_dim,
-          .dtype = dtype};
+  config.kv_heads = gqa.kv_heads;
+  config.head_dim = gqa.head_dim;
+  return config;
 }
 
 void Decoder::forward(const Batch& batch, KvCache& cache, Tensor& hidden) { impl_->forward(batch, cache, hidden); }

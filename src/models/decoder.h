@@ -17,9 +17,10 @@
 namespace millrace {
 
 struct DecoderOptions {
-  DType dtype = DType::kF32;   // weights and KV cache: kF32, kBf16 or kF16
-  int64_t max_context = 4096;  // longest sequence in tokens
-  int64_t tile_tokens = 512;   // tokens that run through the layers together; longer batches run tile by tile
+  DType dtype = DType::kF32;     // weights and KV cache: kF32, kBf16 or kF16
+  int64_t max_context = 4096;    // longest sequence in tokens
+  bool batch_invariant = false;  // latent attention too gives bit-identical rows however sequences are cut into steps
+  int64_t tile_tokens = 512;     // tokens that run through the layers together; longer batches run tile by tile
 };
 
 class Decoder {

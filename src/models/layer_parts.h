@@ -38,8 +38,9 @@ class Mixer {
   virtual int64_t scratch_bytes(const StepLimits& limits) const = 0;
   virtual int64_t weight_bytes() const = 0;
 };
-// `name`: "layers.3.attn."
-std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights);
+// `name`: "layers.3.attn.". `batch_invariant`: rows are bit-identical however sequences are cut into steps.
+std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
+                                  bool batch_invariant);
 
 // Feed-forward part of one layer.
 class FeedForward {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "models/layer_parts.h"
+#include "ops/latent_attention.h"
 #include "ops/linear.h"
 #include "ops/rows.h"
 
@@ -37,7 +38,10 @@ class GroupedQueryMixer : public Mixer {
         interleaved_(weights.spec().rope.layout == Rope::Layout::kInterleaved),
         qkv_(weights.linear({name + "q", name + "k", name + "v"}, gqa.qkv_bias)),
         out_(weights.linear({name + "out"}, gqa.out_bias)) {
-    if (gqa.qk_norm) q_norm_ = weights.rms_norm(name + "q_norm"), k_norm_ = weights.rms_norm(name + "k_norm");
+    if (gqa.qk_norm) {
+      q_norm_ = weights.rms_norm(name + "q_norm", weights.spec().norm_eps);
+      k_norm_ = weights.rms_norm(name + "k_norm", weights.spec().norm_eps);
+    }
     if (gqa.alibi != Alibi::kNone) slopes_ = alibi_slopes(gqa);
     const double scale = gqa.scale > 0 ? gqa.scale : 1 / std::sqrt(static_cast<double>(gqa.head_dim));
     params_ = {.scale = static_cast<float>(scale),
@@ -98,9 +102,121 @@ class GroupedQueryMixer : public Mixer {
   AttentionParams params_;
 };
 
+// The norms inside latent attention have an eps of their own class, whatever config.json says (DeepseekV2RMSNorm).
+constexpr double kLatentNormEps = 1e-6;
+
+LatentAttention::Params latent_params(const Mla& mla, bool batch_invariant) {
+  using Form = LatentAttentionParams::Form;
+  return {.heads = mla.heads,
+          .latent_dim = mla.kv_lora_rank,
+          .nope_dim = mla.nope_dim,
+          .rope_dim = mla.rope_dim,
+          .value_dim = mla.v_dim,
+          .scale = static_cast<float>(mla.scale),
+          .form = batch_invariant ? Form::kAbsorbed : Form::kByCost};
+}
+
+class LatentMixer : public Mixer {
+ public:
+  LatentMixer(const Mla& mla, const std::string& name, WeightSource& weights, bool batch_invariant)
+      : mla_(mla),
+        interleaved_(weights.spec().rope.layout == Rope::Layout::kInterleaved),
+        kv_a_(weights.linear({name + "kv_a"}, mla.bias)),
+        kv_norm_(weights.rms_norm(name + "kv_a_norm", kLatentNormEps)),
+        attention_(weights.take(name + "kv_b.weight"), latent_params(mla, batch_invariant), weights.dtype()),
+        out_(weights.linear({name + "out"}, mla.bias)) {
+    if (mla.q_lora_rank == 0) {
+      q_ = weights.linear({name + "q"}, false);
+      return;
+    }
+    q_a_ = weights.linear({name + "q_a"}, mla.bias);
+    q_norm_ = weights.rms_norm(name + "q_a_norm", kLatentNormEps);
+    q_ = weights.linear({name + "q_b"}, false);
+  }
+
+  void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) override {
+    const Workspace::Scope scope(step.workspace);
+    write_latents(x, layer, step);
+    if (y.size(0) == 0) return;
+    const int64_t T = x.size(0);
+    Tensor q = step.workspace.tensor(DType::kF32, {T, q_width()});
+    query(x, step, q);
+    Tensor mixed = step.workspace.tensor(out_.input_dtype(), {T, mla_.heads * mla_.v_dim});
+    attention_.forward(heads_of(q, 0, mla_.heads, mla_.qk_dim()), step.cache, layer, step.tile.step(), mixed,
+                       step.workspace);
+    if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
+    out_.forward(mixed, y, step.workspace);
+  }
+
+  DType input_dtype() const override { return kv_a_.input_dtype(); }
+  int64_t weight_bytes() const override {
+    return kv_a_.weight_bytes() + attention_.weight_bytes() + out_.weight_bytes() + q_.weight_bytes() +
+           q_a_.weight_bytes();
+  }
+  int64_t scratch_bytes(const StepLimits& limits) const override {
+    const int64_t T = limits.tokens;
+    const int64_t latents = Workspace::tensor_bytes(DType::kF32, {T, mla_.cache_dim()}) + kv_a_.scratch_bytes(T);
+    const int64_t mixing =
+        Workspace::tensor_bytes(out_.input_dtype(), {T, mla_.heads * mla_.v_dim}) +
+        std::max(attention_.scratch_bytes(limits.cache, T, limits.max_context), out_.scratch_bytes(T));
+    return std::max(latents, Workspace::tensor_bytes(DType::kF32, {T, q_width()}) + std::max(query_bytes(T), mixing));
+  }
+
+ private:
+  int64_t q_width() const { return mla_.heads * mla_.qk_dim(); }
+  int64_t query_bytes(int64_t T) const {
+    if (mla_.q_lora_rank == 0) return q_.scratch_bytes(T);
+    return Workspace::tensor_bytes(DType::kF32, {T, mla_.q_lora_rank}) +
+           Workspace::tensor_bytes(q_.input_dtype(), {T, mla_.q_lora_rank}) +
+           std::max(q_a_.scratch_bytes(T), q_.scratch_bytes(T));
+  }
+
+  // Norm and rotation happen in place, between the product and the cache.
+  void write_latents(const Tensor& x, int64_t layer, StepContext& step) {
+    const Workspace::Scope scope(step.workspace);
+    const int64_t T = x.size(0), width = mla_.cache_dim();
+    Tensor row = step.workspace.tensor(DType::kF32, {T, width});
+    kv_a_.forward(x, row, step.workspace);
+    Tensor latent(row.raw(), DType::kF32, {T, mla_.kv_lora_rank}, {width, 1}, row.owner());
+    kv_norm_(latent, latent);
+    Tensor key = heads_of(row, mla_.kv_lora_rank, 1, mla_.rope_dim);
+    rope(key, step.tile.cos(), step.tile.sin(), interleaved_);
+    const Tensor k_rope(key.raw(), DType::kF32, {T, mla_.rope_dim}, {width, 1}, row.owner());
+    step.cache.write_latents(layer, latent, k_rope, step.tile.slots());
+  }
+
+  // q [T, H * (nope + rope)], the rope part of each head turned.
+  void query(const Tensor& x, StepContext& step, Tensor& q) {
+    const Workspace::Scope scope(step.workspace);
+    if (mla_.q_lora_rank == 0) {
+      q_.forward(x, q, step.workspace);
+    } else {
+      Tensor low = step.workspace.tensor(DType::kF32, {x.size(0), mla_.q_lora_rank});
+      Tensor normed = step.workspace.tensor(q_.input_dtype(), low.shape());
+      q_a_.forward(x, low, step.workspace);
+      q_norm_(low, normed);
+      q_.forward(normed, q, step.workspace);
+    }
+    Tensor turning(q.data<float>() + mla_.nope_dim, DType::kF32, {q.size(0), mla_.heads, mla_.rope_dim},
+                   {q_width(), mla_.qk_dim(), 1}, q.owner());
+    rope(turning, step.tile.cos(), step.tile.sin(), interleaved_);
+  }
+
+  const Mla mla_;
+  const bool interleaved_;
+  Linear kv_a_;
+  Norm kv_norm_;
+  LatentAttention attention_;
+  Linear out_, q_a_, q_;  // q_ takes x, or q_a_'s output after its norm
+  Norm q_norm_;
+};
+
 }  // namespace
 
-std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights) {
+std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
+                                  bool batch_invariant) {
+  if (const Mla* mla = std::get_if<Mla>(&layer.attention))
+    return std::make_unique<LatentMixer>(*mla, name, weights, batch_invariant);
   return std::make_unique<GroupedQueryMixer>(std::get<Gqa>(layer.attention), name, weights);
 }
 

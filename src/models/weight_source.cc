@@ -39,8 +39,8 @@ Norm WeightSource::norm(const std::string& name) {
   return Norm(kind, weight, spec_.norm_bias ? take(name + ".bias") : Tensor(), spec_.norm_eps);
 }
 
-Norm WeightSource::rms_norm(const std::string& name) {
-  return Norm(Norm::Kind::kRms, take(name + ".weight"), Tensor(), spec_.norm_eps);
+Norm WeightSource::rms_norm(const std::string& name, double eps) {
+  return Norm(Norm::Kind::kRms, take(name + ".weight"), Tensor(), eps);
 }
 
 }  // namespace millrace

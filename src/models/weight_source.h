@@ -26,7 +26,7 @@ class WeightSource {
   // A norm of the residual stream, of the spec's kind.
   Norm norm(const std::string& name);
   // An RMS norm without bias inside a layer.
-  Norm rms_norm(const std::string& name);
+  Norm rms_norm(const std::string& name, double eps);
 
  private:
   const DecoderSpec& spec_;

@@ -32,7 +32,8 @@ int64_t latent_block_elements(const KvCache::Config& config) {
 }  // namespace
 
 void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved) {
-  check_heads(x);
+  MR_CHECK(x.rank() == 3 && x.dtype() == DType::kF32 && (x.size(2) == 1 || x.stride(2) == 1), "x {} {}",
+           dtype_name(x.dtype()), x.shape().to_string());
   MR_CHECK(cos.rank() == 2 && cos.size(0) == x.size(0) && cos.shape() == sin.shape() && cos.contiguous() &&
                sin.contiguous() && cos.dtype() == DType::kF32 && 2 * cos.size(1) <= x.size(2),
            "x {}, cos {}, sin {}", x.shape().to_string(), cos.shape().to_string(), sin.shape().to_string());
@@ -41,7 +42,7 @@ void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved) {
                 .sin = sin.data<float>(),
                 .T = x.size(0),
                 .heads = x.size(1),
-                .head_dim = x.size(2),
+                .head_dim = x.size(1) == 1 ? x.size(2) : x.stride(1),
                 .dims = 2 * cos.size(1),
                 .token_stride = x.stride(0),
                 .interleaved = interleaved});

@@ -10,8 +10,8 @@
 
 namespace millrace {
 
-// x [T, heads, D] kF32, heads contiguous, token stride free (a slice of a fused qkv row, say); cos and sin
-// [T, dims / 2] kF32 contiguous. The first `dims` elements of each head turn, in place.
+// x [T, heads, D] kF32, strides of tokens and heads free (a slice of a fused qkv row, or of each of its heads); cos and
+// sin [T, dims / 2] kF32 contiguous. The first `dims` elements of each head turn, in place.
 void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved);
 
 // Keys and values of all layers, or with multi-head latent attention one row per token and layer: the latent, then the

@@ -141,8 +141,8 @@ TEST_P(Invariance, AnswersAreBitIdenticalHoweverTheyAreComputed) {
 
 std::vector<std::string> shipped_folders() {
   std::vector<std::string> folders;
-  for (const char* family :
-       {"llama_rope_dynamic", "mistral", "qwen2_sliding", "qwen_v1_ntk_logn", "gemma2", "baichuan2_13b", "qwen3_moe"})
+  for (const char* family : {"llama_rope_dynamic", "mistral", "qwen2_sliding", "qwen_v1_ntk_logn", "gemma2",
+                             "baichuan2_13b", "qwen3_moe", "deepseek_v3"})
     folders.push_back((std::filesystem::path(MILLRACE_SOURCE_DIR) / "tests/golden" / family).string());
   return folders;
 }

@@ -25,12 +25,14 @@ struct Model {
   Json golden;
 };
 
-Model load(const std::string& folder, DType dtype, int64_t tile_tokens) {
+Model load(const std::string& folder, DType dtype, int64_t tile_tokens, bool batch_invariant = false) {
   ModelFolder files = *open_model_folder(folder);
   DecoderWeights weights = *load_weights(files);
   Model model;
   model.cache = KvCache(Decoder::cache_config(files.spec, dtype, kBlocks, kBlockTokens));
-  auto decoder = Decoder::create(files.spec, weights, {.dtype = dtype, .max_context = 96, .tile_tokens = tile_tokens});
+  auto decoder = Decoder::create(
+      files.spec, weights,
+      {.dtype = dtype, .max_context = 96, .batch_invariant = batch_invariant, .tile_tokens = tile_tokens});
   EXPECT_TRUE(decoder.ok()) << decoder.status().message();
   model.decoder = std::move(*decoder);
   model.golden = *read_json_file(folder + "/golden.json");
@@ -69,8 +71,7 @@ std::string shipped(const char* family) { return std::string(MILLRACE_SOURCE_DIR
 
 class DecoderGolden : public testing::TestWithParam<std::string> {};
 
-TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
-  Model model = load(GetParam(), DType::kF32, 32);
+void expect_golden_logits(Model& model) {
   for (const Json& prompt : model.golden["prompts"]) {
     Batch batch;
     batch.clear();
@@ -87,9 +88,16 @@ TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
   }
 }
 
+TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
+  for (const bool batch_invariant : {false, true}) {
+    Model model = load(GetParam(), DType::kF32, 32, batch_invariant);
+    expect_golden_logits(model);
+  }
+}
+
 TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
-    Model whole = load(GetParam(), dtype, 512), tiled = load(GetParam(), dtype, 7);
+    Model whole = load(GetParam(), dtype, 512, true), tiled = load(GetParam(), dtype, 7, true);
     const auto a = whole.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
     const auto b = whole.golden["prompts"][1]["ids"].get<std::vector<int32_t>>();
     Batch alone;

@@ -27,6 +27,7 @@ struct EngineArgs {
   int64_t max_num_seqs = 256;
   int64_t max_num_batched_tokens = 0;  // 0: 2048, or max_model_len without chunked prefill
   int64_t long_prefill_token_threshold = 0;
+  bool batch_invariant = false;
   bool enable_prefix_caching = true;
   bool enable_chunked_prefill = true;
   std::string scheduling_policy = "fcfs";

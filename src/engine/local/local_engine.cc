@@ -104,7 +104,7 @@ Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& mo
 Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderWeights weights,
                                               DType dtype, int64_t max_context) {
   Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
-  const DecoderOptions options{.dtype = dtype, .max_context = max_context};
+  const DecoderOptions options{.dtype = dtype, .max_context = max_context, .batch_invariant = args.batch_invariant};
   return Decoder::create(std::move(spec), std::move(weights), options, [&](int64_t) { progress.advance(); });
 }
 
