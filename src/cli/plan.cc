@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/plan_measure.h"
 #include "models/families/plan_text.h"
 #include "models/families/read_spec.h"
 #include "models/families/well_known.h"
@@ -16,23 +17,17 @@
 namespace millrace::cli {
 namespace {
 
+constexpr const char* kMeasuring = "With --measure";
 constexpr int64_t kLeastMemory = int64_t{1} << 20;  // less is a unit forgotten
 
 struct PlanArgs {
   std::string model, memory, precision = "bfloat16", rope_scaling;
   std::optional<double> rope_theta;
   PlanRequest request;
-  bool explain = false, json = false;
+  MeasureArgs measuring;
+  bool explain = false, json = false, measure = false;
+  std::string only_measuring;  // a flag that was given and means nothing without --measure
 };
-
-// A folder's or file's config.json, or that of a well-known name.
-Result<Json> find_config(const std::string& model) {
-  if (is_directory(model)) return read_json_file(join_path(model, "config.json"));
-  if (file_exists(model)) return read_json_file(model);
-  if (const WellKnownModel* known = find_well_known(model)) return known->config;
-  return not_found("{}: no folder, no config.json and no model of the built-in list ('millrace plan' shows it){}",
-                   model, nearest_well_known(model));
-}
 
 Result<SpecOptions> spec_options(const PlanArgs& args) {
   SpecOptions options{.rope_theta = args.rope_theta};
@@ -100,19 +95,59 @@ Status print_model(const PlanArgs& args) {
   return {};
 }
 
-Status run(PlanArgs& args) {
+Status run_measure(PlanArgs& args) {
+  if (args.model.empty()) return invalid_argument("--measure is about one model: name it");
+  if (!args.memory.empty() || args.request.devices > 0)
+    return invalid_argument("--measure serves on this machine: --memory and --devices say nothing about it");
+  EngineArgs& engine = args.measuring.engine;
+  engine.model = args.model;
+  engine.rope_scaling = args.rope_scaling;
+  engine.rope_theta = args.rope_theta;
+  engine.block_size = args.request.block_size;
+  engine.gpu_memory_utilization = args.request.utilization;
+  if (args.request.max_model_len > 0) engine.max_model_len = args.request.max_model_len;
+  args.measuring.json = args.json;
+  return measure_lengths(args.measuring);
+}
+
+Status read_memory(PlanArgs& args) {
   args.request.memory_bytes = machine_info().memory_bytes;
-  if (!args.memory.empty()) {
-    Result<int64_t> bytes = parse_byte_size(args.memory);
-    if (!bytes.ok()) return bytes.status().at("--memory");
-    if (*bytes < kLeastMemory) return invalid_argument("--memory is {} bytes; write the unit too, as in 32GiB", *bytes);
-    args.request.memory_bytes = *bytes;
-  }
+  if (args.memory.empty()) return {};
+  Result<int64_t> bytes = parse_byte_size(args.memory);
+  if (!bytes.ok()) return bytes.status().at("--memory");
+  if (*bytes < kLeastMemory) return invalid_argument("--memory is {} bytes; write the unit too, as in 32GiB", *bytes);
+  args.request.memory_bytes = *bytes;
+  return {};
+}
+
+Status run(PlanArgs& args) {
+  if (args.measure) return run_measure(args);
+  if (!args.only_measuring.empty())
+    return invalid_argument("{} is about --measure, which is not given", args.only_measuring);
+  MR_RETURN_IF_ERROR(read_memory(args));
   if (!args.model.empty()) return print_model(args);
   if (args.explain) return invalid_argument("--explain is about one model: name it");
   if (!args.rope_scaling.empty() || args.rope_theta)
     return invalid_argument("--rope-scaling and --rope-theta are about one model: name it");
   return print_list(args);
+}
+
+void add_measure_flags(App& app, MeasureArgs& args) {
+  app.add_option("--dtype", args.engine.dtype, "auto: what the checkpoint is stored in")
+      ->check(CLI::IsMember({"auto", "half", "float16", "bfloat16", "float", "float32"}))
+      ->group(kMeasuring);
+  app.add_option("--load-format", args.engine.load_format, "dummy: random weights; config.json is enough")
+      ->check(CLI::IsMember({"auto", "safetensors", "pt", "dummy"}))
+      ->group(kMeasuring);
+  app.add_option("--batch-size", args.load.sequences, "sequences at a time, all of the full length")
+      ->check(CLI::Range(1, 65536))
+      ->group(kMeasuring);
+  app.add_option("--output-len", args.load.output_tokens, "tokens to generate; the prompt fills the rest")
+      ->check(CLI::Range(1, 1 << 20))
+      ->group(kMeasuring);
+  app.add_option("--time-limit", args.time_limit_s, "seconds after which nothing more is tried; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->group(kMeasuring);
 }
 
 void add_flags(App& app, PlanArgs& args) {
@@ -133,9 +168,20 @@ void add_flags(App& app, PlanArgs& args) {
       ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}));
   app.add_flag("--explain", args.explain, "also say where every number comes from");
   app.add_flag("--json", args.json, "numbers in bytes, tokens and elements, as JSON");
+  app.add_flag("--measure", args.measure,
+               "find the longest length that really serves on this machine: 4096, then twice as much each time");
+  add_measure_flags(app, args.measuring);
 }
 
 }  // namespace
+
+Result<Json> find_config(const std::string& model) {
+  if (is_directory(model)) return read_json_file(join_path(model, "config.json"));
+  if (file_exists(model)) return read_json_file(model);
+  if (const WellKnownModel* known = find_well_known(model)) return known->config;
+  return not_found("{}: no folder, no config.json and no model of the built-in list ('millrace plan' shows it){}",
+                   model, nearest_well_known(model));
+}
 
 int plan(const Arguments& arguments) {
   PlanArgs args;
@@ -146,8 +192,11 @@ int plan(const Arguments& arguments) {
       "  millrace plan Qwen/Qwen2.5-7B --memory 24GiB\n"
       "  millrace plan llama-3.1-70b --memory 80GiB --devices 4 --explain\n"
       "  millrace plan /models/my-finetune --max-model-len 32768 --json\n"
-      "  millrace plan --memory 32GiB --precision int4        the built-in list");
+      "  millrace plan --memory 32GiB --precision int4        the built-in list\n"
+      "  millrace plan --measure /models/Qwen2.5-0.5B --time-limit 600");
   if (const int code = parse(app, arguments); code >= 0) return code;
+  for (const CLI::Option* option : app.get_options())
+    if (option->get_group() == kMeasuring && option->count() > 0) args.only_measuring = option->get_name();
   const Status status = run(args);
   return status.ok() ? 0 : fail(status);
 }

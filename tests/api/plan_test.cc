@@ -64,6 +64,34 @@ TEST(Plan, AFolderAndItsConfigFileArePlannedAlike) {
   EXPECT_EQ(plan(model).at(1).at("max_model_len"), 512);
 }
 
+TEST(Plan, MeasuringServesEveryLengthUpToTheCheckpoints) {
+  const TemporaryDirectory folder;
+  const std::string model = folder.file("m");
+  ASSERT_EQ(
+      run_millrace({"init", model, "--size", "tiny", "--config-overrides", R"({"max_position_embeddings": 9000})"})
+          .exit_code,
+      0);
+  const CommandResult measured = run_millrace({"plan", "--measure", model, "--batch-size", "2"});
+  EXPECT_EQ(measured.exit_code, 0) << measured.output;
+  for (const char* length : {"\n        4,096 ", "\n        8,192 ", "\n        9,000 "})
+    EXPECT_THAT(measured.output, HasSubstr(length));
+  EXPECT_THAT(measured.output, HasSubstr("longest that served: 9,000 tokens (the checkpoint's own)"));
+  // A cache of 5000 tokens of 2 layers of 2 heads of 16, keys and values, bfloat16, in blocks of 16.
+  const Result<Json> json = parse_json(
+      run_millrace({"plan", "--measure", model + "/config.json", "--max-model-len", "5000", "--json"}).output);
+  ASSERT_TRUE(json.ok());
+  EXPECT_EQ(json->at("longest"), 5000);
+  EXPECT_EQ(json->at("end"), "--max-model-len");
+  EXPECT_EQ(json->at("lengths").at(1).at("kv_cache_bytes"), 5008 * 2 * 2 * 16 * 2 * 2);
+}
+
+TEST(Plan, MeasuringStopsBeforeMemoryThatIsNotThere) {
+  const CommandResult large = run_millrace({"plan", "--measure", "meta-llama/Llama-3.1-405B"});
+  EXPECT_EQ(large.exit_code, 1);
+  EXPECT_THAT(large.output, HasSubstr("4,096 tokens: weights of 756.0 GiB"));
+  EXPECT_THAT(large.output, HasSubstr("of memory are free"));
+}
+
 void expect_refused(const CommandResult& result, int code, const std::string& words) {
   EXPECT_EQ(result.exit_code, code) << result.output;
   EXPECT_THAT(result.output, HasSubstr(words));
@@ -76,6 +104,10 @@ TEST(Plan, WhatCannotBePlannedIsRefusedByName) {
   expect_refused(run_millrace({"plan", "llama-2-7b-hf", "--max-model-len", "8192"}), 1, "made for 4096 tokens");
   expect_refused(run_millrace({"plan", "qwen2.5-7b", "--device", "2"}), 2, "--devices");
   expect_refused(run_millrace({"plan", "--explain"}), 1, "--explain");
+  expect_refused(run_millrace({"plan", "--measure"}), 1, "--measure");
+  expect_refused(run_millrace({"plan", "--measure", "qwen2.5-7"}), 1, "did you mean 'Qwen/Qwen2.5-7B'?");
+  expect_refused(run_millrace({"plan", "--measure", "qwen2.5-7b", "--devices", "2"}), 1, "--devices");
+  expect_refused(run_millrace({"plan", "qwen2.5-7b", "--output-len", "2"}), 1, "--output-len is about --measure");
   const TemporaryDirectory folder;
   const auto config = [&](const char* text) {
     EXPECT_TRUE(write_file(folder.file("config.json"), text).ok());

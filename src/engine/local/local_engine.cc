@@ -131,7 +131,22 @@ std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& mod
   };
 }
 
+struct EngineSizes {
+  int64_t weight_bytes, block_bytes;
+};
+EngineSizes engine_sizes(const EngineArgs& args, const DecoderSpec& spec, DType dtype) {
+  return {parameter_count(spec) * dtype_bytes(dtype),
+          KvCache::bytes_per_block(Decoder::cache_config(spec, dtype, 1, args.block_size))};
+}
+
 }  // namespace
+
+Result<EngineNeeds> engine_needs(const EngineArgs& args) {
+  MR_ASSIGN_OR_RETURN(ModelFolder model, open_folder(args));
+  if (args.disable_sliding_window) drop_windows(model.spec);
+  const auto [weight_bytes, block_bytes] = engine_sizes(args, model.spec, choose_dtype(args, model.spec).dtype);
+  return EngineNeeds{std::move(model.spec), weight_bytes, block_bytes};
+}
 
 Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   const auto start = std::chrono::steady_clock::now();
@@ -146,8 +161,7 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   DecoderSpec& spec = local.model.spec;
   if (args.disable_sliding_window) drop_windows(spec);
   const TypeChoice type = choose_dtype(args, spec);
-  const int64_t weight_bytes = parameter_count(spec) * dtype_bytes(type.dtype);
-  const int64_t block_bytes = KvCache::bytes_per_block(Decoder::cache_config(spec, type.dtype, 1, args.block_size));
+  const auto [weight_bytes, block_bytes] = engine_sizes(args, spec, type.dtype);
   MR_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(args, spec, weight_bytes, block_bytes, machine_info()));
   MR_ASSIGN_OR_RETURN(const EngineConfig config, engine_config(args, local.model, plan));
   MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
