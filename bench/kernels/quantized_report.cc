@@ -1,6 +1,6 @@
 // Time of quantised matrix products of two real models as fractions of what bounds them (reading the packed weights
 // once, or multiplying) and beside the bf16 product of the same shape.
-// Usage: bench_quantized_report [w8a16|w4a16|w4a16_g32] [shape or model] [rows ...]
+// Usage: bench_quantized_report [w8a16|w4a16|w4a16_g32|w8a8] [shape or model] [rows ...]
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include "bench/kernels/product_bench.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_a16.h"
+#include "kernels/gemm_w8a8.h"
 #include "kernels/machine.h"
 #include "kernels/parallel.h"
 
@@ -19,9 +20,12 @@ struct Format {
   const char* name;
   A16Format a16;
   int64_t group;
+  bool w8a8 = false;
 };
-constexpr Format kFormats[] = {
-    {"w8a16", A16Format::kInt8, 0}, {"w4a16", A16Format::kInt4, 128}, {"w4a16_g32", A16Format::kInt4, 32}};
+constexpr Format kFormats[] = {{"w8a16", A16Format::kInt8, 0},
+                               {"w4a16", A16Format::kInt4, 128},
+                               {"w4a16_g32", A16Format::kInt4, 32},
+                               {"w8a8", A16Format::kInt8, 0, true}};
 
 // A product of one shape in one format, for several numbers of rows.
 struct Product {
@@ -35,7 +39,22 @@ struct Product {
 };
 
 int64_t packed_bytes(const ProductShape& shape, const Format& format) {
+  if (format.w8a8) return gemm_w8a8_packed_bytes(shape.N, shape.K);
   return gemm_a16_packed_bytes(shape.N, shape.K, format.a16, format.group);
+}
+
+void fill_w8a8(const ProductShape& shape, std::byte* memory) {
+  constexpr int64_t kRows = 256;
+  std::vector<int8_t> values(kRows * shape.K);
+  Random random(1);
+  for (auto& q : values) q = static_cast<int8_t>(random() % 256 - 128);
+  for (int64_t row = 0; row < shape.N; row += kRows)
+    gemm_w8a8_pack({.values = values.data(),
+                    .packed = memory,
+                    .row_begin = row,
+                    .row_end = std::min(shape.N, row + kRows),
+                    .N = shape.N,
+                    .K = shape.K});
 }
 
 void fill_a16(const ProductShape& shape, const Format& format, std::byte* memory) {
@@ -77,6 +96,24 @@ double a16_seconds(const Product& p, const Format& format, const LayerCopies& we
   });
 }
 
+double w8a8_seconds(const Product& p, const LayerCopies& weights) {
+  const Pages scratch(gemm_w8a8_scratch_bytes(p.M, p.shape.K));
+  const std::vector<float> scales(p.shape.N, 0.01f);
+  return median_seconds([&](int64_t i) {
+    gemm_w8a8({.x = p.x.data(),
+               .w = weights.layer(i),
+               .scales = scales.data(),
+               .bias = nullptr,
+               .y = p.y.as<float>(),
+               .scratch = scratch.data(),
+               .M = p.M,
+               .N = p.shape.N,
+               .K = p.shape.K,
+               .x_stride = p.shape.K,
+               .y_stride = p.shape.N});
+  });
+}
+
 double bf16_seconds(const Product& p, const LayerCopies& weights) {
   const Pages scratch(gemm_scratch_bytes(p.M, p.shape.N, p.shape.K, DType::kBf16));
   return median_seconds([&](int64_t i) {
@@ -98,7 +135,8 @@ double bf16_seconds(const Product& p, const LayerCopies& weights) {
 void report(const ProductShape& shape, const Format& format, const std::vector<int64_t>& rows,
             const MachineCeilings& ceilings) {
   const int64_t bytes = packed_bytes(shape, format);
-  const LayerCopies weights(bytes, [&](std::byte* memory) { fill_a16(shape, format, memory); });
+  const LayerCopies weights(
+      bytes, [&](std::byte* memory) { format.w8a8 ? fill_w8a8(shape, memory) : fill_a16(shape, format, memory); });
   const int64_t dense_bytes = gemm_packed_bytes(shape.N, shape.K, DType::kBf16);
   const LayerCopies dense(dense_bytes, [&](std::byte* memory) {
     Random random(3);
@@ -107,9 +145,11 @@ void report(const ProductShape& shape, const Format& format, const std::vector<i
   for (const int64_t M : rows) {
     if (M > 64 && shape.N > 100000) continue;  // logits are wanted for few rows
     const Product product(shape, M);
-    const double seconds = a16_seconds(product, format, weights), other = bf16_seconds(product, dense);
+    const double seconds = format.w8a8 ? w8a8_seconds(product, weights) : a16_seconds(product, format, weights);
+    const double other = bf16_seconds(product, dense);
     const double ops = 2.0 * static_cast<double>(M * shape.N * shape.K);
-    const double peak = ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
+    const double tiles = format.w8a8 ? ceilings.int8_tile_ops : ceilings.bf16_tile_flops;
+    const double peak = tiles > 0 ? tiles : ceilings.f32_flops;
     const double reading = static_cast<double>(bytes) / ceilings.read_bytes_per_s, computing = ops / peak;
     fmt::print(
         "{} {:8} {:9} M {:4} {:9.3f} ms {:7.0f} Gop/s {:5.1f} GB/s: {:3.0f} % of {}; bf16 {:9.3f} ms, {:4.2f} x\n",

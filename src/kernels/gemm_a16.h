@@ -40,8 +40,9 @@ constexpr int64_t a16_chunk_scales(A16Format format, int64_t group, int64_t K) {
 constexpr int64_t a16_chunk_bytes(A16Format format, int64_t group, int64_t K) {
   return 1024 + 64 * a16_chunk_scales(format, group, K);
 }
+// A line more than the panels: kernels may look beyond the last.
 constexpr int64_t gemm_a16_packed_bytes(int64_t N, int64_t K, A16Format format, int64_t group) {
-  return (N + 15) / 16 * (a16_padded_k(K, format) / a16_chunk_k(format)) * a16_chunk_bytes(format, group, K);
+  return (N + 15) / 16 * (a16_padded_k(K, format) / a16_chunk_k(format)) * a16_chunk_bytes(format, group, K) + 64;
 }
 
 struct GemmA16Args {

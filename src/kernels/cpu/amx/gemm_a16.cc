@@ -23,27 +23,48 @@ using avx512::Vec;
 
 // ---- weights ----
 
-// One chunk of a panel as tiles of 32 k: [chunk_k/32][16 columns][32].
-template <A16Format kFormat, int kScales>
-inline void unpack_chunk(const std::byte* chunk, std::byte* tiles) {
-#pragma GCC unroll 2
-  for (int n = 0; n < 16; ++n) {
-    std::byte* row = tiles + n * 64;
-    if constexpr (kFormat == A16Format::kInt8) {
-      _mm512_store_si512(row, avx512::unpack_int8_unit(chunk + n * 64));
-      _mm512_store_si512(row + kTileBytes, avx512::unpack_int8_unit(chunk + n * 64 + 32));
-    } else {
-      __m512i units[4];
-      avx512::unpack_int4_units<kScales>(chunk + kScales * 64 + n * 64, chunk + n * 4, units);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) _mm512_store_si512(row + i * kTileBytes, units[i]);
-    }
-  }
+inline __attribute__((always_inline)) void prefetch(const std::byte* at) {
+  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
 }
 
-inline void prefetch_chunk(const std::byte* at, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(at + i), _MM_HINT_T0);
-}
+// Chunks of a panel become tiles of 32 k: [chunk_k/32][16 columns][32]. Tables are what unpacking a chunk needs beside
+// the chunk.
+template <A16Format kFormat, int kScales>
+struct Unpacker;
+
+template <>
+struct Unpacker<A16Format::kInt8, 0> {
+  struct Tables {
+    void make(const std::byte*) {}
+  };
+  template <int kBegin, int kEnd, int64_t kAhead = 0>
+  static inline __attribute__((always_inline)) void columns(const std::byte* chunk, const Tables&, std::byte* tiles) {
+#pragma GCC unroll 16
+    for (int n = kBegin; n < kEnd; ++n) {
+      if constexpr (kAhead > 0) prefetch(chunk + n * 64 + kAhead);
+      _mm512_store_si512(tiles + n * 64, avx512::unpack_int8_unit(chunk + n * 64));
+      _mm512_store_si512(tiles + kTileBytes + n * 64, avx512::unpack_int8_unit(chunk + n * 64 + 32));
+    }
+  }
+};
+
+template <int kScales>
+struct Unpacker<A16Format::kInt4, kScales> {
+  using Tables = avx512::Int4Tables<kScales>;
+  template <int kBegin, int kEnd, int64_t kAhead = 0>
+  static inline __attribute__((always_inline)) void columns(const std::byte* chunk, const Tables& tables,
+                                                            std::byte* tiles) {
+#pragma GCC unroll 16
+    for (int n = kBegin; n < kEnd; ++n) {
+      if constexpr (kAhead > 0) prefetch(chunk + kScales * 64 + n * 64 + kAhead);
+      if (kAhead > 0 && n % 4 == 0 && n / 4 < kScales) prefetch(chunk + n / 4 * 64 + kAhead);
+      __m512i units[4];
+      avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) _mm512_store_si512(tiles + i * kTileBytes + n * 64, units[i]);
+    }
+  }
+};
 
 // ---- x ----
 
@@ -119,82 +140,102 @@ struct Thin {
     return shapes;
   }
 
-  // One chunk's tiles of one panel, or of two, against x.
+  // One step of a chunk's tiles, of one panel or two, against x.
   template <bool kTwoX, bool kTwo>
-  inline void multiply(int64_t step, const std::byte* tiles) const {
-#pragma GCC unroll 4
-    for (int64_t s = 0; s < kChunkSteps; ++s) {
-      tile_load<6>(tiles + s * kTileBytes, 64);
-      if constexpr (kTwo) tile_load<7>(tiles + (kChunkSteps + s) * kTileBytes, 64);
-      tile_load<4>(x_tile(0, step + s), 4 * width(0));
-      tile_multiply<0, 6, 4>();
-      if constexpr (kTwo) tile_multiply<1, 7, 4>();
-      if constexpr (kTwoX) {
-        tile_load<5>(x_tile(1, step + s), 4 * width(1));
-        tile_multiply<2, 6, 5>();
-        if constexpr (kTwo) tile_multiply<3, 7, 5>();
-      }
+  inline __attribute__((always_inline)) void multiply(int64_t step, const std::byte* first,
+                                                      const std::byte* second) const {
+    tile_load<6>(first, 64);
+    if constexpr (kTwo) tile_load<7>(second, 64);
+    tile_load<4>(x_tile(0, step), 4 * width(0));
+    tile_multiply<0, 6, 4>();
+    if constexpr (kTwo) tile_multiply<1, 7, 4>();
+    if constexpr (kTwoX) {
+      tile_load<5>(x_tile(1, step), 4 * width(1));
+      tile_multiply<2, 6, 5>();
+      if constexpr (kTwo) tile_multiply<3, 7, 5>();
     }
   }
 
-  // The tiles of a chunk are multiplied while the next chunk is unpacked.
+  // Panels on their way, one chunk after the other: a chunk's tiles are multiplied while the next chunk is unpacked and
+  // the tables of the one after it are made.
+  struct Stream {
+    using Use = Unpacker<kFormat, kScales>;
+    Stream(const std::byte* panels, int64_t chunks) : at(panels), last(chunks - 1) {
+      tables[0].make(chunk(0));
+      tables[1].make(chunk(1));
+      Use::template columns<0, 16>(chunk(0), tables[0], tiles[0]);
+    }
+    const std::byte* chunk(int64_t c) const { return at + std::min(c, last) * kChunkBytes; }
+    void start_turns(int64_t c) { tables[c % 2].make(chunk(c + 2)); }
+    // Unpacks a share of chunk c + 1, short enough for the processor to multiply meanwhile.
+    template <int kTurn>
+    inline __attribute__((always_inline)) void turn(int64_t c) {
+      constexpr int kColumns = 16 / kChunkSteps, kBegin = kTurn * kColumns;
+      Use::template columns<kBegin, kBegin + kColumns, kAhead * kChunkBytes>(chunk(c + 1), tables[(c + 1) % 2],
+                                                                             tiles[(c + 1) % 2]);
+    }
+    const std::byte* tile(int64_t c, int64_t step) const { return tiles[c % 2] + step * kTileBytes; }
+
+    const std::byte* const at;
+    const int64_t last;
+    typename Use::Tables tables[2];
+    alignas(64) std::byte tiles[2][kChunkSteps * kTileBytes];
+  };
+
+  // Panels [first, first + count), and as many from `second` on where kTwo.
   template <bool kTwoX, bool kTwo>
-  void run_panels(int64_t panel) const {
-    alignas(64) std::byte tiles[2][2 * kChunkSteps * kTileBytes];
-    const std::byte* first = a.w + panel * layout.panel_bytes;
-    const std::byte* second = first + layout.panel_bytes;
-    const auto unpack = [&](int64_t chunk) {
-      std::byte* to = tiles[chunk % 2];
-      const int64_t at = chunk * kChunkBytes;
-      prefetch_chunk(first + at + kAhead * kChunkBytes, kChunkBytes);
-      unpack_chunk<kFormat, kScales>(first + at, to);
-      if constexpr (kTwo) {
-        prefetch_chunk(second + at + kAhead * kChunkBytes, kChunkBytes);
-        unpack_chunk<kFormat, kScales>(second + at, to + kChunkSteps * kTileBytes);
-      }
-    };
-    tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+  void run_panels(int64_t first, int64_t second, int64_t count) const {
     const int64_t chunks = steps() / kChunkSteps;
-    unpack(0);
-    for (int64_t c = 0; c < chunks; ++c) {
-      if (c + 1 < chunks) unpack(c + 1);
-      multiply<kTwoX, kTwo>(c * kChunkSteps, tiles[c % 2]);
+    Stream one(a.w + first * layout.panel_bytes, count * chunks),
+        two(a.w + second * layout.panel_bytes, count * chunks);
+    for (int64_t panel = 0, c = 0; panel < count; ++panel) {
+      tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+      for (int64_t step = 0; step < steps(); step += kChunkSteps, ++c) {
+        one.start_turns(c);
+        if constexpr (kTwo) two.start_turns(c);
+        const auto turn = [&]<int kTurn>(std::integral_constant<int, kTurn>) {
+          one.template turn<kTurn>(c);
+          if constexpr (kTwo) two.template turn<kTurn>(c);
+          multiply<kTwoX, kTwo>(step + kTurn, one.tile(c, kTurn), two.tile(c, kTurn));
+        };
+        turn(std::integral_constant<int, 0>()), turn(std::integral_constant<int, 1>());
+        if constexpr (kChunkSteps == 4) turn(std::integral_constant<int, 2>()), turn(std::integral_constant<int, 3>());
+      }
+      store<kTwoX, kTwo>(first + panel, second + panel);
     }
-    store<kTwoX, kTwo>(panel);
   }
 
   template <bool kTwoX, bool kTwo>
-  void store(int64_t panel) const {
+  void store(int64_t first, int64_t second) const {
     alignas(64) std::byte sums[4][kTileBytes] = {};
     tile_store<0>(sums[0], 64);
     if constexpr (kTwo) tile_store<1>(sums[1], 64);
     if constexpr (kTwoX) tile_store<2>(sums[2], 64);
     if constexpr (kTwoX && kTwo) tile_store<3>(sums[3], 64);
-    for (int64_t t = 0; t < (kTwoX ? 2 : 1); ++t)
-      for (int64_t p = 0; p < (kTwo ? 2 : 1); ++p) store_rows(a, t * 16, width(t), panel + p, sums[2 * t + p]);
+    for (int64_t t = 0; t < (kTwoX ? 2 : 1); ++t) {
+      store_rows(a, t * 16, width(t), first, sums[2 * t]);
+      if constexpr (kTwo) store_rows(a, t * 16, width(t), second, sums[2 * t + 1]);
+    }
   }
 
   template <bool kTwoX>
-  void run_queue(WorkQueue& queue, int64_t pairs_each) const {
+  void run_queue(WorkQueue& queue, int64_t panels_each) const {
     const TileUse use(shapes());
     for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t end = std::min(layout.panels, (item + 1) * pairs_each * 2);
-      for (int64_t panel = item * pairs_each * 2; panel < end; panel += 2)
-        if (panel + 1 < end)
-          run_panels<kTwoX, true>(panel);
-        else
-          run_panels<kTwoX, false>(panel);
+      const int64_t first = item * panels_each, count = std::min(panels_each, layout.panels - first);
+      if (count / 2 > 0) run_panels<kTwoX, true>(first, first + count / 2, count / 2);
+      if (count % 2 == 1) run_panels<kTwoX, false>(first + count - 1, first + count - 1, 1);
     }
   }
 
   void run() const {
     constexpr int64_t kItemBytes = 256 << 10;  // what a thread takes at a time: enough to stream, little to wait for
-    const int64_t pairs_each = std::max<int64_t>(1, kItemBytes / (2 * layout.panel_bytes));
-    WorkQueue queue((layout.panels + 2 * pairs_each - 1) / (2 * pairs_each));
+    const int64_t panels_each = std::max<int64_t>(2, kItemBytes / layout.panel_bytes / 2 * 2);
+    WorkQueue queue((layout.panels + panels_each - 1) / panels_each);
     const auto work = [&](const TeamMember& me) {
       pack_x(me);
       me.barrier();
-      x_tiles() == 2 ? run_queue<true>(queue, pairs_each) : run_queue<false>(queue, pairs_each);
+      x_tiles() == 2 ? run_queue<true>(queue, panels_each) : run_queue<false>(queue, panels_each);
     };
     parallel_team(work, gemm_a16_threads(a));
   }
@@ -207,6 +248,7 @@ struct Thin {
 
 template <A16Format kFormat, int kScales>
 struct Thick {
+  using Use = Unpacker<kFormat, kScales>;
   explicit Thick(const GemmA16Args& args)
       : a(args),
         layout(args),
@@ -222,11 +264,16 @@ struct Thick {
   int64_t second_panel(int64_t pair) const { return std::min(2 * pair + 1, panels - 1); }
   void weights(int64_t pair, int64_t from, int64_t count, std::byte* memory, const std::byte* (&at)[2]) const {
     const int64_t panel_of[2] = {2 * pair, second_panel(pair)}, chunk_steps = layout.chunk_k / kTileK;
+    typename Use::Tables tables[2];
     for (int i = 0; i < 2; ++i) {
       std::byte* tiles = memory + i * kStretchBytes;
       const std::byte* chunk = chunk_at(panel_of[i], from);
-      for (int64_t s = 0; s < count; s += chunk_steps, chunk += layout.chunk_bytes)
-        unpack_chunk<kFormat, kScales>(chunk, tiles + s * kTileBytes);
+      tables[0].make(chunk);
+      for (int64_t s = 0; s < count; s += chunk_steps, chunk += layout.chunk_bytes) {
+        const int64_t turn = s / chunk_steps % 2;
+        if (s + chunk_steps < count) tables[1 - turn].make(chunk + layout.chunk_bytes);
+        Use::template columns<0, 16>(chunk, tables[turn], tiles + s * kTileBytes);
+      }
       at[i] = tiles;
     }
   }

@@ -73,19 +73,23 @@ struct PairDot {
             _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), static_cast<const bf16*>(a.x) + at));
     }
   }
-  static void unpack_int8(const std::byte* column, bf16* to) {
-    _mm512_storeu_si512(to, unpack_int8_unit(column));
-    _mm512_storeu_si512(to + 32, unpack_int8_unit(column + 32));
+  static void unpack_int8(const std::byte* chunk, bf16* to) {
+    for (int n = 0; n < 16; ++n)
+      for (int i = 0; i < 64; i += 32) _mm512_storeu_si512(to + n * kStretch + i, unpack_int8_unit(chunk + n * 64 + i));
   }
-  static void unpack_int4(const std::byte* column, const std::byte* scale_words, int64_t scales, bf16* to) {
-    __m512i units[4];
-    if (scales == 1)
-      unpack_int4_units<1>(column, scale_words, units);
-    else if (scales == 2)
-      unpack_int4_units<2>(column, scale_words, units);
-    else
-      unpack_int4_units<4>(column, scale_words, units);
-    for (int i = 0; i < 4; ++i) _mm512_storeu_si512(to + 32 * i, units[i]);
+  template <int kScales>
+  static void unpack_int4_of(const std::byte* chunk, bf16* to) {
+    const Int4Tables<kScales> tables(chunk);
+    for (int n = 0; n < 16; ++n) {
+      __m512i units[4];
+      unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
+      for (int i = 0; i < 4; ++i) _mm512_storeu_si512(to + n * kStretch + 32 * i, units[i]);
+    }
+  }
+  static void unpack_int4(const std::byte* chunk, int64_t scales, bf16* to) {
+    if (scales == 1) return unpack_int4_of<1>(chunk, to);
+    if (scales == 2) return unpack_int4_of<2>(chunk, to);
+    unpack_int4_of<4>(chunk, to);
   }
 };
 

@@ -21,27 +21,54 @@ inline __m512i unpack_int8_unit(const std::byte* at) {
   return _mm512_ternarylogic_epi32(_mm512_castps_si512(odd), _mm512_set1_epi32(-65536), low, kSelect);
 }
 
-// What the sixteen nibbles of a column stand for under one scale, twice.
-inline __m512i int4_table(const std::byte* scale_word) {
-  int word;
-  std::memcpy(&word, scale_word, 4);
-  const __m512i all = _mm512_set1_epi32(word);
-  const __m512i zero_mask = _mm512_set1_epi32(static_cast<int>(kZeroMask));
-  const __m512 scale = _mm512_castsi512_ps(_mm512_andnot_si512(zero_mask, all));
-  const __m512 zero = _mm512_cvtepi32_ps(_mm512_and_si512(all, zero_mask));
-  const __m256bh half = _mm512_cvtneps_pbh(_mm512_mul_ps(_mm512_sub_ps(Vec::lanes().v, zero), scale));
-  return _mm512_broadcast_i64x4(reinterpret_cast<__m256i>(half));
-}
-
-// 128 of k of a column as four units; `scales` words, 64 bytes apart.
+// What the sixteen nibbles of each column of a chunk stand for, under each of its kScales scales. Sums and products are
+// exact but for the last rounding to bf16.
 template <int kScales>
-inline void unpack_int4_units(const std::byte* column, const std::byte* scale_words, __m512i (&units)[4]) {
-  __m512i words = _mm512_loadu_si512(column), table = int4_table(scale_words);
+class Int4Tables {
+ public:
+  Int4Tables() = default;
+  explicit Int4Tables(const std::byte* chunk) { make(chunk); }
+  void make(const std::byte* chunk) {
+    alignas(64) float scale[kScales][16], offset[kScales][16];
+    for (int s = 0; s < kScales; ++s) split(chunk + s * 64, scale[s], offset[s]);
+    asm volatile(""
+                 : "+m"(scale), "+m"(offset));  // broadcast from memory: shuffles would wait for the port of look-ups
+    const __m512 nibbles = Vec::lanes().v;
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    if (i > 0 && i * kScales % 4 == 0) table = int4_table(scale_words + i * kScales / 4 * 64);
-    units[i] = _mm512_permutexvar_epi16(i > 0 ? _mm512_srli_epi16(words, 4 * i) : words, table);
+    for (int s = 0; s < kScales; ++s)
+#pragma GCC unroll 8
+      for (int n = 0; n < 16; n += 2) {
+        const __m512 low = _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale[s][n]), _mm512_set1_ps(offset[s][n]));
+        const __m512 high = _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale[s][n + 1]), _mm512_set1_ps(offset[s][n + 1]));
+        _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+      }
   }
+  // The table of column n under scale s, twice.
+  __m512i at(int s, int n) const {
+    return _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(tables_[s][n])));
+  }
+
+ private:
+  static void split(const std::byte* scale_words, float* scale, float* offset) {
+    const __m512i words = _mm512_loadu_si512(scale_words), zero_mask = _mm512_set1_epi32(static_cast<int>(kZeroMask));
+    const __m512 scales = _mm512_castsi512_ps(_mm512_andnot_si512(zero_mask, words));
+    const __m512 zeros = _mm512_cvtepi32_ps(_mm512_and_si512(words, zero_mask));
+    _mm512_store_ps(scale, scales);
+    _mm512_store_ps(offset, _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), zeros), scales));
+  }
+  alignas(64) bf16 tables_[kScales][16][16];
+};
+
+// 128 of k of column n as four units. Bits of a word above the nibble that is looked up do not matter: shifting by
+// whole bytes is reading one byte further, beyond the column too.
+template <int kScales>
+inline __attribute__((always_inline)) void unpack_int4_units(const std::byte* column, const Int4Tables<kScales>& tables,
+                                                             int n, __m512i (&units)[4]) {
+  const __m512i low = _mm512_loadu_si512(column), high = _mm512_loadu_si512(column + 1);
+  units[0] = _mm512_permutexvar_epi16(low, tables.at(0, n));
+  units[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(low, 4), tables.at(kScales / 4, n));
+  units[2] = _mm512_permutexvar_epi16(high, tables.at(kScales / 2, n));
+  units[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(high, 4), tables.at(kScales * 3 / 4, n));
 }
 
 }  // namespace millrace::avx512

@@ -30,13 +30,10 @@ void unpack_stretch(const A16Job<Dot>& job, int64_t panel, int64_t k, int64_t co
     const std::byte* chunk = job.a.w + panel * l.panel_bytes + (k + done) / l.chunk_k * l.chunk_bytes;
     for (int64_t i = 0; i < l.chunk_bytes; i += 64)
       _mm_prefetch(reinterpret_cast<const char*>(chunk + 4 * l.chunk_bytes + i), _MM_HINT_T0);
-    for (int n = 0; n < 16; ++n) {
-      typename Dot::Element* row = to + n * Dot::kStretch + done;
-      if (job.a.format == A16Format::kInt8)
-        Dot::unpack_int8(chunk + n * 64, row);
-      else
-        Dot::unpack_int4(chunk + l.chunk_scales * 64 + n * 64, chunk + n * 4, l.chunk_scales, row);
-    }
+    if (job.a.format == A16Format::kInt8)
+      Dot::unpack_int8(chunk, to + done);
+    else
+      Dot::unpack_int4(chunk, l.chunk_scales, to + done);
   }
 }
 
@@ -139,16 +136,20 @@ struct FloatDot {
       to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = value;
     }
   }
-  static void unpack_int8(const std::byte* column, float* to) {
-    for (int i = 0; i < 64; i += 16) widened(reinterpret_cast<const int8_t*>(column) + i).store(to + i);
+  static void unpack_int8(const std::byte* chunk, float* to) {
+    for (int n = 0; n < 16; ++n)
+      for (int i = 0; i < 64; i += 16)
+        widened(reinterpret_cast<const int8_t*>(chunk) + n * 64 + i).store(to + n * kStretch + i);
   }
-  static void unpack_int4(const std::byte* column, const std::byte* scale_words, int64_t scales, float* to) {
-    const Nibbles nibbles(column);
-    for (int64_t s = 0; s < scales; ++s) {
-      const NibbleTable table(rounded_weights(scale_words + s * 64));
-      for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
-        table.at(nibbles, static_cast<int>(4 * i)).store(to + 32 * i);
-        table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + 32 * i + 16);
+  static void unpack_int4(const std::byte* chunk, int64_t scales, float* to) {
+    for (int n = 0; n < 16; ++n) {
+      const Nibbles nibbles(chunk + scales * 64 + n * 64);
+      for (int64_t s = 0; s < scales; ++s) {
+        const NibbleTable table(rounded_weights(chunk + s * 64 + n * 4));
+        for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
+          table.at(nibbles, static_cast<int>(4 * i)).store(to + n * kStretch + 32 * i);
+          table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + n * kStretch + 32 * i + 16);
+        }
       }
     }
   }

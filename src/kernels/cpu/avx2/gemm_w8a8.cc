@@ -1,0 +1,97 @@
+// gemm_w8a8 on 16-bit products, which cannot overflow where products of bytes would saturate.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/cpu/avx2/vec.h"
+#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/parallel.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+namespace millrace::avx2 {
+namespace {
+
+#include "kernels/cpu/simd/math.inl"
+
+inline Vec activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
+  const int64_t n = lanes_left(k, a.K), at = row * a.x_stride + k;
+  if (a.x_dtype == DType::kF32) return Vec::load_n(static_cast<const float*>(a.x) + at, n);
+  alignas(32) bf16 some[16] = {};
+  if (n > 0) std::memcpy(some, static_cast<const bf16*>(a.x) + at, static_cast<size_t>(n) * sizeof(bf16));
+  return Vec::load(some);
+}
+
+inline uint32_t largest_bits(const GemmW8A8Args& a, int64_t row) {
+  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
+  __m256i all = _mm256_setzero_si256();
+  for (int64_t k = 0; k < a.K; k += 16) {
+    const Vec x = activations(a, row, k);
+    all = _mm256_max_epu32(all, _mm256_and_si256(mask, _mm256_castps_si256(x.a)));
+    all = _mm256_max_epu32(all, _mm256_and_si256(mask, _mm256_castps_si256(x.b)));
+  }
+  alignas(32) uint32_t lanes[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), all);
+  return *std::max_element(lanes, lanes + 8);
+}
+
+// A row as int16, zero from K to padded_k; returns its scale.
+inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
+  const RowScale scale = RowScale::of(a, a.x_scale > 0 ? 0 : largest_bits(a, row));
+  const Vec factor = Vec::set(scale.factor), low = Vec::set(-128), high = Vec::set(127);
+  for (int64_t k = 0; k < padded_k; k += 16) {
+    const Vec x = scale.factor == 0 || k >= a.K ? Vec::zero() : activations(a, row, k);
+    const Vec p = Vec::max(Vec::min(x * factor, high), low);
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(p.a), _mm256_cvtps_epi32(p.b));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k), _mm256_permute4x64_epi64(words, 0xd8));
+  }
+  return scale.scale;
+}
+
+inline __m256i four_columns(const std::byte* at) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+}
+
+// Sums of sixteen columns, one row.
+inline void multiply_row(const std::byte* panel, const int16_t* p, int64_t padded_k, float (&sums)[16]) {
+  __m256i acc[4] = {};
+  for (int64_t k = 0; k < padded_k; k += 4) {
+    int64_t four;
+    std::memcpy(&four, p + k, 8);
+    const __m256i x = _mm256_set1_epi64x(four);
+    for (int i = 0; i < 4; ++i)
+      acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(x, four_columns(panel + k * 16 + i * 16)));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m128i pairs = _mm_hadd_epi32(_mm256_castsi256_si128(acc[i]), _mm256_extracti128_si256(acc[i], 1));
+    _mm_storeu_ps(sums + 4 * i, _mm_cvtepi32_ps(pairs));
+  }
+}
+
+}  // namespace
+
+void gemm_w8a8(const GemmW8A8Args& a) {
+  const W8A8Layout layout(a);
+  auto* const p = reinterpret_cast<int16_t*>(a.scratch);
+  auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * layout.padded_k * 2);
+  WorkQueue queue(layout.panels);
+  const auto work = [&](const TeamMember& me) {
+    for (int64_t m = me.index; m < a.M; m += me.size)
+      scales[m] = quantize_row(a, m, layout.padded_k, p + m * layout.padded_k);
+    me.barrier();
+    for (int64_t panel = queue.next(); panel >= 0; panel = queue.next()) {
+      const int64_t column = panel * 16, n = lanes_left(column, a.N);
+      for (int64_t m = 0; m < a.M; ++m) {
+        float sums[16];
+        multiply_row(layout.panel(a, panel), p + m * layout.padded_k, layout.padded_k, sums);
+        Vec y = Vec::load(sums) * Vec::load_n(a.scales + column, n) * Vec::set(scales[m]);
+        if (a.bias) y = y + Vec::load_n(a.bias + column, n);
+        y.store_n(a.y + m * a.y_stride + column, n);
+      }
+    }
+  };
+  parallel_team(work, gemm_w8a8_threads(a));
+}
+
+}  // namespace millrace::avx2
+#pragma GCC pop_options

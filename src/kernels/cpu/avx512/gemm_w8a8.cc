@@ -1,0 +1,105 @@
+// gemm_w8a8 with vpdpbusd, whose first operand is unsigned: activations are offset by 128, which the columns' sums take
+// back.
+#include <immintrin.h>
+
+#include <array>
+#include <utility>
+
+#include "kernels/cpu/avx512/quantize.h"
+#include "kernels/cpu/avx512/vec.h"
+#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/parallel.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+namespace millrace::avx512 {
+namespace {
+
+#include "kernels/cpu/simd/math.inl"
+
+constexpr int kRows = 12, kPanels = 2;
+
+struct Work {
+  explicit Work(const GemmW8A8Args& args)
+      : a(args),
+        layout(args),
+        p(reinterpret_cast<uint8_t*>(args.scratch)),
+        scales(reinterpret_cast<float*>(args.scratch + args.M * layout.padded_k)) {}
+  const GemmW8A8Args& a;
+  const W8A8Layout layout;
+  uint8_t* const p;  // [M][padded_k]
+  float* const scales;
+};
+
+inline void store_sums(const Work& work, int64_t row, int64_t panel, __m512i sums) {
+  const GemmW8A8Args& a = work.a;
+  const int64_t column = panel * 16, n = lanes_left(column, a.N);
+  const __m512i offset = _mm512_slli_epi32(_mm512_loadu_si512(work.layout.sums(a) + column), 7);
+  Vec y{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums, offset))};
+  y = y * Vec::load_n(a.scales + column, n) * Vec::set(work.scales[row]);
+  if (a.bias) y = y + Vec::load_n(a.bias + column, n);
+  y.store_n(a.y + row * a.y_stride + column, n);
+}
+
+template <int kTileRows, int kTilePanels>
+void run_tile(const Work& work, int64_t row, int64_t panel) {
+  __m512i sums[kTileRows][kTilePanels] = {};
+  const uint8_t* p = work.p + row * work.layout.padded_k;
+  const std::byte* w = work.layout.panel(work.a, panel);
+  for (int64_t k = 0; k < work.layout.padded_k; k += 4) {
+    __m512i columns[kTilePanels];
+    for (int i = 0; i < kTilePanels; ++i) {
+      const std::byte* at = w + i * work.layout.panel_bytes + k * 16;
+      _mm_prefetch(reinterpret_cast<const char*>(at + 4096), _MM_HINT_T0);
+      columns[i] = _mm512_loadu_si512(at);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kTileRows; ++r) {
+      int four;
+      __builtin_memcpy(&four, p + r * work.layout.padded_k + k, 4);
+      const __m512i x = _mm512_set1_epi32(four);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTilePanels; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], x, columns[i]);
+    }
+  }
+  for (int r = 0; r < kTileRows; ++r)
+    for (int i = 0; i < kTilePanels; ++i) store_sums(work, row + r, panel + i, sums[r][i]);
+}
+
+template <int kTilePanels>
+void run_panels(const Work& work, int64_t panel) {
+  using Run = void (*)(const Work&, int64_t, int64_t);
+  static constexpr auto kRuns = []<size_t... kIndex>(std::index_sequence<kIndex...>) {
+    return std::array<Run, sizeof...(kIndex)>{run_tile<static_cast<int>(kIndex) + 1, kTilePanels>...};
+  }
+  (std::make_index_sequence<kRows>());
+  for (int64_t row = 0; row < work.a.M; row += kRows)
+    kRuns[std::min<int64_t>(kRows, work.a.M - row) - 1](work, row, panel);
+}
+
+}  // namespace
+
+void gemm_w8a8(const GemmW8A8Args& a) {
+  const Work work(a);
+  WorkQueue queue((work.layout.panels + kPanels - 1) / kPanels);
+  const auto run = [&](const TeamMember& me) {
+    for (int64_t m = me.index; m < a.M; m += me.size) {
+      uint8_t* to = work.p + m * work.layout.padded_k;
+      work.scales[m] = quantize_row(a, m, work.layout.padded_k, [&](int64_t k, __m128i bytes) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+      });
+    }
+    me.barrier();
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
+      const int64_t panel = item * kPanels;
+      if (panel + kPanels <= work.layout.panels)
+        run_panels<kPanels>(work, panel);
+      else
+        run_panels<1>(work, panel);
+    }
+  };
+  parallel_team(run, gemm_w8a8_threads(a));
+}
+
+}  // namespace millrace::avx512
+#pragma GCC pop_options

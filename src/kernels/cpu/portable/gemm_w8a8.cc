@@ -1,0 +1,54 @@
+// What gemm_w8a8 means. Plain on purpose.
+#include <cmath>
+
+#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/parallel.h"
+
+namespace millrace::portable {
+namespace {
+
+float activation(const GemmW8A8Args& a, int64_t row, int64_t k) {
+  const int64_t at = row * a.x_stride + k;
+  if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
+  return static_cast<const float*>(a.x)[at];
+}
+
+// A NaN becomes the largest integer, as the vector instructions have it.
+int8_t quantized(float x, float factor) {
+  float value = x * factor;
+  value = value < 127 ? value : 127;
+  value = value > -128 ? value : -128;
+  return static_cast<int8_t>(std::nearbyint(value));
+}
+
+}  // namespace
+
+float quantize_row(const GemmW8A8Args& a, int64_t row, int8_t* to) {
+  uint32_t largest = 0;
+  for (int64_t k = 0; k < a.K; ++k)
+    largest = std::max(largest, std::bit_cast<uint32_t>(activation(a, row, k)) & 0x7fffffff);
+  const RowScale scale = RowScale::of(a, largest);
+  for (int64_t k = 0; k < w8a8_padded_k(a.K); ++k)
+    to[k] = k >= a.K || scale.factor == 0 ? 0 : quantized(activation(a, row, k), scale.factor);
+  return scale.scale;
+}
+
+void gemm_w8a8(const GemmW8A8Args& a) {
+  const W8A8Layout layout(a);
+  auto* const p = reinterpret_cast<int8_t*>(a.scratch);
+  auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * layout.padded_k);
+  for (int64_t m = 0; m < a.M; ++m) scales[m] = quantize_row(a, m, p + m * layout.padded_k);
+  const auto column = [&](int64_t n) {
+    for (int64_t m = 0; m < a.M; ++m) {
+      int32_t sum = 0;
+      for (int64_t k = 0; k < a.K; ++k) sum += p[m * layout.padded_k + k] * static_cast<int8_t>(a.w[layout.at(n, k)]);
+      const float y = static_cast<float>(sum) * a.scales[n] * scales[m];
+      a.y[m * a.y_stride + n] = a.bias ? y + a.bias[n] : y;
+    }
+  };
+  parallel_ranges(a.N, gemm_w8a8_threads(a) == 1 ? a.N : 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) column(n);
+  });
+}
+
+}  // namespace millrace::portable

@@ -1,0 +1,59 @@
+#include "kernels/gemm_w8a8.h"
+
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/parallel.h"
+
+namespace millrace {
+namespace {
+
+constexpr Impl<GemmW8A8Fn> kImpls[] = {{"amx", Isa::kAmx, amx::gemm_w8a8},
+                                       {"avx512_vnni", Isa::kAvx512, avx512::gemm_w8a8},
+                                       {"avx2", Isa::kAvx2, avx2::gemm_w8a8},
+                                       {"portable", Isa::kPortable, portable::gemm_w8a8}};
+
+void pack_row(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t n) {
+  const int8_t* values = a.values + (n - a.row_begin) * a.K;
+  int32_t sum = 0;
+  for (int64_t k = 0; k < a.K; k += 4) {
+    int8_t four[4] = {};
+    std::memcpy(four, values + k, static_cast<size_t>(std::min<int64_t>(4, a.K - k)));
+    sum += four[0] + four[1] + four[2] + four[3];
+    std::memcpy(a.packed + layout.at(n, k), four, 4);
+  }
+  std::memcpy(a.packed + layout.panels * layout.panel_bytes + n * 4, &sum, 4);
+}
+
+}  // namespace
+
+std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls() { return kImpls; }
+
+void gemm_w8a8(const GemmW8A8Args& args) {
+  static GemmW8A8Fn* const best = best_impl(gemm_w8a8_impls());
+  if (args.M > 0 && args.N > 0) best(args);
+}
+
+int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
+  const int64_t rows = max_rows * (2 * w8a8_padded_k(K) + 64);  // at most int16, and a scale
+  return cpu_has(Isa::kAmx) ? std::max(rows, amx::gemm_w8a8_scratch_bytes(max_rows, K)) : rows;
+}
+
+void gemm_w8a8_pack(const W8A8PackArgs& args) {
+  MR_CHECK(args.K <= kMostW8A8K, "sums over {} products of bytes; at most {} fit", args.K, kMostW8A8K);
+  const W8A8Layout layout(GemmW8A8Args{.N = args.N, .K = args.K});
+  const int64_t first = args.row_begin / 16, last = (args.row_end + 15) / 16;
+  parallel_ranges(last - first, 1, [&](int64_t begin, int64_t end) {
+    const int64_t to = std::min(args.row_end, (first + end) * 16);
+    for (int64_t n = std::max(args.row_begin, (first + begin) * 16); n < to; ++n) pack_row(args, layout, n);
+  });
+}
+
+void gemm_w8a8_unpack_row(const GemmW8A8Args& weights, int64_t n, float factor, float* to) {
+  const W8A8Layout layout(weights);
+  for (int64_t k = 0; k < weights.K; ++k)
+    to[k] = factor * weights.scales[n] * static_cast<float>(static_cast<int8_t>(weights.w[layout.at(n, k)]));
+}
+
+}  // namespace millrace

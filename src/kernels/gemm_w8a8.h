@@ -1,0 +1,57 @@
+// Matrix products of int8 weights and int8 activations (W8A8):
+//   y[m,n] = s[m] * t[n] * sum over k of p[m,k] * q[n,k]  + bias[n]
+// q and t are given: one scale for an output column. p is made from x, symmetric, rounded to nearest even:
+//   per token:   s[m] = max over k of |x[m,k]| / 127      p = round(x * (127 / max))
+//   per tensor:  s given                                  p = clamp(round(x * (1 / s)), -128, 127)
+// A row with an infinity or NaN gives NaN (per token); maxima below 1e-30 count as 1e-30. Sums are exact int32: every
+// implementation gives the same bits, for any number of rows and threads. K is at most 131071.
+//
+// Packed weights are panels of sixteen output columns: [N/16][Kp/64][16][16 columns][4], four of k beside each other,
+// Kp is K rounded up to 64; then the sum over k of every column, int32 [N/16][16]. Columns beyond N and rows beyond K
+// are zero.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/dtype.h"
+#include "kernels/impl.h"
+
+namespace millrace {
+
+constexpr int64_t kMostW8A8K = 131071;
+constexpr int64_t w8a8_padded_k(int64_t K) { return (K + 63) / 64 * 64; }
+constexpr int64_t gemm_w8a8_packed_bytes(int64_t N, int64_t K) {
+  return (N + 15) / 16 * (w8a8_padded_k(K) * 16 + 16 * static_cast<int64_t>(sizeof(int32_t)));
+}
+
+struct GemmW8A8Args {
+  const void* x;        // [M, K], rows x_stride apart, x_dtype
+  const std::byte* w;   // packed, 64-byte aligned
+  const float* scales;  // t: [N]
+  const float* bias;    // [N] or null
+  float* y;             // [M, N], rows y_stride apart
+  std::byte* scratch;   // gemm_w8a8_scratch_bytes, 64-byte aligned
+  int64_t M, N, K, x_stride, y_stride;
+  float x_scale = 0;             // s of the tensor; 0: per token
+  DType x_dtype = DType::kBf16;  // kF32 or kBf16
+};
+using GemmW8A8Fn = void(const GemmW8A8Args&);
+
+void gemm_w8a8(const GemmW8A8Args& args);
+std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls();
+// Enough for every implementation and any M up to max_rows.
+int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K);
+
+// Packs rows [row_begin, row_end) of an [N, K] matrix from values [rows, K]; what is not packed must be zero (fresh
+// memory is). Threads: as many as the pool has; two calls must not share a panel at once.
+struct W8A8PackArgs {
+  const int8_t* values;
+  std::byte* packed;
+  int64_t row_begin, row_end, N, K;
+};
+void gemm_w8a8_pack(const W8A8PackArgs& args);
+// to[k] = factor * t[n] * q[n,k].
+void gemm_w8a8_unpack_row(const GemmW8A8Args& weights, int64_t n, float factor, float* to);
+
+}  // namespace millrace

@@ -1,0 +1,175 @@
+#include "kernels/gemm_w8a8.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
+
+#include "kernels/parallel.h"
+#include "tests/kernels/testing.h"
+
+namespace millrace {
+namespace {
+
+// A product with its operands.
+struct Product {
+  Product(int64_t M, int64_t N, int64_t K, DType x_dtype, float x_scale, bool with_bias = true)
+      : M(M),
+        N(N),
+        K(K),
+        x_dtype(x_dtype),
+        x_scale(x_scale),
+        x_stride(K + 5),
+        packed(gemm_w8a8_packed_bytes(N, K)),
+        scratch(gemm_w8a8_scratch_bytes(M, K)) {
+    Random random(1);
+    x = as_dtype(random_floats(random, M * x_stride), x_dtype);
+    if (with_bias) bias = random_floats(random, N);
+    for (int64_t n = 0; n < N; ++n) scales.push_back(0.001f + 0.01f * random.uniform());
+    for (int64_t i = 0; i < N * K; ++i) w.push_back(static_cast<int8_t>(random() % 256 - 128));
+    const int64_t cut = N / 3;  // pieces meet inside a panel
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, cut}, {cut, N}})
+      gemm_w8a8_pack(
+          {.values = w.data() + begin * K, .packed = packed.data, .row_begin = begin, .row_end = end, .N = N, .K = K});
+  }
+  GemmW8A8Args args() const {
+    return {.w = packed.data,
+            .scales = scales.data(),
+            .bias = bias.empty() ? nullptr : bias.data(),
+            .scratch = scratch.data,
+            .N = N,
+            .K = K,
+            .x_stride = x_stride,
+            .y_stride = N + 1,
+            .x_scale = x_scale,
+            .x_dtype = x_dtype};
+  }
+  // Rows [first, first + rows) of y.
+  std::vector<float> run(GemmW8A8Fn* gemm, int64_t first, int64_t rows) const {
+    std::vector<float> y(rows * (N + 1), 7.0f);
+    GemmW8A8Args a = args();
+    a.x = x.data() + first * x_stride * dtype_bytes(x_dtype);
+    a.y = y.data();
+    a.M = rows;
+    gemm(a);
+    return y;
+  }
+  float activation(int64_t m, int64_t k) const { return value_at(x, x_dtype, m * x_stride + k); }
+  const int64_t M, N, K;
+  const DType x_dtype;
+  const float x_scale;
+  const int64_t x_stride;
+  std::vector<uint8_t> x;
+  std::vector<int8_t> w;
+  std::vector<float> scales, bias;
+  Aligned packed, scratch;
+};
+
+// The integers of a row, and their scale.
+std::pair<std::vector<int64_t>, float> quantized(const Product& p, int64_t m) {
+  float largest = 0;
+  for (int64_t k = 0; k < p.K; ++k) largest = std::max(largest, std::abs(p.activation(m, k)));
+  const float scale = p.x_scale > 0 ? p.x_scale : largest / 127, factor = p.x_scale > 0 ? 1 / p.x_scale : 127 / largest;
+  std::vector<int64_t> row;
+  for (int64_t k = 0; k < p.K; ++k)
+    row.push_back(std::clamp<int64_t>(std::lrint(p.activation(m, k) * factor), -128, 127));
+  return {row, scale};
+}
+
+void expect_right(const Product& p, const std::vector<float>& y) {
+  for (int64_t m = 0; m < p.M; ++m) {
+    const auto [row, scale] = quantized(p, m);
+    for (int64_t n = 0; n < p.N; ++n) {
+      int64_t sum = 0;
+      for (int64_t k = 0; k < p.K; ++k) sum += row[k] * p.w[n * p.K + k];
+      const float product = static_cast<float>(sum) * p.scales[n] * scale;
+      ASSERT_EQ(y[m * (p.N + 1) + n], p.bias.empty() ? product : product + p.bias[n]) << "m " << m << " n " << n;
+    }
+    ASSERT_EQ(y[m * (p.N + 1) + p.N], 7.0f) << "written beyond row " << m;
+  }
+}
+
+constexpr std::tuple<int64_t, int64_t, int64_t> kShapes[] = {
+    {1, 1, 1},     {1, 16, 128},  {2, 17, 33},    {1, 331, 96},   {7, 100, 192}, {12, 48, 64},
+    {16, 64, 256}, {17, 33, 100}, {33, 130, 545}, {70, 96, 1152}, {130, 33, 40}, {3, 1, 700},
+    {257, 16, 2},  {40, 544, 96}, {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640}, {560, 20, 160}};
+
+TEST(GemmW8A8, EveryImplementationGivesTheBitsOfTheDefinition) {
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const auto& [M, N, K] : kShapes)
+      for (const DType x_dtype : {DType::kBf16, DType::kF32})
+        for (const float x_scale : {0.0f, 0.011f}) {
+          SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K << ' ' << dtype_name(x_dtype)
+                                          << " scale " << x_scale);
+          const Product product(M, N, K, x_dtype, x_scale, /*with_bias=*/N % 2 == 0);
+          expect_right(product, product.run(impl.run, 0, M));
+          if (HasFatalFailure()) return;
+        }
+  }
+}
+
+TEST(GemmW8A8, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
+  const int all = compute_threads();
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+    const Product product(300, 272, 1500, DType::kBf16, 0);
+    const auto whole = product.run(impl.run, 0, product.M);
+    const int64_t width = product.N + 1;
+    for (const int threads : {1, all}) {
+      set_compute_threads(threads);
+      for (const int64_t rows : {1, 2, 7, 16, 32, 33, 128, 300})
+        for (int64_t first = 0; first + rows <= product.M; first += 86) {
+          const auto part = product.run(impl.run, first, rows);
+          ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + first * width, part.size() * sizeof(float)))
+              << impl.name << ' ' << rows << " rows from " << first << " on " << threads << " threads";
+        }
+    }
+    set_compute_threads(all);
+  }
+}
+
+TEST(GemmW8A8, LongSumsOfTheLargestProductsAreExact) {
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    Product p(2, 16, 65536, DType::kF32, 1.0f, false);
+    std::fill(p.w.begin(), p.w.end(), static_cast<int8_t>(-128));
+    std::fill(p.scales.begin(), p.scales.end(), 1.0f);
+    for (int64_t i = 0; i < p.M * p.x_stride; ++i)
+      reinterpret_cast<float*>(p.x.data())[i] = i < p.x_stride ? 127 : -128;
+    gemm_w8a8_pack({.values = p.w.data(), .packed = p.packed.data, .row_begin = 0, .row_end = 16, .N = 16, .K = p.K});
+    const auto y = p.run(impl.run, 0, 2);
+    EXPECT_EQ(y[0], -127.0f * 128 * 65536) << impl.name;
+    EXPECT_EQ(y[17], 128.0f * 128 * 65536) << impl.name;
+  }
+}
+
+TEST(GemmW8A8, ZeroRowsAreZeroAndRowsThatAreNotFiniteAreNaN) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    Product p(4, 20, 70, DType::kF32, 0, false);
+    auto* x = reinterpret_cast<float*>(p.x.data());
+    std::fill(x, x + p.x_stride, 0.0f);
+    x[p.x_stride + 69] = kInfinity;
+    x[2 * p.x_stride + 3] = kNaN;
+    const auto y = p.run(impl.run, 0, 4), alone = p.run(impl.run, 3, 1);
+    for (int64_t n = 0; n < 20; ++n) {
+      EXPECT_EQ(y[n], 0.0f) << impl.name;
+      EXPECT_TRUE(std::isnan(y[21 + n]) && std::isnan(y[42 + n])) << impl.name;
+      EXPECT_EQ(y[63 + n], alone[n]) << impl.name;
+    }
+  }
+}
+
+TEST(GemmW8A8, UnpacksTheWeightsItMultiplies) {
+  const Product p(1, 37, 75, DType::kF32, 0);
+  std::vector<float> row(p.K);
+  for (int64_t n = 0; n < p.N; ++n) {
+    gemm_w8a8_unpack_row(p.args(), n, 2.0f, row.data());
+    for (int64_t k = 0; k < p.K; ++k) ASSERT_EQ(row[k], 2.0f * p.scales[n] * p.w[n * p.K + k]) << n << ' ' << k;
+  }
+}
+
+}  // namespace
+}  // namespace millrace
