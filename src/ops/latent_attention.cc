@@ -10,9 +10,9 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kQueryBytes = 32 << 20;     // of absorbed queries at a time
-constexpr int64_t kExpandedBytes = 64 << 20;  // of expanded keys and values at a time
-constexpr int64_t kExpandedChunk = 256;       // positions whose keys and values are computed at a time
+constexpr int64_t kQueryBytes = 32 << 20;      // of absorbed queries at a time
+constexpr int64_t kExpandedBytes = 128 << 20;  // of expanded keys and values at a time, at most
+constexpr int64_t kExpandedChunk = 128;        // positions whose keys and values are computed at a time
 
 int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
@@ -41,14 +41,18 @@ LatentAttention::LatentAttention(const Tensor& kv_b, const Params& params, DType
     const Tensor turned = key.transposed(0, 1).to_contiguous();
     absorb_.push_back(Linear::pack({&turned, 1}, {}, compute));
     values_.push_back(Linear::pack({&value, 1}, {}, compute));
-    if (params.form != Params::Form::kAbsorbed) keys_.push_back(Linear::pack({&key, 1}, {}, compute));
   }
-  calls_.reserve(2 * params.heads);
+  if (params.form != Params::Form::kAbsorbed)
+    for (int64_t h = 0; h < params.heads; h += kExpandedHeads) {
+      const Tensor heads = rows_of(kv_b, h * rows, std::min(kExpandedHeads, params.heads - h) * rows);
+      expand_.push_back(Linear::pack({&heads, 1}, {}, compute));
+    }
+  calls_.reserve(params.heads);
 }
 
 int64_t LatentAttention::weight_bytes() const {
   int64_t bytes = 0;
-  for (const auto* linears : {&absorb_, &keys_, &values_})
+  for (const auto* linears : {&absorb_, &values_, &expand_})
     for (const Linear& linear : *linears) bytes += linear.weight_bytes();
   return bytes;
 }
@@ -216,30 +220,32 @@ struct LatentAttention::Expanded {
   Tensor keys, values;
 };
 
-int64_t LatentAttention::expanded_context(const KvCache::Config& cache) const {
-  const int64_t row =
-      (mla_padded(params_.query_dim()) + mla_padded(params_.value_dim)) * dtype_bytes(expanded_dtype(cache.dtype));
-  return kExpandedBytes / row / 16 * 16;
+// Bytes of one position's keys and values of one head.
+int64_t LatentAttention::expanded_row_bytes(DType cache) const {
+  return (mla_padded(params_.query_dim()) + mla_padded(params_.value_dim)) * dtype_bytes(expanded_dtype(cache));
 }
 
-// How many heads of a sequence are expanded together.
-int64_t LatentAttention::expanded_heads(DType dtype, int64_t context) const {
-  const int64_t row = (mla_padded(params_.query_dim()) + mla_padded(params_.value_dim)) * dtype_bytes(dtype);
-  return std::clamp<int64_t>(kExpandedBytes / (row * round_up(context, 16)), 1, params_.heads);
+int64_t LatentAttention::expanded_context(const KvCache::Config& cache) const {
+  return kExpandedBytes / (expanded_row_bytes(cache.dtype) * std::min(kExpandedHeads, params_.heads)) / 16 * 16;
+}
+
+// How many heads of a sequence are expanded together: few, so that they stay in cache, but enough for all threads.
+int64_t LatentAttention::expanded_heads(const KvCache::Config& cache, int64_t context) const {
+  const int64_t fit = kExpandedBytes / (expanded_row_bytes(cache.dtype) * round_up(context, 16));
+  const int64_t heads = std::min<int64_t>(fit, round_up(4 * compute_threads(), kExpandedHeads));
+  return std::min(std::max<int64_t>(heads / kExpandedHeads, 1) * kExpandedHeads, params_.heads);
 }
 
 int64_t LatentAttention::expanded_bytes(const KvCache::Config& cache, int64_t max_context) const {
   if (params_.form == Params::Form::kAbsorbed) return 0;
   const Params& p = params_;
   const DType dtype = expanded_dtype(cache.dtype);
+  const auto expanders = static_cast<int64_t>(expand_.size());
   const int64_t context = round_up(std::min(max_context, expanded_context(cache)), 16);
-  const int64_t row = (mla_padded(p.query_dim()) + mla_padded(p.value_dim)) * dtype_bytes(dtype);
-  const int64_t pair = Workspace::tensor_bytes(DType::kF32, {kExpandedChunk, p.nope_dim}) +
-                       Workspace::tensor_bytes(DType::kF32, {kExpandedChunk, p.value_dim});
+  const int64_t products = Workspace::tensor_bytes(DType::kF32, {kExpandedChunk, p.nope_dim + p.value_dim});
   return Workspace::tensor_bytes(dtype, {context, mla_padded(cache.head_dim)}) +
-         std::min(kExpandedBytes, p.heads * context * row) + 128 +
-         std::max(p.heads * pair + grouped_scratch_bytes(keys_[0], p.heads, p.heads * kExpandedChunk) +
-                      grouped_scratch_bytes(values_[0], p.heads, p.heads * kExpandedChunk),
+         std::min(kExpandedBytes, p.heads * context * expanded_row_bytes(cache.dtype)) + 128 +
+         std::max(p.heads * products + grouped_scratch_bytes(expand_[0], expanders, expanders * kExpandedChunk),
                   Workspace::tensor_bytes(DType::kU8, {mla_attention_scratch_bytes(p.query_dim(), p.value_dim)}));
 }
 
@@ -269,7 +275,7 @@ void LatentAttention::run_expanded(const Call& call, int64_t sequence) {
   e.latents = call.workspace.tensor(e.dtype, {e.context, mla_padded(call.config().head_dim)});
   gather_latents(call.config(), call.cache.keys_[call.layer].raw(),
                  call.step.block_table.data() + sequence * call.step.max_blocks, e.latents);
-  const int64_t most = expanded_heads(e.dtype, e.context);
+  const int64_t most = expanded_heads(call.config(), e.context);
   e.keys = call.workspace.tensor(e.dtype, {most, e.capacity, mla_padded(p.query_dim())});
   e.values = call.workspace.tensor(e.dtype, {most, e.capacity, mla_padded(p.value_dim)});
   for (; e.head < p.heads; e.head += e.heads) {
@@ -285,10 +291,11 @@ void LatentAttention::expand(const Expanded& e, int64_t position, int64_t count,
   const Params& p = params_;
   const Workspace::Scope scope(workspace);
   const Tensor latents = columns(e.latents.rows(position, position + count), 0, p.latent_dim);
+  const int64_t columns_of_head = p.nope_dim + p.value_dim;
   calls_.clear();
-  for (int64_t h = e.head; h < e.head + e.heads; ++h) {
-    calls_.push_back({&keys_[h], latents, workspace.tensor(DType::kF32, {count, p.nope_dim})});
-    calls_.push_back({&values_[h], latents, workspace.tensor(DType::kF32, {count, p.value_dim})});
+  for (int64_t h = e.head; h < e.head + e.heads; h += kExpandedHeads) {
+    const Linear& linear = expand_[h / kExpandedHeads];
+    calls_.push_back({&linear, latents, workspace.tensor(DType::kF32, {count, linear.out_features()})});
   }
   forward_grouped(calls_, workspace);
   const int64_t item = dtype_bytes(e.dtype), latent_row = e.latents.size(1), rope_padded = mla_padded(p.query_dim());
@@ -296,26 +303,27 @@ void LatentAttention::expand(const Expanded& e, int64_t position, int64_t count,
     auto* base = static_cast<std::byte*>(const_cast<void*>(rows.raw()));
     return base + (head * e.capacity + position) * rows.size(2) * item;
   };
-  const auto keep = [&](const LinearCall& from, std::byte* to, int64_t stride) {
-    cast_rows({.from = from.y.data<float>(),
+  const auto keep = [&](int64_t h, int64_t from, int64_t width, std::byte* to, int64_t stride) {
+    const Tensor& products = calls_[h / kExpandedHeads].y;
+    cast_rows({.from = products.data<float>() + h % kExpandedHeads * columns_of_head + from,
                .to = to,
                .slots = nullptr,
                .n = count,
-               .width = from.y.size(1),
-               .from_stride = from.y.size(1),
+               .width = width,
+               .from_stride = products.size(1),
                .to_stride = stride,
                .padded = stride,
                .to_dtype = e.dtype});
   };
   parallel_items(e.heads, [&](int64_t h) {
     std::byte* const keys = place(e.keys, h);
-    keep(calls_[2 * h], keys, rope_padded);
+    keep(h, 0, p.nope_dim, keys, rope_padded);
     const std::byte* rope =
         static_cast<const std::byte*>(e.latents.raw()) + (position * latent_row + p.latent_dim) * item;
     for (int64_t j = 0; j < count; ++j)
       std::memcpy(keys + (j * rope_padded + p.nope_dim) * item, rope + j * latent_row * item,
                   static_cast<size_t>(p.rope_dim * item));
-    keep(calls_[2 * h + 1], place(e.values, h), e.values.size(2));
+    keep(h, p.nope_dim, p.value_dim, place(e.values, h), e.values.size(2));
   });
 }
 

@@ -31,7 +31,7 @@ class LatentAttention {
  public:
   using Params = LatentAttentionParams;
   // kv_b [H * (nope_dim + value_dim), latent_dim], floating: of each head the rows of W_UK, then those of W_UV.
-  // `compute` is the type the weights are kept in. Form kAbsorbed keeps a third less.
+  // `compute` is the type the weights are kept in. Form kAbsorbed keeps half as much.
   LatentAttention(const Tensor& kv_b, const Params& params, DType compute);
 
   // q [T, H, nope_dim + rope_dim] kF32, the rope part turned, heads contiguous, token stride free; the step's latents
@@ -43,6 +43,8 @@ class LatentAttention {
   int64_t weight_bytes() const;
   // The longest context whose keys and values may be expanded.
   int64_t expanded_context(const KvCache::Config& cache) const;
+
+  static constexpr int64_t kExpandedHeads = 8;  // that are expanded by one product
 
  private:
   struct Call;      // what forward was asked for
@@ -57,12 +59,13 @@ class LatentAttention {
   int64_t absorbed_tokens(int64_t max_tokens) const;
   int64_t absorbed_bytes(int64_t max_tokens) const;
   int64_t expanded_bytes(const KvCache::Config& cache, int64_t max_context) const;
-  int64_t expanded_heads(DType dtype, int64_t context) const;
+  int64_t expanded_row_bytes(DType cache) const;
+  int64_t expanded_heads(const KvCache::Config& cache, int64_t context) const;
 
   Params params_;
   std::vector<Linear> absorb_;        // per head, W_UK^T [latent_dim, nope_dim]
-  std::vector<Linear> keys_;          // per head, W_UK [nope_dim, latent_dim], unless only absorbed
   std::vector<Linear> values_;        // per head, W_UV [value_dim, latent_dim]
+  std::vector<Linear> expand_;        // kExpandedHeads heads' rows of kv_b each, unless only absorbed
   std::vector<LinearCall> calls_;     // of the products at hand
   std::vector<int32_t> query_start_;  // of the sequences at hand
   std::vector<int32_t> context_len_;

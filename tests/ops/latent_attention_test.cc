@@ -198,11 +198,10 @@ TEST(LatentAttention, ManyTokensAreAbsorbedInTurns) {
 }
 
 TEST(LatentAttention, ManyHeadsAreExpandedInTurns) {
-  // 64 MiB hold the keys and values of 113 heads.
   const Step step({128, 32, 8, 8, 8, DType::kF32, {{2300, 40}}});
   LatentAttention attention = step.make(Form::kExpanded);
   const Tensor out = step.run(attention);
-  for (const int64_t h : {0, 112, 113, 127}) {
+  for (const int64_t h : {0, 7, 8, 63, 127}) {
     const auto want = step.plain(0, 39, h);
     const float* got = out.data<float>() + (39 * 128 + h) * 8;
     for (int64_t d = 0; d < 8; ++d) ASSERT_NEAR(got[d], want[d], 2e-5) << h;

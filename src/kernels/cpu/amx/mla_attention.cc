@@ -31,6 +31,18 @@ inline __m512i pairs_of(Vec even_or_low, Vec odd_or_high) {  // low half, then h
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd_or_high.v, even_or_low.v));
 }
 
+// e^x for x <= 0 to within 2^-18, which is plenty for what is rounded to bf16: 2^-126 at least.
+inline Vec weight_of(Vec x) {
+  const Vec t = Vec::max(Vec::set(-126.0f), x * Vec::set(1.44269504f));
+  const Vec n = Vec::round(t), f = t - n;
+  Vec p = Vec::set(0.009666368515f);  // interpolates 2^f on [-1/2, 1/2]
+  p = Vec::fma(p, f, Vec::set(0.055921975842f));
+  p = Vec::fma(p, f, Vec::set(0.240223490380f));
+  p = Vec::fma(p, f, Vec::set(0.693121045203f));
+  p = Vec::fma(p, f, Vec::set(1.0f));
+  return Vec::scale_by_power(p, n);
+}
+
 struct TileForm {
   struct Thread {
     TileUse use{TileShapes::full()};
@@ -89,20 +101,22 @@ struct TileForm {
     if constexpr (kGroups == 2) tile_zero<1>();
     if constexpr (kKeyRuns == 2) tile_zero<2>();
     if constexpr (kKeyRuns == 2 && kGroups == 2) tile_zero<3>();
-    for (int64_t k = 0; k < key_tiles(w); ++k) {
+    const int64_t tiles = key_tiles(w);
+    const bf16 *q0 = query_tile(w, group, 0), *q1 = q0 + tiles * kTileElements, *k0 = keys[0], *k1 = keys[kKeyRuns - 1];
+    for (int64_t k = 0; k < tiles; ++k) {
       if (next)
         for (int i = 0; i < kKeyRuns; ++i)
           for (int r = 0; r < kRun; ++r)
             _mm_prefetch(reinterpret_cast<const char*>(next[i]) + r * row_bytes + k * 64, _MM_HINT_T0);
-      tile_load<4>(keys[0] + k * kTileK, row_bytes);
-      tile_load<6>(query_tile(w, group, k), 64);
+      tile_load<4>(k0 + k * kTileK, row_bytes);
+      tile_load_passing<6>(q0 + k * kTileElements, 64);
       tile_multiply<0, 4, 6>();
       if constexpr (kGroups == 2) {
-        tile_load<7>(query_tile(w, group + 1, k), 64);
+        tile_load_passing<7>(q1 + k * kTileElements, 64);
         tile_multiply<1, 4, 7>();
       }
       if constexpr (kKeyRuns == 2) {
-        tile_load<5>(keys[1] + k * kTileK, row_bytes);
+        tile_load<5>(k1 + k * kTileK, row_bytes);
         tile_multiply<2, 5, 6>();
         if constexpr (kGroups == 2) tile_multiply<3, 5, 7>();
       }
@@ -132,14 +146,15 @@ struct TileForm {
 
   // ---- weights ----
 
-  // Sixteen rows' scores of position `at` of the partition; minus infinity where kMasked and a row does not look.
+  // Which of sixteen rows see position `at` of the partition.
   template <bool kMasked>
-  static Vec score_of(const MlaWork& w, int group, int64_t begin, int64_t at) {
-    const Vec score = Vec::load(score_tile(w, group, 0) + at * 16) * Vec::set(w.a.scale);
-    if constexpr (!kMasked) return score;
+  static __mmask16 seen_by(const MlaWork& w, int group, int64_t begin, int64_t at) {
+    if constexpr (!kMasked) return 0xffff;
     const __m512i end = _mm512_load_si512(w.end + 16 * group);
-    const __mmask16 seen = _mm512_cmpgt_epi32_mask(end, _mm512_set1_epi32(static_cast<int>(begin + at)));
-    return {_mm512_mask_blend_ps(seen, _mm512_set1_ps(-__builtin_inff()), score.v)};
+    return _mm512_cmpgt_epi32_mask(end, _mm512_set1_epi32(static_cast<int>(begin + at)));
+  }
+  static Vec score_of(const MlaWork& w, int group, int64_t at) {
+    return Vec::load(score_tile(w, group, 0) + at * 16) * Vec::set(w.a.scale);
   }
 
   template <bool kMasked>
@@ -147,14 +162,18 @@ struct TileForm {
     const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                                 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     Vec top = Vec::set(-__builtin_inff()), total = Vec::zero();
-    for (int64_t p = 0; p < n; ++p) top = Vec::max(top, score_of<kMasked>(w, group, begin, p));
-    const Vec unseen = Vec::set(-__builtin_inff());
-    const Vec shift = Vec::where_less(unseen, top, top, Vec::zero());  // of rows that see nothing: anything finite
+    for (int64_t p = 0; p < n; ++p) {
+      const Vec score = score_of(w, group, p);
+      top.v = _mm512_mask_max_ps(top.v, seen_by<kMasked>(w, group, begin, p), top.v, score.v);
+    }
+    const auto weight = [&](int64_t p) {
+      const Vec value = weight_of(score_of(w, group, p) - top);
+      return Vec{_mm512_maskz_mov_ps(seen_by<kMasked>(w, group, begin, p), value.v)};
+    };
     for (int64_t p = 0; p < n; p += 32) {
       __m512i x[16];
       for (int i = 0; i < 16; ++i) {
-        const Vec even = exp(score_of<kMasked>(w, group, begin, p + 2 * i) - shift);
-        const Vec odd = exp(score_of<kMasked>(w, group, begin, p + 2 * i + 1) - shift);
+        const Vec even = weight(p + 2 * i), odd = weight(p + 2 * i + 1);
         total = total + even;
         total = total + odd;
         x[i] = _mm512_permutexvar_epi16(interleave, pairs_of(even, odd));
@@ -188,13 +207,13 @@ struct TileForm {
     if constexpr (kGroups == 2) tile_zero<2>(), tile_zero<3>();
     for (int64_t i = 0; i < (n + 31) / 32; ++i) {
       const bf16* values = w.slice + i * 2 * kTileElements;
-      tile_load<4>(weight_tile(w, group, i), 64);
+      tile_load_passing<4>(weight_tile(w, group, i), 64);
       tile_load<6>(values, 64);
       tile_multiply<0, 4, 6>();
       tile_load<7>(values + kTileElements, 64);
       tile_multiply<1, 4, 7>();
       if constexpr (kGroups == 2) {
-        tile_load<5>(weight_tile(w, group + 1, i), 64);
+        tile_load_passing<5>(weight_tile(w, group + 1, i), 64);
         tile_multiply<2, 5, 6>();
         tile_multiply<3, 5, 7>();
       }
