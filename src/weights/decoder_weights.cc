@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "models/families/families.h"
 #include "models/families/names.h"
+#include "weights/quantized_module.h"
 
 namespace millrace {
 namespace {
@@ -80,9 +81,7 @@ Status check_tied_head(const Checkpoint& checkpoint, const DecoderSpec& spec, co
 }
 
 Status check_nothing_left(const Checkpoint& checkpoint, const Family& family, const DecoderSpec& spec,
-                          const std::vector<FileTensor>& files, const DecoderWeights& weights) {
-  std::set<std::string_view> used;
-  for (const FileTensor& file : files) used.insert(file.name);
+                          const std::set<std::string>& used, const DecoderWeights& weights) {
   std::vector<std::string> left;
   for (const std::string& name : checkpoint.names()) {
     if (used.contains(name) || is_harmless_tensor(family, name) || is_next_token_tensor(family, spec, name)) continue;
@@ -107,6 +106,64 @@ Status check_all_present(const Checkpoint& checkpoint, const Family& family, con
   if (missing.size() > 1) message += fmt::format(" ({} more of {} are missing)", missing.size() - 1, files.size());
   message += did_you_mean(missing.front()->name, checkpoint.names());
   return not_found("{}", message);
+}
+
+// Rows of a file's matrix that are the part's.
+QuantizedMatrix part_of(const FileTensor& file, const FileTensor::Part& part, const QuantizedMatrix& matrix) {
+  if (file.parts.size() == 1) return matrix;
+  if (file.layout == FileTensor::Layout::kRows) return row_range(matrix, part.begin, part.end);
+  const int64_t run = file.shape[0] / file.groups, first = part.begin / file.groups, last = part.end / file.groups;
+  std::vector<int64_t> rows;
+  for (int64_t g = 0; g < file.groups; ++g)
+    for (int64_t row = first; row < last; ++row) rows.push_back(g * run + row);
+  return picked_rows(matrix, rows);
+}
+
+// Matrices that a quantised checkpoint stores as integers unless it says otherwise.
+bool is_layer_matrix(const FileTensor& file) {
+  const std::string& name = file.parts.front().canonical;
+  return file.shape.size() == 2 && name.starts_with("layers.") && name.ends_with(".weight") &&
+         name.find(".mlp.router") == std::string::npos && name.find("shared_gate") == std::string::npos;
+}
+
+// Whether the norm in front of this matrix emits int8 units (SmoothQuant).
+bool takes_int8_units(const QuantizationConfig& config, const std::string& canonical) {
+  const auto ends = [&](const char* end) { return canonical.ends_with(end); };
+  return (config.static_qkv && (ends("attn.q.weight") || ends("attn.k.weight") || ends("attn.v.weight"))) ||
+         (config.static_gate_up && (ends("mlp.gate.weight") || ends("mlp.up.weight")));
+}
+
+Status check_whole(const Checkpoint& checkpoint, const QuantizationConfig& config, const FileTensor& file,
+                   std::string_view module) {
+  if (!is_layer_matrix(file) || config.may_be_dense(module) || !checkpoint.has(file.name)) return {};
+  return data_loss(
+      "{}: is not quantised although {} says {} and does not leave it out; the checkpoint is half converted", file.name,
+      config.source, method_name(config.method));
+}
+
+// Moves the files that hold integers to `quantized`; the names of their tensors go to `used`.
+Status take_quantized(const Checkpoint& checkpoint, const QuantizationConfig& config, std::vector<FileTensor>& files,
+                      QuantizedWeights& quantized, std::set<std::string>& used) {
+  std::vector<FileTensor> dense;
+  for (FileTensor& file : files) {
+    if (file.shape.size() != 2 || !file.name.ends_with(".weight") || file.layout == FileTensor::Layout::kColumns) {
+      dense.push_back(std::move(file));
+      continue;
+    }
+    const std::string module = file.name.substr(0, file.name.size() - 7);
+    MR_ASSIGN_OR_RETURN(const auto found,
+                        read_quantized_module(checkpoint, config, module, file.shape[0], file.shape[1],
+                                              takes_int8_units(config, file.parts.front().canonical)));
+    if (!found) {
+      MR_RETURN_IF_ERROR(check_whole(checkpoint, config, file, module));
+      dense.push_back(std::move(file));
+      continue;
+    }
+    for (const FileTensor::Part& part : file.parts) quantized[part.canonical] = part_of(file, part, found->matrix);
+    used.insert(found->tensors.begin(), found->tensors.end());
+  }
+  files = std::move(dense);
+  return {};
 }
 
 const Family& family_of(const DecoderSpec& spec) {
@@ -165,17 +222,21 @@ Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const 
   return load_decoder_weights(checkpoint, family_of(spec), spec);
 }
 
-Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const Family& family,
-                                            const DecoderSpec& spec) {
+Result<DecoderWeights> load_decoder_weights(const Checkpoint& checkpoint, const Family& family, const DecoderSpec& spec,
+                                            const QuantizationConfig& config, QuantizedWeights* quantized) {
   std::vector<FileTensor> files = file_tensors(family, spec);
   drop_optional_prefix(checkpoint, family, files);
+  std::set<std::string> used;
+  if (config.method != QuantizationConfig::Method::kNone && quantized)
+    MR_RETURN_IF_ERROR(take_quantized(checkpoint, config, files, *quantized, used));
   MR_RETURN_IF_ERROR(check_all_present(checkpoint, family, files));
   DecoderWeights weights;
   for (const FileTensor& file : files) {
     MR_ASSIGN_OR_RETURN(const Tensor tensor, read_file_tensor(checkpoint, family, file));
     for (const FileTensor::Part& part : file.parts) weights[part.canonical] = part_of(file, part, tensor);
+    used.insert(file.name);
   }
-  MR_RETURN_IF_ERROR(check_nothing_left(checkpoint, family, spec, files, weights));
+  MR_RETURN_IF_ERROR(check_nothing_left(checkpoint, family, spec, used, weights));
   return weights;
 }
 

@@ -70,17 +70,23 @@ Result<ModelFolder> open_model_folder(const std::string& path, const ModelFolder
   model.unknown_keys = std::move(reading.unknown_keys);
   model.notes = std::move(reading.notes);
   model.dtype_stated = reading.dtype_stated;
+  MR_ASSIGN_OR_RETURN(model.quantization, read_quantization_config(path, model.config));
+  model.notes.insert(model.notes.end(), model.quantization.notes.begin(), model.quantization.notes.end());
   MR_RETURN_IF_ERROR(add_generation_config(model));
   return model;
 }
 
-Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options) {
+Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options, QuantizedWeights* quantized) {
   if (options.format == LoadFormat::kDummy) {
     MR_RETURN_IF_ERROR(check_memory(model.spec, options.dummy_dtype));
     return dummy_weights(model.spec, options.dummy_dtype, options.seed);
   }
   MR_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(model.path, options.format));
-  MR_ASSIGN_OR_RETURN(DecoderWeights weights, load_decoder_weights(checkpoint, model.spec));
+  if (model.quantization.method != QuantizationConfig::Method::kNone && !quantized)
+    return unimplemented("{} says {}: dense weights are wanted here", model.quantization.source,
+                         method_name(model.quantization.method));
+  MR_ASSIGN_OR_RETURN(DecoderWeights weights,
+                      load_decoder_weights(checkpoint, *model.family, model.spec, model.quantization, quantized));
   if (!model.dtype_stated) model.spec.dtype = weights.at("embed.weight").dtype();
   return weights;
 }

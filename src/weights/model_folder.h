@@ -18,6 +18,7 @@ struct ModelFolder {
   Json generation_config;  // null if the folder has none
   DecoderSpec spec;        // eos_token_ids: those of config.json, then those that generation_config.json adds
   const Family* family = nullptr;
+  QuantizationConfig quantization;
   bool dtype_stated = false;              // config.json names the dtype of the weights
   std::vector<std::string> unknown_keys;  // of config.json: to be reported once
   std::vector<std::string> notes;         // sentences the user should see once
@@ -35,7 +36,9 @@ struct LoadOptions {
   DType dummy_dtype = DType::kBf16;
   uint64_t seed = 0;
 };
-Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options = {});
+// Integer matrices of a quantised folder go to `quantized`; without one such a folder is refused.
+Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options = {},
+                                    QuantizedWeights* quantized = nullptr);
 
 // A new checkpoint with random weights.
 struct InitOptions {

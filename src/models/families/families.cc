@@ -39,6 +39,8 @@ constexpr const Family* kFamilies[] = {&kLlama,
 const std::set<std::string, std::less<>> kHarmlessKeys = {"_attn_implementation",
                                                           "_attn_implementation_autoset",
                                                           "_commit_hash",
+                                                          "compression_config",
+                                                          "quantization_config",
                                                           "_from_model_config",
                                                           "_name_or_path",
                                                           "architectures",
@@ -105,8 +107,6 @@ const std::set<std::string, std::less<>> kHarmlessKeys = {"_attn_implementation"
 
 // Keys of other decoders' arithmetic. A family that implements one maps it in its own rows, which come first.
 const std::vector<RefusedRow> kRefused = {
-    {"quantization_config", {}, "quantised checkpoints are not supported yet"},
-    {"compression_config", {}, "compressed checkpoints are not supported yet"},
     {"is_encoder_decoder", {false}, "only decoder-only models are served"},
     {"add_cross_attention", {false}, "cross-attention is not part of this family"},
     {"cross_attention_hidden_size", {}, "cross-attention is not part of this family"},

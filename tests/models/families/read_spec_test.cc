@@ -161,8 +161,6 @@ const Refused kRefused[] = {
     {"theta", R"({"rope_theta": 0.5})", "rope_theta is 0.5; it must be a number above 1"},
     {"flag", R"({"tie_word_embeddings": "yes"})", "tie_word_embeddings is \"yes\"; it must be true or false"},
     {"dtype", R"({"torch_dtype": "int8"})", "torch_dtype is \"int8\"; it must be float32, float16 or bfloat16"},
-    {"quant", R"({"quantization_config": {"quant_method": "awq"}})",
-     "quantization_config is {\"quant_method\":\"awq\"}: quantised checkpoints are not supported yet"},
     {"experts", R"({"num_local_experts": 8})", "num_local_experts is 8: this family has no experts"},
     {"partial", R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5: this family rotates whole heads"},
     {"eos", R"({"eos_token_id": [1, -3]})", "eos_token_id is [1,-3]; it must be a token id"},
