@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "base/file.h"
 #include "base/random.h"
@@ -375,6 +377,10 @@ TEST(ReadSpec, GoldenConfigsAreReadWithoutUnknownKeys) {
     ASSERT_TRUE(reading.ok()) << reading.status().to_string();
     EXPECT_TRUE(reading->unknown_keys.empty()) << reading->unknown_keys.front();
     EXPECT_TRUE(reading->notes.empty()) << reading->notes.front();
+    const GoldenFolder* known = std::ranges::find(kGoldenFolders, std::filesystem::path(folder).filename().string(),
+                                                  [](const GoldenFolder& f) { return std::string(f.name); });
+    ASSERT_NE(known, std::end(kGoldenFolders));
+    EXPECT_EQ(reading->family->name, known->family);
     EXPECT_EQ(reading->spec.vocab_size, (*config)["vocab_size"].get<int64_t>());
   }
 }
