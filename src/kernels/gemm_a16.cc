@@ -33,4 +33,19 @@ int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
   return cpu_has(Isa::kAmx) ? std::max(vectors, amx::gemm_a16_scratch_bytes(max_rows, K, format)) : vectors;
 }
 
+void order_columns(const OrderColumnsArgs& a) {
+  parallel_ranges(a.M, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) {
+      bf16* to = a.to + m * a.K;
+      if (a.x_dtype == DType::kBf16) {
+        const bf16* x = static_cast<const bf16*>(a.x) + m * a.x_stride;
+        for (int64_t k = 0; k < a.K; ++k) to[k] = x[a.order[k]];
+      } else {
+        const float* x = static_cast<const float*>(a.x) + m * a.x_stride;
+        for (int64_t k = 0; k < a.K; ++k) to[k] = to_bf16(x[a.order[k]]);
+      }
+    }
+  });
+}
+
 }  // namespace millrace

@@ -64,6 +64,16 @@ std::span<const Impl<GemmA16Fn>> gemm_a16_impls();
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
 
+// to[m,k] = bf16(x[m, order[k]]): x as act-order weights meet it. `to` [M, K] contiguous.
+struct OrderColumnsArgs {
+  const void* x;         // [M, K], rows x_stride apart, kF32 or kBf16
+  const int32_t* order;  // [K]
+  bf16* to;
+  int64_t M, K, x_stride;
+  DType x_dtype;
+};
+void order_columns(const OrderColumnsArgs& args);
+
 // Packs rows [row_begin, row_end) of the matrix; what is not packed must be zero (fresh memory is).
 // Threads: as many as the pool has; two calls must not share a panel at once.
 struct A16PackArgs {

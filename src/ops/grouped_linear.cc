@@ -28,6 +28,9 @@ Args* room_for(size_t calls, Workspace& workspace) {
   return reinterpret_cast<Args*>(workspace.bytes(static_cast<int64_t>(calls * sizeof(Args))));
 }
 
+// Integers have no grouped kernel: one after the other.
+bool dense(const LinearCall& call) { return call.linear->format() == LinearFormat::kDense; }
+
 constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
 
 }  // namespace
@@ -40,6 +43,8 @@ void forward_grouped(std::span<LinearCall> calls, Workspace& workspace) {
     args.y_stride = call.y.stride(0);
     return args;
   };
+  for (LinearCall& call : calls)
+    if (!dense(call) && call.x.size(0) > 0) call.linear->forward(call.x, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
@@ -59,6 +64,8 @@ void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation
                          .y_stride = call.y.stride(0),
                          .y_dtype = call.y.dtype()};
   };
+  for (LinearCall& call : calls)
+    if (!dense(call) && call.x.size(0) > 0) call.linear->forward_gated(call.x, activation, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GatedGemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
@@ -70,12 +77,18 @@ void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation
 }
 
 int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
+  if (like.format() != LinearFormat::kDense)
+    return like.scratch_bytes(max_rows) +
+           Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GemmArgs))});
   return Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GemmArgs))}) +
          Workspace::tensor_bytes(
              DType::kU8, {gemm_grouped_scratch_bytes(max_calls, max_rows, like.in_features(), like.weight_dtype())});
 }
 
 int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
+  if (like.format() != LinearFormat::kDense)
+    return like.gated_scratch_bytes(max_rows) +
+           Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GatedGemmArgs))});
   return Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GatedGemmArgs))}) +
          Workspace::tensor_bytes(
              DType::kU8, {gemm_gated_grouped_scratch_bytes(max_calls, max_rows, like.out_features(), like.in_features(),

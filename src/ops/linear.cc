@@ -1,7 +1,13 @@
 #include "ops/linear.h"
 
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
 #include "kernels/gemm.h"
 #include "kernels/parallel.h"
+#include "kernels/quantize_rows.h"
 
 namespace millrace {
 namespace {
@@ -16,19 +22,39 @@ int64_t total_rows(std::span<const Tensor> parts) {
   return rows;
 }
 
-Tensor stack_biases(std::span<const Tensor> parts, std::span<const Tensor> biases, int64_t N) {
+std::vector<int64_t> rows_of(std::span<const Tensor> parts) {
+  std::vector<int64_t> rows;
+  for (const Tensor& part : parts) rows.push_back(part.size(0));
+  return rows;
+}
+
+Tensor stack_biases(const std::vector<int64_t>& rows, std::span<const Tensor> biases) {
   if (biases.empty()) return {};
-  MR_CHECK(biases.size() == parts.size(), "{} biases for {} parts", biases.size(), parts.size());
-  Tensor all = Tensor::zeros(DType::kF32, {N});
+  MR_CHECK(biases.size() == rows.size(), "{} biases for {} parts", biases.size(), rows.size());
+  Tensor all = Tensor::zeros(DType::kF32, {std::accumulate(rows.begin(), rows.end(), int64_t{0})});
   int64_t row = 0;
-  for (size_t i = 0; i < parts.size(); ++i) {
+  for (size_t i = 0; i < rows.size(); ++i) {
     const int64_t n = biases[i].raw() ? biases[i].numel() : 0;
-    MR_CHECK(n == 0 || n == parts[i].size(0), "bias of {} for {} rows", n, parts[i].size(0));
+    MR_CHECK(n == 0 || n == rows[i], "bias of {} for {} rows", n, rows[i]);
     const Tensor bias = n > 0 ? biases[i].to_contiguous() : Tensor();
     for (int64_t j = 0; j < n; ++j) all.data<float>()[row + j] = element_as_float(bias, j);
-    row += parts[i].size(0);
+    row += rows[i];
   }
   return all;
+}
+
+bool same_order(const Tensor& a, const Tensor& b) {
+  if (!a.raw() || !b.raw()) return a.raw() == b.raw();
+  return a.numel() == b.numel() && std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0;
+}
+
+LinearFormat format_of(const QuantizedTensor& part) {
+  if (part.kind == QuantizedTensor::Kind::kInt4) return LinearFormat::kW4A16;
+  return part.int8_inputs ? LinearFormat::kW8A8 : LinearFormat::kW8A16;
+}
+
+A16Format a16_format(LinearFormat format) {
+  return format == LinearFormat::kW4A16 ? A16Format::kInt4 : A16Format::kInt8;
 }
 
 }  // namespace
@@ -40,7 +66,7 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   linear.in_features_ = parts[0].size(1);
   linear.out_features_ = total_rows(parts);
   linear.packed_ = page_zeros(DType::kU8, {gemm_packed_bytes(linear.out_features_, linear.in_features_, compute)});
-  linear.bias_ = stack_biases(parts, biases, linear.out_features_);
+  linear.bias_ = stack_biases(rows_of(parts), biases);
   int64_t row = 0;
   for (const Tensor& part : parts) {
     gemm_pack({.w = part.raw(),
@@ -56,13 +82,191 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   return linear;
 }
 
+Status Linear::check_parts(std::span<const QuantizedTensor> parts) {
+  MR_CHECK(!parts.empty(), "no parts");
+  const QuantizedTensor& first = parts.front();
+  for (const QuantizedTensor& part : parts) {
+    if (format_of(part) != format_of(first) || part.values.size(1) != first.values.size(1) || part.group != first.group)
+      return unimplemented("layers that share an input are quantised differently");
+    if (!same_order(part.order, first.order))
+      return unimplemented("layers that share an input have different orders of its columns (g_idx)");
+    if ((part.input_scale > 0) != (first.input_scale > 0))
+      return unimplemented("of layers that share an input some have a static scale for it and some have not");
+  }
+  if (first.kind == QuantizedTensor::Kind::kInt4 && !is_int4_group(first.group, first.values.size(1)))
+    return unimplemented("a scale for {} of {}; groups of 32, 64, multiples of 128 and whole rows are supported",
+                         first.group, first.values.size(1));
+  if (first.int8_inputs && (first.values.size(1) > kMostW8A8K || first.order.raw()))
+    return unimplemented("W8A8 layers of {} inputs with an order of columns", first.values.size(1));
+  return {};
+}
+
+Linear Linear::unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t group) {
+  Linear linear;
+  linear.format_ = format;
+  linear.dtype_ = DType::kI8;
+  linear.out_features_ = rows;
+  linear.in_features_ = K;
+  linear.group_ = group;
+  const int64_t bytes = format == LinearFormat::kW8A8 ? gemm_w8a8_packed_bytes(rows, K)
+                                                      : gemm_a16_packed_bytes(rows, K, a16_format(format), group);
+  linear.packed_ = page_zeros(DType::kU8, {bytes});
+  if (format != LinearFormat::kW4A16) linear.scales_ = Tensor::zeros(DType::kF32, {rows});
+  return linear;
+}
+
+void Linear::pack_rows(const QuantizedTensor& part, int64_t row) {
+  const int64_t end = row + part.values.size(0);
+  MR_CHECK(part.values.contiguous() && part.values.size(1) == in_features_ && part.scales.dtype() == DType::kF32 &&
+               part.scales.contiguous() && part.scales.size(0) == part.values.size(0),
+           "values {}, scales {}", part.values.shape().to_string(), part.scales.shape().to_string());
+  auto* const packed = packed_.data<std::byte>();
+  if (format_ == LinearFormat::kW8A8)
+    gemm_w8a8_pack({.values = part.values.data<int8_t>(),
+                    .packed = packed,
+                    .row_begin = row,
+                    .row_end = end,
+                    .N = out_features_,
+                    .K = in_features_});
+  else
+    gemm_a16_pack({.values = part.values.raw(),
+                   .scales = part.scales.data<float>(),
+                   .zeros = part.zeros.data<uint8_t>(),
+                   .packed = packed,
+                   .row_begin = row,
+                   .row_end = end,
+                   .K = in_features_,
+                   .group = group_,
+                   .format = a16_format(format_)});
+  if (format_ != LinearFormat::kW4A16)
+    std::memcpy(scales_.data<float>() + row, part.scales.raw(), static_cast<size_t>(end - row) * sizeof(float));
+}
+
+Linear Linear::pack(std::span<const QuantizedTensor> parts, std::span<const Tensor> biases) {
+  const Status fits = check_parts(parts);
+  MR_CHECK(fits.ok(), "{}", fits.message());
+  std::vector<int64_t> rows;
+  for (const QuantizedTensor& part : parts) rows.push_back(part.values.size(0));
+  Linear linear = unpacked(format_of(parts[0]), std::accumulate(rows.begin(), rows.end(), int64_t{0}),
+                           parts[0].values.size(1), parts[0].group);
+  linear.order_ = parts[0].order;
+  linear.bias_ = stack_biases(rows, biases);
+  int64_t row = 0;
+  for (const QuantizedTensor& part : parts) {
+    linear.pack_rows(part, row);
+    linear.input_scale_ = std::max(linear.input_scale_, part.input_scale);
+    row += part.values.size(0);
+  }
+  return linear;
+}
+
+Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format) {
+  MR_CHECK(!parts.empty() && (format == LinearFormat::kW8A8 || format == LinearFormat::kW8A16), "{} parts",
+           parts.size());
+  constexpr int64_t kRows = 256;  // that are integers beside their packed form at a time
+  const int64_t K = parts[0].size(1);
+  Linear linear = unpacked(format, total_rows(parts), K, 0);
+  linear.bias_ = stack_biases(rows_of(parts), biases);
+  int64_t row = 0;
+  for (const Tensor& part : parts)
+    for (int64_t from = 0; from < part.size(0); from += kRows) {
+      const Tensor some = part.rows(from, std::min(part.size(0), from + kRows));
+      QuantizedTensor integers{.values = Tensor::empty(DType::kI8, {some.size(0), K}),
+                               .scales = Tensor::empty(DType::kF32, {some.size(0)})};
+      const int64_t bad = quantize_rows({.w = some.raw(),
+                                         .values = integers.values.data<int8_t>(),
+                                         .scales = integers.scales.data<float>(),
+                                         .rows = some.size(0),
+                                         .K = K,
+                                         .w_stride = some.stride(0),
+                                         .dtype = some.dtype()});
+      if (bad >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", from + bad);
+      linear.pack_rows(integers, row);
+      row += some.size(0);
+    }
+  return linear;
+}
+
+int64_t Linear::ordered_bytes(int64_t rows) const {
+  return order_.raw() ? Workspace::tensor_bytes(DType::kBf16, {rows, in_features_}) : 0;
+}
+
 int64_t Linear::scratch_bytes(int64_t max_rows) const {
+  if (format_ == LinearFormat::kW8A8)
+    return Workspace::tensor_bytes(DType::kU8, {gemm_w8a8_scratch_bytes(max_rows, in_features_)});
+  if (format_ != LinearFormat::kDense)
+    return Workspace::tensor_bytes(DType::kU8, {gemm_a16_scratch_bytes(max_rows, in_features_, a16_format(format_))}) +
+           ordered_bytes(max_rows);
   return Workspace::tensor_bytes(DType::kU8, {gemm_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
-GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
+void Linear::check_input(const Tensor& x) const {
   MR_CHECK(x.rank() == 2 && x.size(1) == in_features_ && (x.dtype() == DType::kF32 || x.dtype() == DType::kBf16),
            "x {} {} for weights [{}, {}]", dtype_name(x.dtype()), x.shape().to_string(), out_features_, in_features_);
+}
+
+GemmA16Args Linear::a16(const Tensor& x, std::byte* scratch) const {
+  return {.x = x.raw(),
+          .w = packed_.data<std::byte>(),
+          .scales = scales_.data<float>(),
+          .bias = bias_.data<float>(),
+          .y = nullptr,
+          .scratch = scratch,
+          .M = x.rank() == 2 ? x.size(0) : 0,
+          .N = out_features_,
+          .K = in_features_,
+          .x_stride = x.rank() == 2 ? x.stride(0) : 0,
+          .y_stride = 0,
+          .group = group_,
+          .x_dtype = x.dtype(),
+          .format = a16_format(format_)};
+}
+
+GemmW8A8Args Linear::w8a8(const Tensor& x, std::byte* scratch) const {
+  return {.x = x.raw(),
+          .w = packed_.data<std::byte>(),
+          .scales = scales_.data<float>(),
+          .bias = bias_.data<float>(),
+          .y = nullptr,
+          .scratch = scratch,
+          .M = x.rank() == 2 ? x.size(0) : 0,
+          .N = out_features_,
+          .K = in_features_,
+          .x_stride = x.rank() == 2 ? x.stride(0) : 0,
+          .y_stride = 0,
+          .x_scale = input_scale_,
+          .x_dtype = x.dtype()};
+}
+
+void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const {
+  check_input(x);
+  const Workspace::Scope scope(workspace);
+  if (format_ == LinearFormat::kW8A8) {
+    GemmW8A8Args args = w8a8(x, workspace.bytes(gemm_w8a8_scratch_bytes(x.size(0), in_features_)));
+    args.y = y.data<float>();
+    args.y_stride = y.stride(0);
+    return gemm_w8a8(args);
+  }
+  Tensor ordered = x;
+  if (order_.raw()) {
+    ordered = workspace.tensor(DType::kBf16, x.shape());
+    order_columns({.x = x.raw(),
+                   .order = order_.data<int32_t>(),
+                   .to = ordered.data<bf16>(),
+                   .M = x.size(0),
+                   .K = in_features_,
+                   .x_stride = x.stride(0),
+                   .x_dtype = x.dtype()});
+  }
+  GemmA16Args args =
+      a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_, a16_format(format_))));
+  args.y = y.data<float>();
+  args.y_stride = y.stride(0);
+  gemm_a16(args);
+}
+
+GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
+  check_input(x);
   return {.x = x.raw(),
           .w = packed_.raw(),
           .bias = bias_.data<float>(),
@@ -80,6 +284,7 @@ GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
 void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
   MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == x.size(0) && y.dtype() == DType::kF32,
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
+  if (format_ != LinearFormat::kDense) return forward_integers(x, y, workspace);
   const Workspace::Scope scope(workspace);
   GemmArgs args = product(x, workspace.bytes(scratch_bytes(x.size(0))));
   args.y = y.data<float>();
@@ -88,6 +293,8 @@ void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
 }
 
 int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
+  if (format_ != LinearFormat::kDense)
+    return scratch_bytes(max_rows) + Workspace::tensor_bytes(DType::kF32, {max_rows, out_features_});
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
@@ -96,11 +303,31 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
   const Workspace::Scope scope(workspace);
+  if (format_ != LinearFormat::kDense) {
+    Tensor both = workspace.tensor(DType::kF32, {x.size(0), out_features_});
+    forward_integers(x, both, workspace);
+    return glu({.gate = both.data<float>(),
+                .up = both.data<float>() + out_features_ / 2,
+                .y = y.raw(),
+                .T = x.size(0),
+                .F = out_features_ / 2,
+                .x_stride = out_features_,
+                .y_stride = y.stride(0),
+                .activation = activation,
+                .y_dtype = y.dtype()});
+  }
   gemm_gated({.product = product(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
               .activation = activation,
               .y = y.raw(),
               .y_stride = y.stride(0),
               .y_dtype = y.dtype()});
+}
+
+void Linear::gather_row(int32_t token, float scale, float* to) const {
+  if (format_ == LinearFormat::kDense) return gemm_unpack_row(packed_.raw(), dtype_, in_features_, token, scale, to);
+  if (format_ == LinearFormat::kW8A8) return gemm_w8a8_unpack_row(w8a8(Tensor(), nullptr), token, scale, to);
+  MR_CHECK(!order_.raw(), "rows of weights whose columns have an order of their own");
+  gemm_a16_unpack_row(a16(Tensor(), nullptr), token, scale, to);
 }
 
 void Linear::gather(std::span<const int32_t> tokens, float scale, Tensor& y) const {
@@ -110,7 +337,7 @@ void Linear::gather(std::span<const int32_t> tokens, float scale, Tensor& y) con
   parallel_ranges(static_cast<int64_t>(tokens.size()), 4, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       MR_CHECK(tokens[t] >= 0 && tokens[t] < out_features_, "token {} of {}", tokens[t], out_features_);
-      gemm_unpack_row(packed_.raw(), dtype_, in_features_, tokens[t], scale, y.data<float>() + t * y.stride(0));
+      gather_row(tokens[t], scale, y.data<float>() + t * y.stride(0));
     }
   });
 }

@@ -1,18 +1,25 @@
 // Linear: y = x W^T + b, with the weight's format and packing hidden. Packed once at load; then read by any thread, one
-// forward at a time per Workspace. Bit-identical rows whatever the number of rows and threads (kernels/gemm.h).
+// forward at a time per Workspace. Bit-identical rows whatever the number of rows and threads (kernels/gemm.h,
+// kernels/gemm_a16.h, kernels/gemm_w8a8.h).
 #pragma once
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "base/result.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_a16.h"
+#include "kernels/gemm_w8a8.h"
 #include "kernels/glu.h"
 #include "ops/workspace.h"
+#include "tensor/quantized.h"
 #include "tensor/tensor.h"
 
 namespace millrace {
 
 struct LinearCall;  // ops/grouped_linear.h
+
+enum class LinearFormat : uint8_t { kDense, kW8A8, kW8A16, kW4A16 };
 
 class Linear {
  public:
@@ -22,13 +29,24 @@ class Linear {
   // `compute` is the type the weights are kept in: kF32, kBf16 or kF16.
   static Linear pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute);
 
+  // The same of integers. Whether parts fit one Linear: of one kind, group, order and treatment of x, which the error
+  // names. Static input scales may differ: the largest is taken.
+  static Status check_parts(std::span<const QuantizedTensor> parts);
+  // Requires: check_parts.
+  static Linear pack(std::span<const QuantizedTensor> parts, std::span<const Tensor> biases);
+  // Dense parts, made integers row by row (kernels/quantize_rows.h). `format`: kW8A8 (x too, row by row) or kW8A16.
+  // Weights that are not finite are refused.
+  static Result<Linear> quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format);
+
   bool defined() const { return out_features_ > 0; }
   int64_t in_features() const { return in_features_; }
   int64_t out_features() const { return out_features_; }
+  LinearFormat format() const { return format_; }
+  // kI8 for every format of integers.
   DType weight_dtype() const { return dtype_; }
-  // The type of x that costs no conversion: kBf16 for bf16 weights, else kF32.
-  DType input_dtype() const { return dtype_ == DType::kBf16 ? DType::kBf16 : DType::kF32; }
-  int64_t weight_bytes() const { return packed_.bytes(); }
+  // The type of x that costs no conversion: kF32 for float32 and float16 weights, else kBf16.
+  DType input_dtype() const { return dtype_ == DType::kF32 || dtype_ == DType::kF16 ? DType::kF32 : DType::kBf16; }
+  int64_t weight_bytes() const { return packed_.bytes() + scales_.bytes(); }
   // What forward takes from the workspace for up to max_rows rows.
   int64_t scratch_bytes(int64_t max_rows) const;
 
@@ -48,10 +66,24 @@ class Linear {
   friend void forward_grouped(std::span<LinearCall> calls, Workspace& workspace);
   friend void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace);
   GemmArgs product(const Tensor& x, std::byte* scratch) const;
-  Tensor packed_;  // kernels/gemm.h
+  // `parts` rows, nothing packed yet.
+  static Linear unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t group);
+  void pack_rows(const QuantizedTensor& part, int64_t row);
+  void check_input(const Tensor& x) const;
+  GemmA16Args a16(const Tensor& x, std::byte* scratch) const;
+  GemmW8A8Args w8a8(const Tensor& x, std::byte* scratch) const;
+  int64_t ordered_bytes(int64_t rows) const;
+  void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const;
+  void gather_row(int32_t token, float scale, float* to) const;
+
+  Tensor packed_;  // as the format's kernel has it
+  Tensor scales_;  // kW8A8, kW8A16: [N] kF32
+  Tensor order_;   // kI32 [K], or no memory
   Tensor bias_;    // [N] kF32, or no memory
-  int64_t in_features_ = 0, out_features_ = 0;
+  int64_t in_features_ = 0, out_features_ = 0, group_ = 0;
+  float input_scale_ = 0;
   DType dtype_ = DType::kF32;
+  LinearFormat format_ = LinearFormat::kDense;
 };
 
 }  // namespace millrace

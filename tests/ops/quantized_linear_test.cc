@@ -1,0 +1,205 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "ops/grouped_linear.h"
+#include "ops/linear.h"
+#include "ops/rows.h"
+#include "tests/ops/testing.h"
+
+namespace millrace {
+namespace {
+
+constexpr int64_t K = 192;
+
+// Integers with scales, and the floats they stand for in x's order of columns.
+struct Matrix {
+  QuantizedTensor integers;
+  std::vector<float> w;  // [N, K]
+};
+
+Matrix random_int8(Random& random, int64_t N, bool int8_inputs) {
+  Matrix m{{.values = Tensor::empty(DType::kI8, {N, K}),
+            .scales = Tensor::empty(DType::kF32, {N}),
+            .int8_inputs = int8_inputs},
+           {}};
+  for (int64_t n = 0; n < N; ++n) {
+    m.integers.scales.data<float>()[n] = 0.001f + 0.01f * random.uniform();
+    for (int64_t k = 0; k < K; ++k) {
+      const auto q = static_cast<int8_t>(random() % 256 - 128);
+      m.integers.values.data<int8_t>()[n * K + k] = q;
+      m.w.push_back(m.integers.scales.data<float>()[n] * q);
+    }
+  }
+  return m;
+}
+
+// With zeros, and with x's columns in the given order.
+Matrix random_int4(Random& random, int64_t N, int64_t group, const Tensor& order) {
+  const int64_t groups = (K + group - 1) / group;
+  Matrix m{{.kind = QuantizedTensor::Kind::kInt4,
+            .values = Tensor::empty(DType::kU8, {N, K}),
+            .scales = Tensor::empty(DType::kF32, {N, groups}),
+            .zeros = Tensor::empty(DType::kU8, {N, groups}),
+            .order = order,
+            .group = group},
+           std::vector<float>(N * K)};
+  for (int64_t i = 0; i < N * groups; ++i) {
+    m.integers.scales.data<float>()[i] = to_float(to_f16(0.01f + 0.02f * random.uniform()));
+    m.integers.zeros.data<uint8_t>()[i] = static_cast<uint8_t>(random() % 16);
+  }
+  for (int64_t n = 0; n < N; ++n)
+    for (int64_t k = 0; k < K; ++k) {
+      const auto q = static_cast<uint8_t>(random() % 16);
+      const int64_t g = n * groups + k / group, column = order.raw() ? order.data<int32_t>()[k] : k;
+      m.integers.values.data<uint8_t>()[n * K + k] = q;
+      m.w[n * K + column] = m.integers.scales.data<float>()[g] * (q - m.integers.zeros.data<uint8_t>()[g]);
+    }
+  return m;
+}
+
+Tensor random_order(Random& random) {
+  Tensor order = Tensor::empty(DType::kI32, {K});
+  for (int64_t k = 0; k < K; ++k) order.data<int32_t>()[k] = static_cast<int32_t>(k);
+  std::shuffle(order.data<int32_t>(), order.data<int32_t>() + K, random);
+  return order;
+}
+
+Tensor run(const Linear& linear, const Tensor& x) {
+  Tensor y = Tensor::empty(DType::kF32, {x.size(0), linear.out_features()});
+  Workspace workspace(linear.scratch_bytes(x.size(0)));
+  linear.forward(x, y, workspace);
+  return y;
+}
+
+// y against sums of the floats; `step`: how far rounding moves each term, as a fraction of it.
+void expect_near(const Tensor& y, const Tensor& x, const std::vector<const Matrix*>& parts, const Tensor& bias,
+                 double step) {
+  int64_t column = 0;
+  for (const Matrix* part : parts)
+    for (int64_t n = 0; n < part->integers.values.size(0); ++n, ++column)
+      for (int64_t t = 0; t < x.size(0); ++t) {
+        double sum = bias.raw() ? bias.data<float>()[column] : 0, squares = 1e-4;
+        for (int64_t k = 0; k < K; ++k) {
+          const double term = static_cast<double>(x.data<float>()[t * K + k]) * part->w[n * K + k];
+          sum += term;
+          squares += term * term;
+        }
+        ASSERT_NEAR(y.data<float>()[t * y.size(1) + column], sum, 6 * step * std::sqrt(squares) + 1e-5)
+            << "row " << t << " column " << column;
+      }
+}
+
+TEST(QuantizedLinear, StacksPartsOfEveryFormat) {
+  Random random(1);
+  const Tensor x = random_tensor(random, {5, K}), order = random_order(random);
+  const Tensor bias = random_tensor(random, {47});
+  const Tensor biases[] = {bias.rows(0, 20), bias.rows(20, 47)};
+  for (const int kind : {0, 1, 2, 3}) {
+    SCOPED_TRACE(kind);
+    const auto make = [&](int64_t N) {
+      if (kind == 0) return random_int8(random, N, false);
+      return random_int4(random, N, kind == 3 ? K : 64, kind == 2 ? order : Tensor());
+    };
+    const Matrix a = make(20), b = make(27);
+    const QuantizedTensor parts[] = {a.integers, b.integers};
+    const Linear linear = Linear::pack(parts, biases);
+    EXPECT_EQ(linear.format(), kind == 0 ? LinearFormat::kW8A16 : LinearFormat::kW4A16);
+    EXPECT_EQ(linear.in_features(), K);
+    EXPECT_EQ(linear.out_features(), 47);
+    EXPECT_EQ(linear.input_dtype(), DType::kBf16);
+    expect_near(run(linear, x), x, {&a, &b}, bias, 0x1p-8);
+  }
+}
+
+TEST(QuantizedLinear, Int8InputsPerTokenAndByAStaticScale) {
+  Random random(2);
+  const Tensor x = random_tensor(random, {5, K});
+  for (const float input_scale : {0.0f, 0.03f}) {
+    Matrix a = random_int8(random, 20, true), b = random_int8(random, 27, true);
+    a.integers.input_scale = input_scale;
+    b.integers.input_scale = input_scale / 2;  // the larger one is taken
+    const QuantizedTensor parts[] = {a.integers, b.integers};
+    const Linear linear = Linear::pack(parts, {});
+    EXPECT_EQ(linear.format(), LinearFormat::kW8A8);
+    // |x| reaches 4, a step of the integers is 4 / 127: a term moves by half of that at most.
+    expect_near(run(linear, x), x, {&a, &b}, Tensor(), 0.02);
+  }
+}
+
+TEST(QuantizedLinear, PartsThatDoNotFitAreNamed) {
+  Random random(3);
+  const Matrix w8 = random_int8(random, 16, false), a8 = random_int8(random, 16, true);
+  const Matrix g64 = random_int4(random, 16, 64, Tensor()), g32 = random_int4(random, 16, 32, Tensor());
+  const Matrix ordered = random_int4(random, 16, 64, random_order(random));
+  const auto check = [](const Matrix& a, const Matrix& b) {
+    const QuantizedTensor parts[] = {a.integers, b.integers};
+    return std::string(Linear::check_parts(parts).message());
+  };
+  EXPECT_EQ(check(g64, g64), "");
+  EXPECT_NE(check(w8, a8).find("quantised differently"), std::string::npos);
+  EXPECT_NE(check(g64, g32).find("quantised differently"), std::string::npos);
+  EXPECT_NE(check(g64, ordered).find("g_idx"), std::string::npos);
+  Matrix odd = g64;
+  odd.integers.group = 48;
+  EXPECT_NE(check(odd, odd).find("48"), std::string::npos);
+}
+
+TEST(QuantizedLinear, QuantisingKeepsEveryWeightWithinHalfAStep) {
+  Random random(4);
+  for (const DType stored : {DType::kF32, DType::kBf16, DType::kF16})
+    for (const LinearFormat format : {LinearFormat::kW8A8, LinearFormat::kW8A16}) {
+      const Tensor parts[] = {random_tensor(random, {300, K}, stored), random_tensor(random, {21, K}, stored)};
+      Tensor zero_row = parts[1].rows(3, 4);
+      std::memset(zero_row.raw(), 0, static_cast<size_t>(zero_row.bytes()));
+      const Linear linear = std::move(Linear::quantize(parts, {}, format)).value();
+      EXPECT_EQ(linear.format(), format);
+      std::vector<int32_t> tokens(321);
+      for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
+      Tensor rows = Tensor::empty(DType::kF32, {321, K});
+      linear.gather(tokens, 1, rows);
+      for (int64_t n = 0; n < 321; ++n) {
+        const Tensor& part = parts[n < 300 ? 0 : 1];
+        const int64_t row = n < 300 ? n : n - 300;
+        float largest = 0;
+        for (int64_t k = 0; k < K; ++k) largest = std::max(largest, std::abs(element_as_float(part, row * K + k)));
+        for (int64_t k = 0; k < K; ++k)
+          ASSERT_NEAR(rows.data<float>()[n * K + k], element_as_float(part, row * K + k), largest / 127 * 0.5001f);
+      }
+    }
+}
+
+TEST(QuantizedLinear, WeightsThatAreNotFiniteAreRefused) {
+  Random random(5);
+  Tensor w = random_tensor(random, {300, K});
+  w.data<float>()[290 * K + 7] = std::numeric_limits<float>::quiet_NaN();
+  const auto linear = Linear::quantize({&w, 1}, {}, LinearFormat::kW8A16);
+  ASSERT_FALSE(linear.ok());
+  EXPECT_NE(std::string(linear.status().message()).find("row 290"), std::string::npos);
+}
+
+TEST(QuantizedLinear, TheGatedAndGroupedFormsAreTheirDefinitions) {
+  Random random(6);
+  const Tensor x = random_tensor(random, {21, K});
+  const Matrix matrices[] = {random_int8(random, 96, false), random_int8(random, 96, true),
+                             random_int4(random, 96, 64, random_order(random))};
+  for (const Matrix& m : matrices) {
+    const Linear linear = Linear::pack({&m.integers, 1}, {});
+    Tensor want = Tensor::empty(DType::kF32, {21, 48}), got = Tensor::empty(DType::kF32, {21, 48});
+    glu(run(linear, x), GluActivation::kSilu, want);
+    Workspace workspace(gated_grouped_scratch_bytes(linear, 1, 21));
+    linear.forward_gated(x, GluActivation::kSilu, got, workspace);
+    EXPECT_EQ(0, std::memcmp(got.raw(), want.raw(), static_cast<size_t>(got.bytes())));
+    Tensor grouped = Tensor::zeros(DType::kF32, {21, 48});
+    LinearCall calls[] = {{&linear, x, grouped}};
+    forward_gated_grouped(calls, GluActivation::kSilu, workspace);
+    EXPECT_EQ(0, std::memcmp(grouped.raw(), want.raw(), static_cast<size_t>(got.bytes())));
+    EXPECT_EQ(workspace.used_bytes(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace millrace
