@@ -34,10 +34,9 @@ constexpr const char* kPrecisions = R"(
 ## Precisions
 
 Every family runs in float32, bfloat16 and float16 (`--dtype`; by default what the checkpoint is stored in). Sums are float32
-everywhere. )";
-
-constexpr const char* kQuantizedRefused =
-    "Quantised checkpoints are refused (`quantization_config`, `compression_config`).\n";
+everywhere. Matrices that AWQ, GPTQ, compressed-tensors or SmoothQuant quantised (`quantization_config`) are read for every
+family; what is not served of those methods is refused by the name of its key.
+)";
 
 constexpr const char* kVerified = R"(
 ## Verification
@@ -149,20 +148,13 @@ std::string family_row(const Family& family) {
                      models_of(family), parts_of(specs_of(family)), folders_of(family));
 }
 
-bool quantized_is_refused() {
-  return std::ranges::any_of(refused_rows(kLlama),
-                             [](const RefusedRow* row) { return row->key == "quantization_config"; });
-}
-
 }  // namespace
 
 std::string models_page() {
   std::string page = kTop;
   page += "| family | classes | models | besides a plain Llama's parts | golden folders |\n|---|---|---|---|---|\n";
   for (const Family* family : all_families()) page += family_row(*family);
-  page += kPrecisions;
-  page += quantized_is_refused() ? kQuantizedRefused : "\n";
-  return page + kVerified;
+  return page + kPrecisions + kVerified;
 }
 
 }  // namespace millrace
