@@ -27,6 +27,7 @@ struct AttentionArgs {
   const int32_t *query_start, *context_len, *block_table;  // [S + 1], [S], [S, max_blocks]; see models/batch.h
   void* out;                                               // [T, H, D], tokens out_stride apart, out_dtype
   const float* alibi_slopes;                               // [H] or null
+  const float* q_factors;                                  // [T]: q[t] counts that many times; or null
   std::byte* scratch;                                      // attention_scratch_bytes, 64-byte aligned
   int64_t scratch_bytes;                                   // less only means fewer threads for few long sequences
   int64_t S, H, max_blocks, q_stride, out_stride;

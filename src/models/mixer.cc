@@ -5,7 +5,6 @@
 #include "models/layer_parts.h"
 #include "ops/latent_attention.h"
 #include "ops/linear.h"
-#include "ops/rows.h"
 
 namespace millrace {
 namespace {
@@ -63,6 +62,7 @@ class GroupedQueryMixer : public Mixer {
     step.cache.write(layer, k, v, step.tile.slots());
     if (y.size(0) == 0) return;
     Tensor mixed = step.workspace.tensor(out_.input_dtype(), {T, q_width()});
+    if (gqa_.logn_length > 0) params_.q_factors = step.tile.logn_factors(gqa_.logn_length);
     paged_attention(q, step.cache, layer, step.tile.step(), params_, mixed, step.workspace);
     if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
     out_.forward(mixed, y, step.workspace);
@@ -83,14 +83,13 @@ class GroupedQueryMixer : public Mixer {
   int64_t kv_width() const { return gqa_.kv_heads * gqa_.head_dim; }
   int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
 
-  // Norm, rotation and growth of queries and keys, in place.
+  // Norm and rotation of queries and keys, in place.
   void prepare(Tensor& q, Tensor& k, DecoderTile& tile) const {
     if (gqa_.qk_norm) q_norm_.heads(q), k_norm_.heads(k);
     if (rope_dims_ > 0) {
       rope(q, tile.cos(), tile.sin(), interleaved_);
       rope(k, tile.cos(), tile.sin(), interleaved_);
     }
-    if (gqa_.logn_length > 0) scale_tokens(q, tile.logn_factors(gqa_.logn_length));
   }
 
   const Gqa gqa_;

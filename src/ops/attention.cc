@@ -151,6 +151,8 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
            cache.config_.head_dim, S);
   MR_CHECK(params.alibi_slopes.empty() || static_cast<int64_t>(params.alibi_slopes.size()) == q.size(1),
            "{} slopes for {} heads", params.alibi_slopes.size(), q.size(1));
+  MR_CHECK(params.q_factors.empty() || static_cast<int64_t>(params.q_factors.size()) == q.size(0),
+           "{} factors for {} tokens", params.q_factors.size(), q.size(0));
   const Workspace::Scope scope(workspace);
   const int64_t max_context = step.max_blocks * cache.config_.block_tokens;
   const int64_t scratch_bytes = std::min(attention_scratch_bytes(q.size(1), cache.config_, max_context),
@@ -164,6 +166,7 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
                                 .block_table = step.block_table.data(),
                                 .out = out.raw(),
                                 .alibi_slopes = params.alibi_slopes.empty() ? nullptr : params.alibi_slopes.data(),
+                                .q_factors = params.q_factors.empty() ? nullptr : params.q_factors.data(),
                                 .scratch = workspace.bytes(scratch_bytes),
                                 .scratch_bytes = scratch_bytes,
                                 .S = S,

@@ -67,6 +67,7 @@ struct AttentionParams {
   int64_t window = 0;                   // 0: all
   std::span<const float> alibi_slopes;  // [H] or empty
   bool alibi_bf16 = false;              // kernels/paged_attention.h
+  std::span<const float> q_factors;     // [T] or empty: q[t] counts that many times
 };
 // q [T, H, D] kF32, heads contiguous, token stride free; out [T, H * D] kF32 or kBf16. The step's keys and values must
 // have been written. Rows are bit-identical whatever else is in the step (kernels/paged_attention.h).

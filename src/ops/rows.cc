@@ -1,7 +1,6 @@
 #include "ops/rows.h"
 
 #include "kernels/elementwise.h"
-#include "kernels/parallel.h"
 
 namespace millrace {
 namespace {
@@ -41,16 +40,6 @@ void activate(const Tensor& x, GluActivation activation, Tensor& y) {
               .y_stride = y.stride(0),
               .activation = activation,
               .y_dtype = y.dtype()});
-}
-
-void scale_tokens(Tensor& x, std::span<const float> factors) {
-  MR_CHECK(x.rank() == 3 && x.dtype() == DType::kF32 && x.size(0) == static_cast<int64_t>(factors.size()) &&
-               (x.size(1) == 1 || x.stride(1) == x.size(2)),
-           "x {} {}, {} factors", dtype_name(x.dtype()), x.shape().to_string(), factors.size());
-  parallel_ranges(x.size(0), 16, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      if (factors[t] != 1) scale_values(x.data<float>() + t * x.stride(0), factors[t], x.size(1) * x.size(2));
-  });
 }
 
 void add_scaled(Tensor& y, const Tensor& x, float scale) {

@@ -12,8 +12,6 @@ namespace millrace {
 void glu(const Tensor& gate_up, GluActivation activation, Tensor& y);
 // y[t,f] = act(x[t,f]). x [T, F] kF32, y [T, F] kF32 or kBf16; row strides free.
 void activate(const Tensor& x, GluActivation activation, Tensor& y);
-// x[t] *= factors[t]; x [T, heads, D] kF32, heads contiguous, token stride free.
-void scale_tokens(Tensor& x, std::span<const float> factors);
 // y += scale * x; both kF32, contiguous, of one shape.
 void add_scaled(Tensor& y, const Tensor& x, float scale);
 // x *= scale; kF32, contiguous.

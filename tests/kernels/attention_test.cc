@@ -17,7 +17,8 @@ struct Heads {
   DType kv = DType::kF32;
   int64_t window = 0;
   float soft_cap = 0;
-  bool alibi = false;
+  bool alibi = false, alibi_bf16 = false;
+  bool factors = false;  // of queries, by position
   int64_t block_tokens = 16;
 };
 
@@ -36,6 +37,8 @@ class Model {
     k_ = poisoned(blocks), v_ = poisoned(blocks);
     for (const int64_t n : lengths_) add_sequence(n, order);
     if (heads.alibi) slopes_ = random_floats(random_, heads.H, 0.1f);
+    if (heads.alibi_bf16)
+      for (float& slope : slopes_) slope = to_float(to_bf16(slope));
   }
 
   struct Query {
@@ -46,7 +49,7 @@ class Model {
   std::vector<std::vector<float>> run(AttentionFn* attention, const std::vector<Query>& queries, DType out_dtype) {
     const int64_t width = heads_.H * heads_.D;
     std::vector<int32_t> start = {0}, context, table;
-    std::vector<float> q;
+    std::vector<float> q, factors;
     int64_t max_blocks = 1;
     for (const Query& query : queries)
       max_blocks = std::max(max_blocks, static_cast<int64_t>(tables_[query.sequence].size()));
@@ -58,6 +61,8 @@ class Model {
       table.resize(context.size() * max_blocks, -1);
       const auto& all = q_[query.sequence];
       q.insert(q.end(), all.begin() + query.begin * (width + 5), all.begin() + query.end * (width + 5));
+      for (int64_t position = query.begin; position < query.end; ++position)
+        factors.push_back(1 + static_cast<float>(position) / 1000);
     }
     std::vector<uint8_t> out(start.back() * width * dtype_bytes(out_dtype));
     std::vector<std::byte> scratch(attention_scratch_bytes(heads_.H, heads_.D, max_blocks * layout_.block_tokens) + 64);
@@ -71,6 +76,7 @@ class Model {
                .block_table = table.data(),
                .out = out.data(),
                .alibi_slopes = heads_.alibi ? slopes_.data() : nullptr,
+               .q_factors = heads_.factors ? factors.data() : nullptr,
                .scratch = aligned,
                .scratch_bytes = static_cast<int64_t>(scratch.size()) - 64,
                .S = static_cast<int64_t>(context.size()),
@@ -81,6 +87,7 @@ class Model {
                .scale = 1.0f / std::sqrt(static_cast<float>(heads_.D)),
                .soft_cap = heads_.soft_cap,
                .window = heads_.window,
+               .alibi_bf16 = heads_.alibi_bf16,
                .out_dtype = out_dtype});
     std::vector<std::vector<float>> rows;
     for (int64_t t = 0; t < start.back(); ++t) {
@@ -139,6 +146,10 @@ constexpr Heads kHeads[] = {
     {.H = 2, .G = 1, .D = 256, .kv = DType::kBf16, .soft_cap = 20, .block_tokens = 32},
     {.H = 40, .G = 1, .D = 24, .alibi = true, .block_tokens = 48},
     {.H = 7, .G = 1, .D = 80, .kv = DType::kF16, .window = 100, .alibi = true},
+    {.H = 6, .G = 3, .D = 16, .alibi = true, .alibi_bf16 = true},
+    {.H = 4, .G = 1, .D = 64, .kv = DType::kBf16, .alibi = true, .alibi_bf16 = true},
+    {.H = 6, .G = 2, .D = 32, .factors = true},
+    {.H = 14, .G = 2, .D = 64, .kv = DType::kBf16, .factors = true},
 };
 
 TEST(PagedAttention, EveryImplementationAgreesWithPortable) {

@@ -27,6 +27,7 @@ double score(const AttentionArgs& a, int64_t s, int64_t token, int64_t h, int64_
   for (int64_t d = 0; d < kv.head_dim; ++d)
     dot += q[d] * element(a.k_cache, kv.dtype, block + kv.key_at(g, position % kv.block_tokens, d));
   dot *= a.scale;
+  if (a.q_factors) dot *= a.q_factors[token];
   if (a.soft_cap > 0) dot = a.soft_cap * std::tanh(dot / a.soft_cap);
   if (a.alibi_slopes && a.alibi_bf16) dot += a.scale * bf16_bias(a.alibi_slopes[h], position);
   if (a.alibi_slopes && !a.alibi_bf16)

@@ -42,7 +42,8 @@ inline void load_rows(AttentionWork& w, const AttentionItem& item) {
     row.slope = a.alibi_slopes ? a.alibi_slopes[row.head] : 0.0f;
     row.position = static_cast<float>(row.seen.end - 1);
     const float* q = a.q + row.token * a.q_stride + row.head * D;
-    for (int64_t d = 0; d < D; d += 16) Vec::load_n(q + d, lanes_left(d, D)).store(w.q[r] + d);
+    const Vec factor = Vec::set(a.q_factors ? a.q_factors[row.token] : 1.0f);
+    for (int64_t d = 0; d < D; d += 16) (Vec::load_n(q + d, lanes_left(d, D)) * factor).store(w.q[r] + d);
   }
 }
 
