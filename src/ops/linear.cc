@@ -48,10 +48,15 @@ bool same_order(const Tensor& a, const Tensor& b) {
   return a.numel() == b.numel() && std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0;
 }
 
-LinearFormat format_of(const QuantizedTensor& part) {
-  if (part.kind == QuantizedTensor::Kind::kInt4) return LinearFormat::kW4A16;
-  return part.int8_inputs ? LinearFormat::kW8A8 : LinearFormat::kW8A16;
+LinearFormat format_of(const QuantizedMatrix& part) {
+  if (part.scheme == QuantizedMatrix::Scheme::kInt4) return LinearFormat::kW4A16;
+  return part.scheme == QuantizedMatrix::Scheme::kInt8 ? LinearFormat::kW8A16 : LinearFormat::kW8A8;
 }
+
+// K that share a scale.
+int64_t scale_length(const QuantizedMatrix& part) { return part.groups() == 1 ? part.columns : part.group; }
+
+constexpr int64_t kRowsAtOnce = 256;  // that are bytes beside their packed form
 
 A16Format a16_format(LinearFormat format) {
   return format == LinearFormat::kW4A16 ? A16Format::kInt4 : A16Format::kInt8;
@@ -82,22 +87,25 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   return linear;
 }
 
-Status Linear::check_parts(std::span<const QuantizedTensor> parts) {
+Status Linear::check_parts(std::span<const QuantizedMatrix> parts) {
   MR_CHECK(!parts.empty(), "no parts");
-  const QuantizedTensor& first = parts.front();
-  for (const QuantizedTensor& part : parts) {
-    if (format_of(part) != format_of(first) || part.values.size(1) != first.values.size(1) || part.group != first.group)
+  const QuantizedMatrix& first = parts.front();
+  const LinearFormat format = format_of(first);
+  for (const QuantizedMatrix& part : parts) {
+    if (format_of(part) != format || part.columns != first.columns || scale_length(part) != scale_length(first))
       return unimplemented("layers that share an input are quantised differently");
     if (!same_order(part.order, first.order))
       return unimplemented("layers that share an input have different orders of its columns (g_idx)");
-    if ((part.input_scale > 0) != (first.input_scale > 0))
+    if ((part.input_scale.raw() == nullptr) != (first.input_scale.raw() == nullptr))
       return unimplemented("of layers that share an input some have a static scale for it and some have not");
   }
-  if (first.kind == QuantizedTensor::Kind::kInt4 && !is_int4_group(first.group, first.values.size(1)))
-    return unimplemented("a scale for {} of {}; groups of 32, 64, multiples of 128 and whole rows are supported",
-                         first.group, first.values.size(1));
-  if (first.int8_inputs && (first.values.size(1) > kMostW8A8K || first.order.raw()))
-    return unimplemented("W8A8 layers of {} inputs with an order of columns", first.values.size(1));
+  if (format == LinearFormat::kW4A16 && !is_int4_group(scale_length(first), first.columns))
+    return unimplemented("4 bits with a scale for every {} inputs; groups of 32, 64 and multiples of 128 have kernels",
+                         first.group);
+  if (format != LinearFormat::kW4A16 && first.groups() > 1)
+    return unimplemented("8 bits with a scale for every {} inputs; one scale for an output has kernels", first.group);
+  if (format == LinearFormat::kW8A8 && (first.columns > kMostW8A8K || first.order.raw()))
+    return unimplemented("8-bit activations with {} inputs in an order of their own", first.columns);
   return {};
 }
 
@@ -115,47 +123,63 @@ Linear Linear::unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t gr
   return linear;
 }
 
-void Linear::pack_rows(const QuantizedTensor& part, int64_t row) {
-  const int64_t end = row + part.values.size(0);
-  MR_CHECK(part.values.contiguous() && part.values.size(1) == in_features_ && part.scales.dtype() == DType::kF32 &&
-               part.scales.contiguous() && part.scales.size(0) == part.values.size(0),
-           "values {}, scales {}", part.values.shape().to_string(), part.scales.shape().to_string());
+void Linear::pack_rows(const Rows& rows) {
   auto* const packed = packed_.data<std::byte>();
   if (format_ == LinearFormat::kW8A8)
-    gemm_w8a8_pack({.values = part.values.data<int8_t>(),
+    gemm_w8a8_pack({.values = reinterpret_cast<const int8_t*>(rows.values),
                     .packed = packed,
-                    .row_begin = row,
-                    .row_end = end,
+                    .row_begin = rows.begin,
+                    .row_end = rows.end,
                     .N = out_features_,
                     .K = in_features_});
   else
-    gemm_a16_pack({.values = part.values.raw(),
-                   .scales = part.scales.data<float>(),
-                   .zeros = part.zeros.data<uint8_t>(),
+    gemm_a16_pack({.values = rows.values,
+                   .scales = rows.scales,
+                   .zeros = rows.zeros,
                    .packed = packed,
-                   .row_begin = row,
-                   .row_end = end,
+                   .row_begin = rows.begin,
+                   .row_end = rows.end,
                    .K = in_features_,
                    .group = group_,
                    .format = a16_format(format_)});
   if (format_ != LinearFormat::kW4A16)
-    std::memcpy(scales_.data<float>() + row, part.scales.raw(), static_cast<size_t>(end - row) * sizeof(float));
+    std::memcpy(scales_.data<float>() + rows.begin, rows.scales,
+                static_cast<size_t>(rows.end - rows.begin) * sizeof(float));
 }
 
-Linear Linear::pack(std::span<const QuantizedTensor> parts, std::span<const Tensor> biases) {
+void Linear::pack_part(const QuantizedMatrix& part, int64_t row) {
+  const int64_t groups = part.groups();
+  MR_CHECK(part.scales.dtype() == DType::kF32 && part.scales.contiguous() && part.scales.numel() == part.rows * groups,
+           "scales {} for {} rows of {} groups", part.scales.shape().to_string(), part.rows, groups);
+  Tensor values = Tensor::empty(DType::kU8, {std::min(kRowsAtOnce, part.rows), in_features_});
+  for (int64_t from = 0; from < part.rows; from += kRowsAtOnce) {
+    const int64_t count = std::min(kRowsAtOnce, part.rows - from);
+    parallel_ranges(count, 16, [&](int64_t begin, int64_t end) {
+      part.unpack(from + begin, from + end, values.data<uint8_t>() + begin * in_features_);
+    });
+    pack_rows({.values = values.data<uint8_t>(),
+               .scales = part.scales.data<float>() + from * groups,
+               .zeros = part.zeros.raw() ? part.zeros.data<uint8_t>() + from * groups : nullptr,
+               .begin = row + from,
+               .end = row + from + count});
+  }
+}
+
+Linear Linear::pack(std::span<const QuantizedMatrix> parts, std::span<const Tensor> biases) {
   const Status fits = check_parts(parts);
   MR_CHECK(fits.ok(), "{}", fits.message());
   std::vector<int64_t> rows;
-  for (const QuantizedTensor& part : parts) rows.push_back(part.values.size(0));
-  Linear linear = unpacked(format_of(parts[0]), std::accumulate(rows.begin(), rows.end(), int64_t{0}),
-                           parts[0].values.size(1), parts[0].group);
-  linear.order_ = parts[0].order;
+  for (const QuantizedMatrix& part : parts) rows.push_back(part.rows);
+  const QuantizedMatrix& first = parts.front();
+  Linear linear = unpacked(format_of(first), std::accumulate(rows.begin(), rows.end(), int64_t{0}), first.columns,
+                           scale_length(first));
+  linear.order_ = first.order;
   linear.bias_ = stack_biases(rows, biases);
   int64_t row = 0;
-  for (const QuantizedTensor& part : parts) {
-    linear.pack_rows(part, row);
-    linear.input_scale_ = std::max(linear.input_scale_, part.input_scale);
-    row += part.values.size(0);
+  for (const QuantizedMatrix& part : parts) {
+    linear.pack_part(part, row);
+    if (part.input_scale.raw()) linear.input_scale_ = std::max(linear.input_scale_, *part.input_scale.data<float>());
+    row += part.rows;
   }
   return linear;
 }
@@ -163,25 +187,28 @@ Linear Linear::pack(std::span<const QuantizedTensor> parts, std::span<const Tens
 Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format) {
   MR_CHECK(!parts.empty() && (format == LinearFormat::kW8A8 || format == LinearFormat::kW8A16), "{} parts",
            parts.size());
-  constexpr int64_t kRows = 256;  // that are integers beside their packed form at a time
   const int64_t K = parts[0].size(1);
-  Linear linear = unpacked(format, total_rows(parts), K, 0);
+  Linear linear = unpacked(format, total_rows(parts), K, K);
   linear.bias_ = stack_biases(rows_of(parts), biases);
+  std::vector<int8_t> values(kRowsAtOnce * K);
+  std::vector<float> scales(kRowsAtOnce);
   int64_t row = 0;
   for (const Tensor& part : parts)
-    for (int64_t from = 0; from < part.size(0); from += kRows) {
-      const Tensor some = part.rows(from, std::min(part.size(0), from + kRows));
-      QuantizedTensor integers{.values = Tensor::empty(DType::kI8, {some.size(0), K}),
-                               .scales = Tensor::empty(DType::kF32, {some.size(0)})};
+    for (int64_t from = 0; from < part.size(0); from += kRowsAtOnce) {
+      const Tensor some = part.rows(from, std::min(part.size(0), from + kRowsAtOnce));
       const int64_t bad = quantize_rows({.w = some.raw(),
-                                         .values = integers.values.data<int8_t>(),
-                                         .scales = integers.scales.data<float>(),
+                                         .values = values.data(),
+                                         .scales = scales.data(),
                                          .rows = some.size(0),
                                          .K = K,
                                          .w_stride = some.stride(0),
                                          .dtype = some.dtype()});
       if (bad >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", from + bad);
-      linear.pack_rows(integers, row);
+      linear.pack_rows({.values = reinterpret_cast<const uint8_t*>(values.data()),
+                        .scales = scales.data(),
+                        .zeros = nullptr,
+                        .begin = row,
+                        .end = row + some.size(0)});
       row += some.size(0);
     }
   return linear;

@@ -12,7 +12,7 @@
 #include "kernels/gemm_w8a8.h"
 #include "kernels/glu.h"
 #include "ops/workspace.h"
-#include "tensor/quantized.h"
+#include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
 
 namespace millrace {
@@ -29,11 +29,11 @@ class Linear {
   // `compute` is the type the weights are kept in: kF32, kBf16 or kF16.
   static Linear pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute);
 
-  // The same of integers. Whether parts fit one Linear: of one kind, group, order and treatment of x, which the error
-  // names. Static input scales may differ: the largest is taken.
-  static Status check_parts(std::span<const QuantizedTensor> parts);
-  // Requires: check_parts.
-  static Linear pack(std::span<const QuantizedTensor> parts, std::span<const Tensor> biases);
+  // Whether matrices of integers fit one Linear: of a group that kernels know, one scheme, one order of columns and one
+  // treatment of x. The error says what does not; such parts can still be packed as dense ones.
+  static Status check_parts(std::span<const QuantizedMatrix> parts);
+  // Requires: check_parts. Of static input scales the largest is taken.
+  static Linear pack(std::span<const QuantizedMatrix> parts, std::span<const Tensor> biases);
   // Dense parts, made integers row by row (kernels/quantize_rows.h). `format`: kW8A8 (x too, row by row) or kW8A16.
   // Weights that are not finite are refused.
   static Result<Linear> quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format);
@@ -66,9 +66,17 @@ class Linear {
   friend void forward_grouped(std::span<LinearCall> calls, Workspace& workspace);
   friend void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace);
   GemmArgs product(const Tensor& x, std::byte* scratch) const;
-  // `parts` rows, nothing packed yet.
+  // Nothing packed yet.
   static Linear unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t group);
-  void pack_rows(const QuantizedTensor& part, int64_t row);
+  // Rows [begin, end), a byte per value.
+  struct Rows {
+    const uint8_t* values;
+    const float* scales;
+    const uint8_t* zeros;
+    int64_t begin, end;
+  };
+  void pack_rows(const Rows& rows);
+  void pack_part(const QuantizedMatrix& part, int64_t row);
   void check_input(const Tensor& x) const;
   GemmA16Args a16(const Tensor& x, std::byte* scratch) const;
   GemmW8A8Args w8a8(const Tensor& x, std::byte* scratch) const;

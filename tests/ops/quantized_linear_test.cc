@@ -17,20 +17,28 @@ constexpr int64_t K = 192;
 
 // Integers with scales, and the floats they stand for in x's order of columns.
 struct Matrix {
-  QuantizedTensor integers;
+  QuantizedMatrix integers;
   std::vector<float> w;  // [N, K]
 };
 
+// Values from a tensor [N, K] of bytes.
+QuantizedMatrix matrix_of(QuantizedMatrix::Scheme scheme, const Tensor& values) {
+  QuantizedMatrix m{.scheme = scheme, .rows = values.size(0), .columns = K};
+  m.unpack = [values](int64_t begin, int64_t end, uint8_t* to) {
+    std::memcpy(to, values.data<uint8_t>() + begin * K, static_cast<size_t>((end - begin) * K));
+  };
+  return m;
+}
+
 Matrix random_int8(Random& random, int64_t N, bool int8_inputs) {
-  Matrix m{{.values = Tensor::empty(DType::kI8, {N, K}),
-            .scales = Tensor::empty(DType::kF32, {N}),
-            .int8_inputs = int8_inputs},
-           {}};
+  const Tensor values = Tensor::empty(DType::kU8, {N, K});
+  Matrix m{matrix_of(int8_inputs ? QuantizedMatrix::Scheme::kInt8Int8 : QuantizedMatrix::Scheme::kInt8, values), {}};
+  m.integers.scales = Tensor::empty(DType::kF32, {N, 1});
   for (int64_t n = 0; n < N; ++n) {
     m.integers.scales.data<float>()[n] = 0.001f + 0.01f * random.uniform();
     for (int64_t k = 0; k < K; ++k) {
       const auto q = static_cast<int8_t>(random() % 256 - 128);
-      m.integers.values.data<int8_t>()[n * K + k] = q;
+      const_cast<uint8_t*>(values.data<uint8_t>())[n * K + k] = static_cast<uint8_t>(q);
       m.w.push_back(m.integers.scales.data<float>()[n] * q);
     }
   }
@@ -39,14 +47,13 @@ Matrix random_int8(Random& random, int64_t N, bool int8_inputs) {
 
 // With zeros, and with x's columns in the given order.
 Matrix random_int4(Random& random, int64_t N, int64_t group, const Tensor& order) {
-  const int64_t groups = (K + group - 1) / group;
-  Matrix m{{.kind = QuantizedTensor::Kind::kInt4,
-            .values = Tensor::empty(DType::kU8, {N, K}),
-            .scales = Tensor::empty(DType::kF32, {N, groups}),
-            .zeros = Tensor::empty(DType::kU8, {N, groups}),
-            .order = order,
-            .group = group},
-           std::vector<float>(N * K)};
+  const Tensor values = Tensor::empty(DType::kU8, {N, K});
+  Matrix m{matrix_of(QuantizedMatrix::Scheme::kInt4, values), std::vector<float>(N * K)};
+  m.integers.group = group;
+  m.integers.order = order;
+  const int64_t groups = m.integers.groups(), length = group == 0 ? K : group;
+  m.integers.scales = Tensor::empty(DType::kF32, {N, groups});
+  m.integers.zeros = Tensor::empty(DType::kU8, {N, groups});
   for (int64_t i = 0; i < N * groups; ++i) {
     m.integers.scales.data<float>()[i] = to_float(to_f16(0.01f + 0.02f * random.uniform()));
     m.integers.zeros.data<uint8_t>()[i] = static_cast<uint8_t>(random() % 16);
@@ -54,8 +61,8 @@ Matrix random_int4(Random& random, int64_t N, int64_t group, const Tensor& order
   for (int64_t n = 0; n < N; ++n)
     for (int64_t k = 0; k < K; ++k) {
       const auto q = static_cast<uint8_t>(random() % 16);
-      const int64_t g = n * groups + k / group, column = order.raw() ? order.data<int32_t>()[k] : k;
-      m.integers.values.data<uint8_t>()[n * K + k] = q;
+      const int64_t g = n * groups + k / length, column = order.raw() ? order.data<int32_t>()[k] : k;
+      const_cast<uint8_t*>(values.data<uint8_t>())[n * K + k] = q;
       m.w[n * K + column] = m.integers.scales.data<float>()[g] * (q - m.integers.zeros.data<uint8_t>()[g]);
     }
   return m;
@@ -80,7 +87,7 @@ void expect_near(const Tensor& y, const Tensor& x, const std::vector<const Matri
                  double step) {
   int64_t column = 0;
   for (const Matrix* part : parts)
-    for (int64_t n = 0; n < part->integers.values.size(0); ++n, ++column)
+    for (int64_t n = 0; n < part->integers.rows; ++n, ++column)
       for (int64_t t = 0; t < x.size(0); ++t) {
         double sum = bias.raw() ? bias.data<float>()[column] : 0, squares = 1e-4;
         for (int64_t k = 0; k < K; ++k) {
@@ -102,10 +109,10 @@ TEST(QuantizedLinear, StacksPartsOfEveryFormat) {
     SCOPED_TRACE(kind);
     const auto make = [&](int64_t N) {
       if (kind == 0) return random_int8(random, N, false);
-      return random_int4(random, N, kind == 3 ? K : 64, kind == 2 ? order : Tensor());
+      return random_int4(random, N, kind == 3 ? 0 : 64, kind == 2 ? order : Tensor());
     };
     const Matrix a = make(20), b = make(27);
-    const QuantizedTensor parts[] = {a.integers, b.integers};
+    const QuantizedMatrix parts[] = {a.integers, b.integers};
     const Linear linear = Linear::pack(parts, biases);
     EXPECT_EQ(linear.format(), kind == 0 ? LinearFormat::kW8A16 : LinearFormat::kW4A16);
     EXPECT_EQ(linear.in_features(), K);
@@ -120,9 +127,13 @@ TEST(QuantizedLinear, Int8InputsPerTokenAndByAStaticScale) {
   const Tensor x = random_tensor(random, {5, K});
   for (const float input_scale : {0.0f, 0.03f}) {
     Matrix a = random_int8(random, 20, true), b = random_int8(random, 27, true);
-    a.integers.input_scale = input_scale;
-    b.integers.input_scale = input_scale / 2;  // the larger one is taken
-    const QuantizedTensor parts[] = {a.integers, b.integers};
+    if (input_scale > 0) {
+      a.integers.input_scale = Tensor::empty(DType::kF32, {1});
+      b.integers.input_scale = Tensor::empty(DType::kF32, {1});
+      a.integers.input_scale.data<float>()[0] = input_scale;
+      b.integers.input_scale.data<float>()[0] = input_scale / 2;  // the larger one is taken
+    }
+    const QuantizedMatrix parts[] = {a.integers, b.integers};
     const Linear linear = Linear::pack(parts, {});
     EXPECT_EQ(linear.format(), LinearFormat::kW8A8);
     // |x| reaches 4, a step of the integers is 4 / 127: a term moves by half of that at most.
@@ -136,16 +147,18 @@ TEST(QuantizedLinear, PartsThatDoNotFitAreNamed) {
   const Matrix g64 = random_int4(random, 16, 64, Tensor()), g32 = random_int4(random, 16, 32, Tensor());
   const Matrix ordered = random_int4(random, 16, 64, random_order(random));
   const auto check = [](const Matrix& a, const Matrix& b) {
-    const QuantizedTensor parts[] = {a.integers, b.integers};
+    const QuantizedMatrix parts[] = {a.integers, b.integers};
     return std::string(Linear::check_parts(parts).message());
   };
   EXPECT_EQ(check(g64, g64), "");
   EXPECT_NE(check(w8, a8).find("quantised differently"), std::string::npos);
   EXPECT_NE(check(g64, g32).find("quantised differently"), std::string::npos);
   EXPECT_NE(check(g64, ordered).find("g_idx"), std::string::npos);
-  Matrix odd = g64;
-  odd.integers.group = 48;
+  const Matrix odd = random_int4(random, 16, 48, Tensor());
   EXPECT_NE(check(odd, odd).find("48"), std::string::npos);
+  Matrix grouped = w8;
+  grouped.integers.group = 64;
+  EXPECT_NE(check(grouped, grouped).find("64"), std::string::npos);
 }
 
 TEST(QuantizedLinear, QuantisingKeepsEveryWeightWithinHalfAStep) {
