@@ -1,0 +1,362 @@
+#include "bench/load.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <ctime>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "base/cpu.h"
+#include "base/text.h"
+#include "base/utf8.h"
+
+namespace millrace::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kProbeInterval = std::chrono::milliseconds(10);
+constexpr size_t kMaxErrorBytes = 4096;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+double thread_cpu_s() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+double process_cpu_s() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+std::string local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  localtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y%m%d-%H%M%S", &parts);
+  return text;
+}
+
+// One line of what an error answer says: its JSON message if there is one.
+std::string error_text(const std::string& body) {
+  const Result<Json> json = parse_json(body);
+  std::string text = body;
+  if (json.ok() && json->is_object()) {
+    const Json& error = json->contains("error") ? (*json)["error"] : *json;
+    if (error.is_string()) text = error.get<std::string>();
+    if (error.is_object() && error.contains("message") && error["message"].is_string())
+      text = error["message"].get<std::string>();
+  }
+  text = utf8_replace_invalid(trim(text.substr(0, 400)));
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  return text;
+}
+
+}  // namespace
+
+// A request under way: what its callbacks share. Loop thread only.
+struct Flight {
+  RequestRecord& record;
+  AnswerReader reader;
+  std::string error_body;
+  double read_s = 0;
+};
+
+class LoadGenerator::Run {
+ public:
+  Run(LoadGenerator& owner, const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress)
+      : owner_(owner), plan_(plan), stop_(stop), progress_(progress) {
+    run_.planned_requests = static_cast<int64_t>(plan.requests.size());
+    run_.started_at = local_time();
+    run_.requests.resize(plan.requests.size());
+    calls_.resize(plan.requests.size());
+    bodies_.reserve(plan.requests.size());
+    for (const LoadRequest& request : plan.requests)
+      bodies_.push_back(request_body(*owner.target_.back_end, request, owner.target_.options));
+    loops_.resize(owner.clients_.size());
+  }
+
+  RunRecord run() {
+    read_cpu(/*begin=*/true);
+    start_ = Clock::now();
+    const double process_begin = process_cpu_s();
+    freed_at_ = start_;
+    for (size_t i = 0; i < plan_.requests.size() && !stop_; ++i) issue_when_due(i);
+    run_.last_issue_s = now_s();
+    wait([&] { return ended_ == issued_; }, std::nullopt);
+    hang_up_rest();
+    const double wall = now_s();
+    read_cpu(/*begin=*/false);
+    run_.client.process_cpu_share = (process_cpu_s() - process_begin) / std::max(wall, 1e-9) / machine_info().cores;
+    finish(wall);
+    return std::move(run_);
+  }
+
+ private:
+  struct Loop {
+    double cpu_begin = 0, cpu_end = 0;
+    std::vector<double> lag_ms;  // loop thread only
+  };
+
+  double now_s() const { return seconds_between(start_, Clock::now()); }
+
+  // Waits until `ready`, the moment `until` or a stop; probes the loops meanwhile.
+  template <class Ready>
+  void wait(const Ready& ready, std::optional<Clock::time_point> until) {
+    std::unique_lock lock(mutex_);
+    while (!stop_ && !ready()) {
+      const auto now = Clock::now();
+      if (until && now >= *until) return;
+      const auto next = std::max(next_probe_, now);
+      if (now >= next_probe_) {
+        next_probe_ = now + kProbeInterval;
+        const auto [ended, failed] = std::pair(ended_, failed_);
+        lock.unlock();
+        probe_loops();
+        if (progress_) progress_(ended, failed);
+        lock.lock();
+        continue;
+      }
+      changed_.wait_until(lock, until ? std::min(*until, next) : next);
+    }
+  }
+
+  void issue_when_due(size_t i) {
+    auto due = Clock::time_point::min();
+    if (!plan_.due_s.empty()) {
+      due = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(plan_.due_s[i]));
+      wait([] { return false; }, due);
+    }
+    if (plan_.round > 0 && static_cast<int64_t>(i) % plan_.round == 0)
+      wait([&] { return ended_ == issued_; }, std::nullopt);
+    if (plan_.max_concurrency > 0) wait([&] { return issued_ - ended_ < plan_.max_concurrency; }, std::nullopt);
+    if (stop_) return;
+    if (due == Clock::time_point::min()) due = freed_at_.load();
+    start_request(i, due);
+  }
+
+  void start_request(size_t i, Clock::time_point due) {
+    RequestRecord& record = run_.requests[i];
+    const LoadRequest& request = plan_.requests[i];
+    record.index = static_cast<int64_t>(i);
+    record.scheduled_s = seconds_between(start_, due);
+    record.requested_output_tokens = request.output_tokens;
+    record.prompt_tokens = request.prompt_tokens;
+    if (request.prompt_tokens != kUnknown) record.prompt_source = CountSource::kTokenizer;
+    const LoadTarget& target = owner_.target_;
+    auto flight = std::shared_ptr<Flight>(new Flight{
+        record, AnswerReader(*target.back_end, record, request.prompt, target.tokenizer.get(), target.keep_text), {}});
+    {
+      std::lock_guard lock(mutex_);
+      ++issued_;
+    }
+    calls_[i] = client(i).start(call(i), callbacks(flight));
+  }
+
+  HttpClient& client(size_t i) { return *owner_.clients_[i % owner_.clients_.size()]; }
+
+  HttpCall call(size_t i) {
+    const LoadTarget& target = owner_.target_;
+    return {.host = target.host,
+            .port = target.port,
+            .method = "POST",
+            .target = target.path,
+            .headers = target.headers,
+            .body = std::move(bodies_[i]),
+            .timeout = target.timeout};
+  }
+
+  HttpCallbacks callbacks(const std::shared_ptr<Flight>& flight) {
+    return {.on_send = [this, flight] { flight->record.sent_s = now_s(); },
+            .on_read = [this, flight] { flight->read_s = now_s(); },
+            .on_head =
+                [flight](const HttpResponse& head) {
+                  flight->record.head_s = flight->read_s;
+                  flight->record.http_status = head.status;
+                },
+            .on_data = [flight](std::string_view bytes) { return take(*flight, bytes); },
+            .on_done = [this, flight](const Status& status) { end(*flight, status); }};
+  }
+
+  static bool take(Flight& flight, std::string_view bytes) {
+    if (flight.record.http_status == 200) {
+      flight.reader.feed(bytes, flight.read_s);
+      return !flight.reader.failed();
+    }
+    flight.error_body += bytes.substr(0, kMaxErrorBytes - std::min(kMaxErrorBytes, flight.error_body.size()));
+    return flight.error_body.size() < kMaxErrorBytes;
+  }
+
+  void end(Flight& flight, const Status& status) {
+    RequestRecord& record = flight.record;
+    record.done_s = now_s();
+    record.outcome = outcome(flight, status);
+    {
+      std::lock_guard lock(mutex_);
+      ++ended_;
+      failed_ += record.outcome != Outcome::kCompleted;
+      freed_at_ = Clock::now();
+    }
+    changed_.notify_one();
+  }
+
+  Outcome outcome(Flight& flight, const Status& status) {
+    RequestRecord& record = flight.record;
+    if (record.http_status == 200) {
+      const Status read = flight.reader.finish();
+      if (flight.reader.failed() || (status.ok() && !read.ok())) {
+        record.error = read.message();
+        return Outcome::kBadAnswer;
+      }
+    }
+    if (record.http_status != 0 && record.http_status != 200) {
+      record.error = error_text(flight.error_body);
+      return Outcome::kRefused;
+    }
+    if (status.ok()) return Outcome::kCompleted;
+    record.error = status.message();
+    if (hung_up_) return Outcome::kInterrupted;
+    if (record.sent_s == kNever) return Outcome::kUnreachable;
+    if (status.message().ends_with("timed out")) return Outcome::kTimedOut;
+    return status.message().find("not an HTTP") == std::string::npos ? Outcome::kHungUp : Outcome::kBadAnswer;
+  }
+
+  void hang_up_rest() {
+    if (!stop_) return;
+    run_.interrupted = true;
+    hung_up_ = true;
+    for (int64_t i = 0; i < issued_; ++i) client(static_cast<size_t>(i)).hang_up(calls_[static_cast<size_t>(i)]);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ended_ == issued_; });
+  }
+
+  void probe_loops() {
+    for (size_t i = 0; i < loops_.size(); ++i)
+      owner_.clients_[i]->run_on_loop([this, i, posted = Clock::now()] {
+        loops_[i].lag_ms.push_back(seconds_between(posted, Clock::now()) * 1e3);
+      });
+  }
+
+  // On every loop, after all that was posted before.
+  void read_cpu(bool begin) {
+    for (size_t i = 0; i < loops_.size(); ++i) {
+      std::promise<void> done;
+      owner_.clients_[i]->run_on_loop([&] {
+        (begin ? loops_[i].cpu_begin : loops_[i].cpu_end) = thread_cpu_s();
+        done.set_value();
+      });
+      done.get_future().get();
+    }
+  }
+
+  void finish(double wall) {
+    run_.requests.resize(static_cast<size_t>(issued_));
+    run_.client.loops = static_cast<int>(loops_.size());
+    for (const Loop& loop : loops_) {
+      run_.client.cpu_share = std::max(run_.client.cpu_share, (loop.cpu_end - loop.cpu_begin) / std::max(wall, 1e-9));
+      run_.client.loop_lag_ms.insert(run_.client.loop_lag_ms.end(), loop.lag_ms.begin(), loop.lag_ms.end());
+    }
+    double first = wall, last = 0;
+    for (const RequestRecord& record : run_.requests) {
+      if (record.sent_s != kNever) first = std::min(first, record.sent_s);
+      last = std::max(last, record.done_s);
+    }
+    run_.wall_s = std::max(0.0, last - first);
+  }
+
+  LoadGenerator& owner_;
+  const LoadPlan& plan_;
+  const std::atomic<bool>& stop_;
+  const LoadProgress& progress_;
+  RunRecord run_;
+  std::vector<std::string> bodies_;
+  std::vector<uint64_t> calls_;
+  std::vector<Loop> loops_;
+  Clock::time_point start_, next_probe_{};
+  std::atomic<Clock::time_point> freed_at_{Clock::time_point{}};
+  std::atomic<bool> hung_up_{false};
+  std::mutex mutex_;  // guards the next three where they change
+  std::condition_variable changed_;
+  int64_t issued_ = 0, ended_ = 0, failed_ = 0;
+};
+
+LoadGenerator::LoadGenerator(LoadTarget target, int loops) : target_(std::move(target)) {
+  for (int i = 0; i < (loops > 0 ? loops : machine_info().cores); ++i)
+    clients_.push_back(std::make_unique<HttpClient>());
+}
+LoadGenerator::~LoadGenerator() = default;
+
+RunRecord LoadGenerator::run(const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress) {
+  return Run(*this, plan, stop, progress).run();
+}
+
+Result<RequestRecord> LoadGenerator::probe(const LoadRequest& request, const std::atomic<bool>& stop) {
+  RequestRecord record;
+  while (true) {
+    RunRecord run = this->run({.requests = {request}}, stop);
+    if (run.requests.empty()) return cancelled("interrupted");
+    record = std::move(run.requests[0]);
+    const bool misunderstood =
+        record.outcome == Outcome::kRefused && (record.http_status == 400 || record.http_status == 422);
+    RequestOptions& options = target_.options;
+    if (!misunderstood || !options.include_usage) break;
+    (options.continuous_usage ? options.continuous_usage : options.include_usage) = false;
+  }
+  if (record.outcome != Outcome::kCompleted) return unavailable("{}", failure_line(target_, record));
+  return record;
+}
+
+std::string failure_line(const LoadTarget& target, const RequestRecord& record) {
+  std::string what = kOutcomeNames[static_cast<int>(record.outcome)];
+  if (record.outcome == Outcome::kRefused)
+    what += fmt::format(" with status {} ({})", record.http_status, http_reason(record.http_status));
+  return fmt::format("{}: {}{}{}", target.endpoint(), what, record.error.empty() ? "" : ": ", record.error);
+}
+
+std::optional<double> metric_value(std::string_view page, std::string_view name) {
+  std::optional<double> sum;
+  for (const std::string& line : split(page, '\n')) {
+    if (!line.starts_with(name)) continue;
+    const std::string_view rest = std::string_view(line).substr(name.size());
+    if (rest.empty() || (rest[0] != ' ' && rest[0] != '{')) continue;
+    const size_t space = line.rfind(' ');
+    char* end = nullptr;
+    const double value = std::strtod(line.c_str() + space + 1, &end);
+    if (end != line.c_str() + space + 1) sum = sum.value_or(0) + value;
+  }
+  return sum;
+}
+
+bool wait_until_idle(const LoadTarget& target, std::chrono::milliseconds patience, const std::atomic<bool>& stop) {
+  HttpClient client;
+  const auto end = Clock::now() + patience;
+  while (!stop) {
+    const auto page = client.fetch({.host = target.host,
+                                    .port = target.port,
+                                    .target = "/metrics",
+                                    .headers = target.headers,
+                                    .timeout = std::chrono::milliseconds(2000)});
+    if (!page.ok() || page->status != 200) return false;
+    const auto running = metric_value(page->body, "vllm:num_requests_running");
+    const auto waiting = metric_value(page->body, "vllm:num_requests_waiting");
+    if (!running) return false;
+    if (*running + waiting.value_or(0) == 0) return true;
+    if (Clock::now() >= end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return false;
+}
+
+}  // namespace millrace::bench

@@ -1,0 +1,72 @@
+// Sends a plan of requests at its times and records what came back. One pacing thread (the caller's) decides when;
+// event loops of HttpClient, one thread each, send, receive and stamp. A record is touched by one loop only until its
+// request has ended.
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "bench/back_end.h"
+#include "net/http_client.h"
+
+namespace millrace::bench {
+
+struct LoadTarget {
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  std::string path;  // "/v1/completions"
+  std::vector<HttpHeader> headers;
+  const BackEnd* back_end = nullptr;
+  RequestOptions options;
+  std::shared_ptr<const Tokenizer> tokenizer;  // counts outputs that the server does not count; may be null
+  std::chrono::milliseconds timeout{3 * 3600 * 1000};
+  bool keep_text = false;
+  std::string endpoint() const { return fmt::format("{}:{}{}", host, port, path); }
+};
+
+struct LoadPlan {
+  std::vector<LoadRequest> requests;
+  // When each is due, seconds from the start, rising: an open loop, which the server cannot slow. Empty: each goes as
+  // soon as max_concurrency allows (closed loop), or all at once.
+  std::vector<double> due_s;
+  int64_t max_concurrency = 0;  // 0: no cap. With due_s, a request above the cap waits in the client and is late
+  int64_t round = 0;            // > 0: groups of so many, each sent when the group before has ended
+};
+
+// So many requests have ended, of which so many failed.
+using LoadProgress = std::function<void(int64_t ended, int64_t failed)>;
+
+class LoadGenerator {
+ public:
+  // `loops` event loops; 0: one per usable core.
+  explicit LoadGenerator(LoadTarget target, int loops = 0);
+  ~LoadGenerator();
+  const LoadTarget& target() const { return target_; }
+
+  // Blocks until all have ended. Fills requests, client, last_issue_s, wall_s, planned_requests and interrupted. When
+  // `stop` becomes true nothing more is sent and what is under way is hung up on. Failures of the server are recorded,
+  // never returned.
+  RunRecord run(const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress = {});
+
+  // Sends `request` alone and learns what the server understands: without continuous_usage_stats, then without
+  // stream_options, if it refuses them with status 400 or 422. The error is one line for the user.
+  Result<RequestRecord> probe(const LoadRequest& request, const std::atomic<bool>& stop);
+
+ private:
+  class Run;
+  LoadTarget target_;
+  std::vector<std::unique_ptr<HttpClient>> clients_;
+};
+
+// One line: "10.0.0.1:80/v1/completions: refused (401 Unauthorized): ...".
+std::string failure_line(const LoadTarget& target, const RequestRecord& record);
+
+// Counter of a Prometheus text page: the sum over its label sets, kUnknown as a value where it does not appear.
+std::optional<double> metric_value(std::string_view page, std::string_view name);
+// Blocks until /metrics shows no running and no waiting request, or `patience` has passed. False: not idle in time, or
+// no such page; then the caller may wait some other way.
+bool wait_until_idle(const LoadTarget& target, std::chrono::milliseconds patience, const std::atomic<bool>& stop);
+
+}  // namespace millrace::bench

@@ -1,0 +1,217 @@
+// Against a server whose latencies are scripted: what the load generator finds must be what the script says.
+#include "bench/load.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "bench/arrivals.h"
+#include "bench/measures.h"
+#include "bench/validity.h"
+#include "net/sse.h"
+#include "tests/bench/mock_llm.h"
+
+namespace millrace::bench {
+namespace {
+
+const std::atomic<bool> kNoStop{false};
+
+LoadTarget target_of(const MockLlm& server, const char* back_end = "openai") {
+  const BackEnd* found = *find_back_end(back_end);
+  return {.port = server.port(), .path = found->path, .back_end = found, .options = {.model = "m"}};
+}
+
+LoadPlan plan_of(int requests, int output_tokens, int64_t max_concurrency = 0) {
+  LoadPlan plan{.max_concurrency = max_concurrency};
+  for (int i = 0; i < requests; ++i)
+    plan.requests.push_back(
+        {.prompt_ids = {3, 4, 5, 6}, .prompt = "hi", .prompt_tokens = 4, .output_tokens = output_tokens});
+  return plan;
+}
+
+Measures run(const MockLlm& server, const LoadPlan& plan, const char* back_end = "openai") {
+  return measure(LoadGenerator(target_of(server, back_end)).run(plan, kNoStop));
+}
+
+// The medians, within 2 %.
+void expect_near(const report::Sample& found, double truth_ms, const char* what) {
+  ASSERT_FALSE(found.empty()) << what;
+  EXPECT_NEAR(found.percentile(50), truth_ms, 0.02 * truth_ms) << what;
+}
+double median(std::vector<double> values) { return report::Sample(std::move(values)).percentile(50); }
+
+TEST(Load, ScriptedLatenciesAreFound) {
+  const MockLlm server({.ttft_ms = 300, .gap_ms = 60});
+  const Measures m = run(server, plan_of(8, 9, 4));
+  const MockLlm::Truth truth = server.truth();
+  EXPECT_EQ(m.completed, 8);
+  EXPECT_EQ(m.output_tokens, 72);
+  EXPECT_EQ(m.input_tokens, 32);
+  EXPECT_NEAR(median(truth.gap_ms), 60, 3);  // the script itself was kept
+  expect_near(m.sample(Metric::kTtft), median(truth.ttft_ms), "ttft");
+  expect_near(m.sample(Metric::kTpot), (median(truth.e2el_ms) - median(truth.ttft_ms)) / 8, "tpot");
+  expect_near(m.sample(Metric::kItl), median(truth.gap_ms), "itl");
+  expect_near(m.sample(Metric::kChunkGap), median(truth.gap_ms), "gap");
+  expect_near(m.sample(Metric::kE2el), median(truth.e2el_ms), "e2el");
+  const double throughput = 72 / (2 * median(truth.e2el_ms) * 1e-3);  // two waves of four
+  EXPECT_NEAR(m.output_throughput, throughput, 0.02 * throughput);
+  EXPECT_FALSE(m.itl_estimated);
+  EXPECT_EQ(m.cached_tokens, 16);
+}
+
+TEST(Load, AnEventIsNotAToken) {
+  const MockLlm server({.ttft_ms = 100, .gap_ms = 60, .tokens_per_event = 4});
+  const Measures m = run(server, plan_of(4, 20, 4));
+  const double gap = median(server.truth().gap_ms);
+  EXPECT_EQ(m.output_tokens, 80);
+  expect_near(m.sample(Metric::kChunkGap), gap, "gap");
+  expect_near(m.sample(Metric::kItl), gap / 4, "itl");
+  EXPECT_EQ(m.sample(Metric::kItl).size(), 4 * 16);
+  expect_near(m.sample(Metric::kTpot), 4 * gap / 19, "tpot");
+}
+
+TEST(Load, WithoutRunningTotalsTokensAreSpreadAndSaidToBeEstimated) {
+  const MockLlm server({.ttft_ms = 100, .gap_ms = 60, .tokens_per_event = 4, .continuous_usage = false});
+  const Measures m = run(server, plan_of(4, 20, 4));
+  const double gap = median(server.truth().gap_ms);
+  EXPECT_EQ(m.output_tokens, 80);
+  EXPECT_TRUE(m.itl_estimated);
+  expect_near(m.sample(Metric::kItl), gap / 4, "itl");
+  expect_near(m.sample(Metric::kTpot), 4 * gap / 19, "tpot");
+}
+
+TEST(Load, EventsWithoutTokensDoNotEndTheTtft) {
+  for (const char* back_end : {"openai", "openai-chat"}) {
+    const MockLlm server({.ttft_ms = 300, .gap_ms = 60, .empty_first_event = true});
+    const Measures m = run(server, plan_of(4, 4), back_end);
+    expect_near(m.sample(Metric::kTtft), median(server.truth().ttft_ms), back_end);
+    expect_near(m.sample(Metric::kItl), median(server.truth().gap_ms), back_end);
+  }
+}
+
+TEST(Load, AStallShowsInTheLongestGapAlone) {
+  const MockLlm server({.ttft_ms = 20, .gap_ms = 60, .stall_at_event = 5, .stall_ms = 1000});
+  const Measures m = run(server, plan_of(3, 10));
+  const report::Sample truth(server.truth().gap_ms);
+  expect_near(m.sample(Metric::kItl), truth.percentile(50), "itl");
+  EXPECT_NEAR(m.sample(Metric::kItl).max(), truth.max(), 0.02 * truth.max());
+  EXPECT_GE(truth.max(), 1040);
+}
+
+TEST(Load, ASlowServerDoesNotSlowAnOpenLoop) {
+  const MockLlm server({.ttft_ms = 1500, .gap_ms = 1});
+  LoadPlan plan = plan_of(40, 2);
+  plan.due_s = *arrival_times({.rate = 50}, 40, 3);
+  const Measures m = run(server, plan);
+  const std::vector<double> arrivals = server.arrivals_s();
+  ASSERT_EQ(arrivals.size(), 40u);
+  for (size_t i = 0; i < arrivals.size(); ++i)
+    EXPECT_NEAR(arrivals[i], plan.due_s[i] - plan.due_s[0], 0.02) << "request " << i;
+  EXPECT_LT(m.late_ms.percentile(50), 20);
+}
+
+TEST(Load, TimeSpentQueuedInTheClientCountsFromTheSchedule) {
+  const MockLlm server({.ttft_ms = 100, .gap_ms = 1});
+  LoadPlan plan = plan_of(4, 1, 1);
+  plan.due_s = {0, 0, 0, 0};
+  const Measures m = run(server, plan);
+  const double ttft = m.sample(Metric::kTtft).percentile(50);
+  EXPECT_LT(m.sample(Metric::kTtft).max(), 1.5 * ttft);
+  EXPECT_GT(m.sample(Metric::kTtftSched).max(), 3.9 * ttft);
+  EXPECT_TRUE(m.sample(Metric::kTpot).empty());
+}
+
+TEST(Load, RoundsWaitForEveryRequestOfTheRoundBefore) {
+  const MockLlm server({.ttft_ms = 60, .gap_ms = 1});
+  LoadPlan plan = plan_of(6, 1);
+  plan.round = 3;
+  run(server, plan);
+  const std::vector<double> arrivals = server.arrivals_s();
+  EXPECT_LT(arrivals[2], 0.03);
+  EXPECT_GT(arrivals[3], 0.06);
+}
+
+TEST(Load, FailuresAreCountedAndNeverFatal) {
+  const MockLlm server({.ttft_ms = 5, .gap_ms = 1, .every_nth_fails = 3});
+  const RunRecord record = LoadGenerator(target_of(server)).run(plan_of(9, 4, 1), kNoStop);
+  const Measures m = measure(record, {{Metric::kTtft, 1000}});
+  EXPECT_EQ(m.completed, 6);
+  EXPECT_EQ(m.failures[static_cast<size_t>(Outcome::kRefused)], 3);
+  EXPECT_EQ(record.requests[2].http_status, 429);
+  EXPECT_EQ(record.requests[2].error, "too many");
+  EXPECT_NEAR(m.attainment, 6.0 / 9, 1e-9);
+  EXPECT_EQ(worst(check_validity(record, m)), Level::kInvalid);
+}
+
+Outcome only_outcome(const MockScript& script, int64_t timeout_ms = 10'000) {
+  const MockLlm server(script);
+  LoadTarget target = target_of(server);
+  target.timeout = std::chrono::milliseconds(timeout_ms);
+  const RunRecord record = LoadGenerator(target).run(plan_of(1, 8), kNoStop);
+  EXPECT_NE(record.requests[0].error, "");
+  return record.requests[0].outcome;
+}
+
+TEST(Load, EachWayToFailHasItsName) {
+  EXPECT_EQ(only_outcome({.hang_up_after_events = 3}), Outcome::kHungUp);
+  EXPECT_EQ(only_outcome({.error_after_events = 3}), Outcome::kBadAnswer);
+  EXPECT_EQ(only_outcome({.status = 401}), Outcome::kRefused);
+  EXPECT_EQ(only_outcome({.stall_at_event = 1, .stall_ms = 60'000}, 200), Outcome::kTimedOut);
+}
+
+TEST(Load, NobodyListeningIsUnreachable) {
+  auto server = std::make_unique<MockLlm>(MockScript{});
+  LoadGenerator load(target_of(*server));
+  server.reset();
+  const RunRecord record = load.run(plan_of(2, 8), kNoStop);
+  EXPECT_EQ(record.requests[1].outcome, Outcome::kUnreachable);
+}
+
+TEST(Load, AStopKeepsWhatWasMeasured) {
+  const MockLlm server({.ttft_ms = 50, .gap_ms = 10});
+  std::atomic<bool> stop{false};
+  std::thread interrupt([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    stop = true;
+  });
+  const RunRecord record = LoadGenerator(target_of(server)).run(plan_of(1000, 10, 2), stop);
+  interrupt.join();
+  const Measures m = measure(record);
+  EXPECT_TRUE(record.interrupted);
+  EXPECT_GE(m.completed, 2);
+  EXPECT_EQ(m.interrupted, 2);
+  EXPECT_EQ(m.failed, 0);
+  EXPECT_LT(m.issued, 20);
+}
+
+TEST(Load, AServerThatRefusesStreamOptionsIsAskedWithoutThem) {
+  const MockLlm server({.ttft_ms = 1, .gap_ms = 1, .refuse_stream_options = true});
+  LoadGenerator load(target_of(server));
+  EXPECT_TRUE(load.probe(plan_of(1, 2).requests[0], kNoStop).ok());
+  EXPECT_FALSE(load.target().options.include_usage);
+}
+
+TEST(Load, AProbeThatFailsIsOneLine) {
+  const MockLlm server({.status = 401, .body = "{\"error\":{\"message\":\"wrong\\nkey\"}}"});
+  const auto probe = LoadGenerator(target_of(server)).probe(plan_of(1, 2).requests[0], kNoStop);
+  EXPECT_EQ(
+      probe.status().message(),
+      fmt::format("127.0.0.1:{}/v1/completions: refused with status 401 (Unauthorized): wrong key", server.port()));
+}
+
+TEST(Load, ABurstOf512StreamsIsStampedInTime) {
+  const MockLlm server({.ttft_ms = 400, .gap_ms = 20});
+  const Measures m = run(server, plan_of(512, 4));
+  EXPECT_EQ(m.completed, 512);
+  EXPECT_EQ(m.output_tokens, 2048);
+}
+
+TEST(Metrics, CountersAreSummedOverTheirLabels) {
+  const char* page = "# HELP a\na{x=\"1\"} 2\na{x=\"2\"} 3.5\nab 7\n";
+  EXPECT_EQ(metric_value(page, "a"), 5.5);
+  EXPECT_EQ(metric_value(page, "ab"), 7);
+  EXPECT_EQ(metric_value(page, "c"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace millrace::bench
