@@ -19,7 +19,7 @@ struct AxisSpec {
   std::optional<double> min = {}, max = {};  // chosen from the data when absent
 };
 struct ChartSize {
-  int width = 720, height = 320;  // user units; the page scales them
+  int width = 680, height = 320;  // user units; the page scales them
 };
 
 enum class Stroke { kSolid, kDashed, kDotted };
@@ -98,7 +98,7 @@ struct WaterfallChart {
   std::vector<WaterfallRow> rows;
   std::string note = {}, invalid_reason = {};
 };
-std::string to_svg(const WaterfallChart& chart, const ChartSize& size = {.width = 720, .height = 420});
+std::string to_svg(const WaterfallChart& chart, const ChartSize& size = {.width = 680, .height = 420});
 
 // Several charts in one <svg>, `columns` to a row.
 std::string svg_grid(const std::string& title, const std::vector<std::string>& charts, int columns,

@@ -145,8 +145,10 @@ std::string ChartFrame::close() {
   out += text_at(left_, 20, "start", text_.title, " class=\"title\"");
   draw_legend(out);
   draw_axes(out);
-  out += fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">", px(left_),
-                     px(top_), px(right_ - left_), px(bottom_ - top_));
+  constexpr double kEdge = 4;  // room for markers on the border
+  out +=
+      fmt::format("<svg x=\"{0}\" y=\"{1}\" width=\"{2}\" height=\"{3}\" viewBox=\"{0} {1} {2} {3}\">",
+                  px(left_ - kEdge), px(top_ - kEdge), px(right_ - left_ + 2 * kEdge), px(bottom_ - top_ + 2 * kEdge));
   out += body_ + "</svg>" + over_;
   const double centre_x = (left_ + right_) / 2, centre_y = (top_ + bottom_) / 2;
   if (empty_) out += text_at(centre_x, centre_y, "middle", "no data");

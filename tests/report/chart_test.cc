@@ -249,7 +249,7 @@ TEST(Charts, AFileOfItsOwnCarriesItsStyle) {
   const std::string file = standalone_svg(svg_grid("four", {one, one, one, one}, 2));
   EXPECT_NE(file.find("prefers-color-scheme:dark"), std::string::npos);
   EXPECT_EQ(count_of(file, "data-hover"), 4u);
-  EXPECT_NE(file.find("<svg x=\"720\" y=\"354\""), std::string::npos);
+  EXPECT_NE(file.find("<svg x=\"680\" y=\"354\""), std::string::npos);
   EXPECT_TRUE(well_formed(file));
 }
 
