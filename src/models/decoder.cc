@@ -20,15 +20,15 @@ struct Layer {
   std::unique_ptr<FeedForward> mlp;
 };
 
-Layer make_layer(int64_t index, WeightSource& weights, bool batch_invariant) {
+Result<Layer> make_layer(int64_t index, WeightSource& weights, bool batch_invariant) {
   const DecoderSpec& spec = weights.spec();
   const std::string name = fmt::format("layers.{}.", index);
   Layer layer;
   layer.attention_norm = weights.norm(name + "attn.norm");
-  layer.mixer = make_mixer(spec.layers[index], name + "attn.", weights, batch_invariant);
+  MR_ASSIGN_OR_RETURN(layer.mixer, make_mixer(spec.layers[index], name + "attn.", weights, batch_invariant));
   if (spec.branch_norms) layer.attention_post_norm = weights.norm(name + "attn.post_norm");
   if (spec.residual != Residual::kParallel) layer.mlp_norm = weights.norm(name + "mlp.norm");
-  layer.mlp = make_feed_forward(spec.layers[index], name + "mlp.", weights);
+  MR_ASSIGN_OR_RETURN(layer.mlp, make_feed_forward(spec.layers[index], name + "mlp.", weights));
   if (spec.branch_norms) layer.mlp_post_norm = weights.norm(name + "mlp.post_norm");
   return layer;
 }
@@ -59,19 +59,23 @@ Tensor normalized_rows(const Tensor& file) {
 
 class Decoder::Impl {
  public:
-  Impl(DecoderSpec spec, std::map<std::string, Tensor> tensors, const DecoderOptions& options, const Progress& progress)
+  Impl(DecoderSpec spec, const DecoderOptions& options)
       : spec_(std::move(spec)),
         options_(options),
         embedding_scale_(rounded_to(options.dtype, spec_.embedding_scale)),
-        tile_(spec_.rope, options.tile_tokens) {
-    WeightSource weights(spec_, options.dtype, std::move(tensors));
-    load_ends(weights);
+        tile_(spec_.rope, options.tile_tokens) {}
+
+  Status load(DecoderTensors tensors, const Progress& progress) {
+    WeightSource weights(spec_, options_.dtype, options_.quantization, std::move(tensors));
+    MR_RETURN_IF_ERROR(load_ends(weights));
     for (size_t i = 0; i < spec_.layers.size(); ++i) {
-      layers_.push_back(make_layer(static_cast<int64_t>(i), weights, options_.batch_invariant));
+      MR_ASSIGN_OR_RETURN(Layer layer, make_layer(static_cast<int64_t>(i), weights, options_.batch_invariant));
+      layers_.push_back(std::move(layer));
       if (progress) progress(static_cast<int64_t>(i) + 1);
     }
-    x_dtype_ = layers_[0].mixer->input_dtype();
+    x_dtype_ = input_dtype();
     workspace_ = std::make_unique<Workspace>(workspace_need());
+    return {};
   }
 
   void forward(const Batch& batch, KvCache& cache, Tensor& hidden) {
@@ -100,20 +104,28 @@ class Decoder::Impl {
 
  private:
   // Embedding, final norm, head. A tied embedding is read from the packed head.
-  void load_ends(WeightSource& weights) {
+  Status load_ends(WeightSource& weights) {
     final_norm_ = weights.norm("final_norm");
     if (spec_.learned_positions > 0) positions_ = table("pos_embed.weight", weights);
     if (spec_.tie_word_embeddings) {
-      head_ = weights.linear({"embed"}, false);
-      return;
+      MR_ASSIGN_OR_RETURN(head_, weights.linear({"embed"}, false));
+      return {};
     }
     if (spec_.normalized_head) {
       const Tensor rows[] = {normalized_rows(weights.take("lm_head.weight"))};
       head_ = Linear::pack(rows, {}, options_.dtype);
     } else {
-      head_ = weights.linear({"lm_head"}, false);
+      MR_ASSIGN_OR_RETURN(head_, weights.linear({"lm_head"}, false));
     }
     table_ = table("embed.weight", weights);
+    return {};
+  }
+
+  // What every part takes without loss.
+  DType input_dtype() const {
+    for (const Layer& layer : layers_)
+      if (layer.mixer->input_dtype() == DType::kF32 || layer.mlp->input_dtype() == DType::kF32) return DType::kF32;
+    return DType::kBf16;
   }
 
   Tensor table(const std::string& name, WeightSource& weights) const {
@@ -231,25 +243,45 @@ class Decoder::Impl {
 Decoder::Decoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Decoder::~Decoder() = default;
 
-Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, std::map<std::string, Tensor> weights,
-                                                 const DecoderOptions& options, const Progress& progress) {
-  for (const TensorNeed& need : needed_tensors(spec)) {
-    const auto found = weights.find(need.name);
-    if (found == weights.end()) return invalid_argument("the weights have no tensor {}", need.name);
-    if (!holds_shape(found->second, Shape(need.shape)))
-      return invalid_argument("{} has shape {}, wanted {}", need.name, found->second.shape().to_string(),
-                              sizes_to_string(need.shape));
-    if (!is_floating(found->second.dtype()))
-      return invalid_argument("{} has type {}, wanted a floating type", need.name, dtype_name(found->second.dtype()));
+namespace {
+
+std::string shape_of(const QuantizedMatrix& matrix) { return sizes_to_string({matrix.rows, matrix.columns}); }
+
+Status check_tensor(const TensorNeed& need, const DecoderTensors& weights) {
+  if (const auto matrix = weights.quantized.find(need.name); matrix != weights.quantized.end()) {
+    if (shape_of(matrix->second) == sizes_to_string(need.shape)) return {};
+    return invalid_argument("{} has shape {}, wanted {}", need.name, shape_of(matrix->second),
+                            sizes_to_string(need.shape));
   }
+  const auto found = weights.dense.find(need.name);
+  if (found == weights.dense.end()) return invalid_argument("the weights have no tensor {}", need.name);
+  if (!holds_shape(found->second, Shape(need.shape)))
+    return invalid_argument("{} has shape {}, wanted {}", need.name, found->second.shape().to_string(),
+                            sizes_to_string(need.shape));
+  if (!is_floating(found->second.dtype()))
+    return invalid_argument("{} has type {}, wanted a floating type", need.name, dtype_name(found->second.dtype()));
+  return {};
+}
+
+Status check_spec(const DecoderSpec& spec, const DecoderOptions& options) {
   for (const LayerSpec& layer : spec.layers)
     if (const Gqa* gqa = std::get_if<Gqa>(&layer.attention); gqa && gqa->head_dim > kMaxHeadDim)
       return unimplemented("heads of {} elements: attention serves up to {}", gqa->head_dim, kMaxHeadDim);
   if (spec.learned_positions > 0 && options.max_context > spec.learned_positions)
     return invalid_argument("sequences of {} tokens are asked for; the checkpoint has a table of {} positions",
                             options.max_context, spec.learned_positions);
-  return std::unique_ptr<Decoder>(
-      new Decoder(std::make_unique<Impl>(std::move(spec), std::move(weights), options, progress)));
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, DecoderTensors weights,
+                                                 const DecoderOptions& options, const Progress& progress) {
+  for (const TensorNeed& need : needed_tensors(spec)) MR_RETURN_IF_ERROR(check_tensor(need, weights));
+  MR_RETURN_IF_ERROR(check_spec(spec, options));
+  auto impl = std::make_unique<Impl>(std::move(spec), options);
+  MR_RETURN_IF_ERROR(impl->load(std::move(weights), progress));
+  return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
 }
 
 KvCache::Config Decoder::cache_config(const DecoderSpec& spec, DType dtype, int64_t blocks, int64_t block_tokens) {

@@ -4,21 +4,22 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "base/result.h"
 #include "models/batch.h"
 #include "models/families/spec.h"
+#include "models/weight_source.h"
 #include "ops/attention.h"
 #include "tensor/tensor.h"
 
 namespace millrace {
 
 struct DecoderOptions {
-  DType dtype = DType::kF32;     // weights and KV cache: kF32, kBf16 or kF16
-  int64_t max_context = 4096;    // longest sequence in tokens
+  DType dtype = DType::kF32;                         // weights and KV cache: kF32, kBf16 or kF16
+  LinearFormat quantization = LinearFormat::kDense;  // kW8A8 or kW8A16: dense matrices of layers become int8
+  int64_t max_context = 4096;                        // longest sequence in tokens
   bool batch_invariant = false;  // latent attention too gives bit-identical rows however sequences are cut into steps
   int64_t tile_tokens = 512;     // tokens that run through the layers together; longer batches run tile by tile
 };
@@ -26,9 +27,9 @@ struct DecoderOptions {
 class Decoder {
  public:
   using Progress = std::function<void(int64_t layers_done)>;
-  // `weights`: canonical names (models/families/names.h) to tensors of the spec's shapes, any floating dtype. They are
-  // packed and released one by one.
-  static Result<std::unique_ptr<Decoder>> create(DecoderSpec spec, std::map<std::string, Tensor> weights,
+  // `weights`: canonical names (models/families/names.h) to tensors of the spec's shapes, any floating dtype, or to
+  // matrices of integers. They are packed and released one by one.
+  static Result<std::unique_ptr<Decoder>> create(DecoderSpec spec, DecoderTensors weights,
                                                  const DecoderOptions& options, const Progress& progress = {});
   ~Decoder();
   Decoder(const Decoder&) = delete;

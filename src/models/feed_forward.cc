@@ -21,14 +21,17 @@ GluActivation kernel_activation(Activation activation) {
   return GluActivation::kSilu;
 }
 
-GatedMlp gated_mlp(const Glu& glu, const std::string& name, WeightSource& weights) {
-  return {weights.linear({name + "gate", name + "up"}, glu.bias), weights.linear({name + "down"}, glu.bias)};
+Result<GatedMlp> gated_mlp(const Glu& glu, const std::string& name, WeightSource& weights) {
+  GatedMlp mlp;
+  MR_ASSIGN_OR_RETURN(mlp.gate_up, weights.linear({name + "gate", name + "up"}, glu.bias));
+  MR_ASSIGN_OR_RETURN(mlp.down, weights.linear({name + "down"}, glu.bias));
+  return mlp;
 }
 
 class GatedFeedForward : public FeedForward {
  public:
-  GatedFeedForward(const Glu& glu, const std::string& name, WeightSource& weights)
-      : parts_(gated_mlp(glu, name, weights)), activation_(kernel_activation(glu.activation)) {}
+  GatedFeedForward(GatedMlp parts, Activation activation)
+      : parts_(std::move(parts)), activation_(kernel_activation(activation)) {}
 
   void forward(const Tensor& x, Workspace& workspace, Tensor& y) override {
     const Workspace::Scope scope(workspace);
@@ -50,10 +53,8 @@ class GatedFeedForward : public FeedForward {
 
 class PlainFeedForward : public FeedForward {
  public:
-  PlainFeedForward(const Mlp& mlp, const std::string& name, WeightSource& weights)
-      : up_(weights.linear({name + "up"}, mlp.bias)),
-        down_(weights.linear({name + "down"}, mlp.bias)),
-        activation_(kernel_activation(mlp.activation)) {}
+  PlainFeedForward(Linear up, Linear down, Activation activation)
+      : up_(std::move(up)), down_(std::move(down)), activation_(kernel_activation(activation)) {}
 
   void forward(const Tensor& x, Workspace& workspace, Tensor& y) override {
     const Workspace::Scope scope(workspace);
@@ -88,23 +89,29 @@ RouterParams router_params(const Moe& moe) {
           .scale = static_cast<float>(router.scale)};
 }
 
-Experts::Parts expert_parts(const Moe& moe, const std::string& name, WeightSource& weights) {
+Result<Experts::Parts> expert_parts(const Moe& moe, const std::string& name, WeightSource& weights) {
   Experts::Parts parts;
   const Tensor router = weights.take(name + "router.weight");
   const Tensor bias = moe.router.correction_bias ? weights.take(name + "router.correction_bias") : Tensor();
   parts.router = Router(router, bias, router_params(moe));
-  for (int64_t e = 0; e < moe.experts; ++e)
-    parts.experts.push_back(gated_mlp(moe.expert, fmt::format("{}experts.{}.", name, e), weights));
+  for (int64_t e = 0; e < moe.experts; ++e) {
+    MR_ASSIGN_OR_RETURN(GatedMlp expert, gated_mlp(moe.expert, fmt::format("{}experts.{}.", name, e), weights));
+    parts.experts.push_back(std::move(expert));
+  }
   parts.activation = kernel_activation(moe.expert.activation);
-  if (moe.shared.hidden > 0) parts.shared = gated_mlp(moe.shared, name + "shared.", weights);
-  if (moe.shared_gate) parts.shared_gate = weights.linear({name + "shared_gate"}, false);
+  if (moe.shared.hidden > 0) {
+    MR_ASSIGN_OR_RETURN(parts.shared, gated_mlp(moe.shared, name + "shared.", weights));
+  }
+  if (moe.shared_gate) {
+    const Tensor gate[] = {weights.take(name + "shared_gate.weight")};
+    parts.shared_gate = Linear::pack(gate, {}, weights.dtype());
+  }
   return parts;
 }
 
 class ExpertFeedForward : public FeedForward {
  public:
-  ExpertFeedForward(const Moe& moe, const std::string& name, WeightSource& weights)
-      : experts_(expert_parts(moe, name, weights)) {}
+  explicit ExpertFeedForward(Experts::Parts parts) : experts_(std::move(parts)) {}
 
   void forward(const Tensor& x, Workspace& workspace, Tensor& y) override { experts_.forward(x, y, workspace); }
   DType input_dtype() const override { return experts_.input_dtype(); }
@@ -117,10 +124,29 @@ class ExpertFeedForward : public FeedForward {
 
 }  // namespace
 
-std::unique_ptr<FeedForward> make_feed_forward(const LayerSpec& layer, const std::string& name, WeightSource& weights) {
-  if (const Glu* glu = std::get_if<Glu>(&layer.mlp)) return std::make_unique<GatedFeedForward>(*glu, name, weights);
-  if (const Mlp* mlp = std::get_if<Mlp>(&layer.mlp)) return std::make_unique<PlainFeedForward>(*mlp, name, weights);
-  return std::make_unique<ExpertFeedForward>(std::get<Moe>(layer.mlp), name, weights);
+namespace {
+
+using Made = Result<std::unique_ptr<FeedForward>>;
+
+Made make(const Glu& glu, const std::string& name, WeightSource& weights) {
+  MR_ASSIGN_OR_RETURN(GatedMlp parts, gated_mlp(glu, name, weights));
+  return Made(std::make_unique<GatedFeedForward>(std::move(parts), glu.activation));
+}
+Made make(const Mlp& mlp, const std::string& name, WeightSource& weights) {
+  MR_ASSIGN_OR_RETURN(Linear up, weights.linear({name + "up"}, mlp.bias));
+  MR_ASSIGN_OR_RETURN(Linear down, weights.linear({name + "down"}, mlp.bias));
+  return Made(std::make_unique<PlainFeedForward>(std::move(up), std::move(down), mlp.activation));
+}
+Made make(const Moe& moe, const std::string& name, WeightSource& weights) {
+  MR_ASSIGN_OR_RETURN(Experts::Parts parts, expert_parts(moe, name, weights));
+  return Made(std::make_unique<ExpertFeedForward>(std::move(parts)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FeedForward>> make_feed_forward(const LayerSpec& layer, const std::string& name,
+                                                       WeightSource& weights) {
+  return std::visit([&](const auto& kind) { return make(kind, name, weights); }, layer.mlp);
 }
 
 }  // namespace millrace

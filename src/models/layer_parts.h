@@ -39,8 +39,8 @@ class Mixer {
   virtual int64_t weight_bytes() const = 0;
 };
 // `name`: "layers.3.attn.". `batch_invariant`: rows are bit-identical however sequences are cut into steps.
-std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
-                                  bool batch_invariant);
+Result<std::unique_ptr<Mixer>> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
+                                          bool batch_invariant);
 
 // Feed-forward part of one layer.
 class FeedForward {
@@ -53,7 +53,8 @@ class FeedForward {
   virtual int64_t weight_bytes() const = 0;
 };
 // `name`: "layers.3.mlp."
-std::unique_ptr<FeedForward> make_feed_forward(const LayerSpec& layer, const std::string& name, WeightSource& weights);
+Result<std::unique_ptr<FeedForward>> make_feed_forward(const LayerSpec& layer, const std::string& name,
+                                                       WeightSource& weights);
 
 // Moves the given rows (rising) to the front and drops the others.
 void keep_rows(Tensor& rows, std::span<const int32_t> wanted);

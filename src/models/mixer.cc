@@ -31,12 +31,12 @@ std::vector<float> alibi_slopes(const Gqa& gqa) {
 
 class GroupedQueryMixer : public Mixer {
  public:
-  GroupedQueryMixer(const Gqa& gqa, const std::string& name, WeightSource& weights)
+  GroupedQueryMixer(const Gqa& gqa, const std::string& name, WeightSource& weights, Linear qkv, Linear out)
       : gqa_(gqa),
         rope_dims_(weights.spec().rope.dims),
         interleaved_(weights.spec().rope.layout == Rope::Layout::kInterleaved),
-        qkv_(weights.linear({name + "q", name + "k", name + "v"}, gqa.qkv_bias)),
-        out_(weights.linear({name + "out"}, gqa.out_bias)) {
+        qkv_(std::move(qkv)),
+        out_(std::move(out)) {
     if (gqa.qk_norm) {
       q_norm_ = weights.rms_norm(name + "q_norm", weights.spec().norm_eps);
       k_norm_ = weights.rms_norm(name + "k_norm", weights.spec().norm_eps);
@@ -117,20 +117,19 @@ LatentAttention::Params latent_params(const Mla& mla, bool batch_invariant) {
 
 class LatentMixer : public Mixer {
  public:
-  LatentMixer(const Mla& mla, const std::string& name, WeightSource& weights, bool batch_invariant)
+  struct Products {
+    Linear kv_a, out, q_a, q;  // q takes x, or q_a's output after its norm
+  };
+  LatentMixer(const Mla& mla, const std::string& name, WeightSource& weights, bool batch_invariant, Products products)
       : mla_(mla),
         interleaved_(weights.spec().rope.layout == Rope::Layout::kInterleaved),
-        kv_a_(weights.linear({name + "kv_a"}, mla.bias)),
         kv_norm_(weights.rms_norm(name + "kv_a_norm", kLatentNormEps)),
         attention_(weights.take(name + "kv_b.weight"), latent_params(mla, batch_invariant), weights.dtype()),
-        out_(weights.linear({name + "out"}, mla.bias)) {
-    if (mla.q_lora_rank == 0) {
-      q_ = weights.linear({name + "q"}, false);
-      return;
-    }
-    q_a_ = weights.linear({name + "q_a"}, mla.bias);
-    q_norm_ = weights.rms_norm(name + "q_a_norm", kLatentNormEps);
-    q_ = weights.linear({name + "q_b"}, false);
+        kv_a_(std::move(products.kv_a)),
+        out_(std::move(products.out)),
+        q_a_(std::move(products.q_a)),
+        q_(std::move(products.q)) {
+    if (mla.q_lora_rank > 0) q_norm_ = weights.rms_norm(name + "q_a_norm", kLatentNormEps);
   }
 
   void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) override {
@@ -203,20 +202,35 @@ class LatentMixer : public Mixer {
 
   const Mla mla_;
   const bool interleaved_;
-  Linear kv_a_;
-  Norm kv_norm_;
+  Norm kv_norm_, q_norm_;
   LatentAttention attention_;
-  Linear out_, q_a_, q_;  // q_ takes x, or q_a_'s output after its norm
-  Norm q_norm_;
+  Linear kv_a_, out_, q_a_, q_;
 };
+
+using Made = Result<std::unique_ptr<Mixer>>;
+
+Made make(const Gqa& gqa, const std::string& name, WeightSource& weights, bool) {
+  MR_ASSIGN_OR_RETURN(Linear qkv, weights.linear({name + "q", name + "k", name + "v"}, gqa.qkv_bias));
+  MR_ASSIGN_OR_RETURN(Linear out, weights.linear({name + "out"}, gqa.out_bias));
+  return Made(std::make_unique<GroupedQueryMixer>(gqa, name, weights, std::move(qkv), std::move(out)));
+}
+
+Made make(const Mla& mla, const std::string& name, WeightSource& weights, bool batch_invariant) {
+  LatentMixer::Products products;
+  MR_ASSIGN_OR_RETURN(products.kv_a, weights.linear({name + "kv_a"}, mla.bias));
+  MR_ASSIGN_OR_RETURN(products.out, weights.linear({name + "out"}, mla.bias));
+  if (mla.q_lora_rank > 0) {
+    MR_ASSIGN_OR_RETURN(products.q_a, weights.linear({name + "q_a"}, mla.bias));
+  }
+  MR_ASSIGN_OR_RETURN(products.q, weights.linear({name + (mla.q_lora_rank > 0 ? "q_b" : "q")}, false));
+  return Made(std::make_unique<LatentMixer>(mla, name, weights, batch_invariant, std::move(products)));
+}
 
 }  // namespace
 
-std::unique_ptr<Mixer> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
-                                  bool batch_invariant) {
-  if (const Mla* mla = std::get_if<Mla>(&layer.attention))
-    return std::make_unique<LatentMixer>(*mla, name, weights, batch_invariant);
-  return std::make_unique<GroupedQueryMixer>(std::get<Gqa>(layer.attention), name, weights);
+Result<std::unique_ptr<Mixer>> make_mixer(const LayerSpec& layer, const std::string& name, WeightSource& weights,
+                                          bool batch_invariant) {
+  return std::visit([&](const auto& kind) { return make(kind, name, weights, batch_invariant); }, layer.attention);
 }
 
 void keep_rows(Tensor& rows, std::span<const int32_t> wanted) {

@@ -2,30 +2,54 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "models/families/names.h"
 
 namespace millrace {
 
-WeightSource::WeightSource(const DecoderSpec& spec, DType dtype, std::map<std::string, Tensor> tensors)
-    : spec_(spec), dtype_(dtype), tensors_(std::move(tensors)) {
+WeightSource::WeightSource(const DecoderSpec& spec, DType dtype, LinearFormat format, DecoderTensors tensors)
+    : spec_(spec), dtype_(dtype), format_(format), tensors_(std::move(tensors)) {
   for (TensorNeed& need : needed_tensors(spec)) shapes_[need.name] = std::move(need.shape);
 }
 
 Tensor WeightSource::take(const std::string& name) {
-  const auto found = tensors_.find(name);
-  MR_CHECK(found != tensors_.end(), "no tensor {}", name);
+  if (const auto matrix = tensors_.quantized.extract(name)) return dequantized(matrix.mapped());
+  const auto found = tensors_.dense.find(name);
+  MR_CHECK(found != tensors_.dense.end(), "no tensor {}", name);
   Tensor tensor = contiguous_as(found->second, Shape(shapes_.at(name)));
-  tensors_.erase(found);
+  tensors_.dense.erase(found);
   return tensor;
 }
 
-Linear WeightSource::linear(const std::vector<std::string>& modules, bool bias) {
-  std::vector<Tensor> parts, biases;
-  for (const std::string& module : modules) {
-    parts.push_back(take(module + ".weight"));
+Result<Linear> WeightSource::linear(const std::vector<std::string>& modules, bool bias) {
+  std::vector<Tensor> biases;
+  for (const std::string& module : modules)
     if (bias) biases.push_back(take(module + ".bias"));
-  }
-  return Linear::pack(parts, biases, dtype_);
+  const auto is_quantized = [&](const std::string& module) { return tensors_.quantized.contains(module + ".weight"); };
+  const auto count = std::ranges::count_if(modules, is_quantized);
+  Result<Linear> made =
+      count == static_cast<int64_t>(modules.size()) ? quantized_linear(modules, biases) : dense_linear(modules, biases);
+  if (!made.ok()) return made.status().at(modules.front() + ".weight");
+  return made;
+}
+
+// Of modules of which only some are integers, all become dense.
+Result<Linear> WeightSource::dense_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases) {
+  std::vector<Tensor> parts;
+  for (const std::string& module : modules) parts.push_back(take(module + ".weight"));
+  if (format_ == LinearFormat::kDense || !modules.front().starts_with("layers."))
+    return Linear::pack(parts, biases, dtype_);
+  return Linear::quantize(parts, biases, format_);
+}
+
+Result<Linear> WeightSource::quantized_linear(const std::vector<std::string>& modules,
+                                              const std::vector<Tensor>& biases) {
+  std::vector<QuantizedMatrix> parts;
+  for (const std::string& module : modules)
+    parts.push_back(std::move(tensors_.quantized.extract(module + ".weight").mapped()));
+  MR_RETURN_IF_ERROR(Linear::check_parts(parts));
+  return Linear::pack(parts, biases);
 }
 
 Norm WeightSource::norm(const std::string& name) {

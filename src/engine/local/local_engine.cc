@@ -69,12 +69,14 @@ TypeChoice choose_dtype(const EngineArgs& args, const DecoderSpec& spec) {
   return {spec.dtype, "the checkpoint's"};
 }
 
-Result<DecoderWeights> load(const EngineArgs& args, ModelFolder& model) {
+Result<DecoderTensors> load(const EngineArgs& args, ModelFolder& model) {
   LoadOptions options{.seed = static_cast<uint64_t>(args.seed)};
   MR_ASSIGN_OR_RETURN(options.format, load_format_from_name(args.load_format));
   const DType wanted = choose_dtype(args, model.spec).dtype;
   options.dummy_dtype = wanted;
-  return load_weights(model, options);
+  QuantizedWeights quantized;
+  MR_ASSIGN_OR_RETURN(DecoderWeights dense, load_weights(model, options, &quantized));
+  return DecoderTensors(std::move(dense), std::move(quantized));
 }
 
 Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& model, const MemoryPlan& plan) {
@@ -101,7 +103,7 @@ Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& mo
                           .block_tokens = static_cast<int32_t>(args.block_size)});
 }
 
-Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderWeights weights,
+Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderTensors weights,
                                               DType dtype, int64_t max_context) {
   Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
   const DecoderOptions options{.dtype = dtype, .max_context = max_context, .batch_invariant = args.batch_invariant};
@@ -157,7 +159,7 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
     MR_ASSIGN_OR_RETURN(local.tokenizer, Tokenizer::load(args.tokenizer.empty() ? args.model : args.tokenizer));
     add_family_stops(local.model, *local.tokenizer);
   }
-  MR_ASSIGN_OR_RETURN(DecoderWeights weights, load(args, local.model));
+  MR_ASSIGN_OR_RETURN(DecoderTensors weights, load(args, local.model));
   DecoderSpec& spec = local.model.spec;
   if (args.disable_sliding_window) drop_windows(spec);
   const TypeChoice type = choose_dtype(args, spec);
