@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/plan_measure.h"
-#include "models/families/plan_text.h"
+#include "cli/plan_text.h"
 #include "models/families/read_spec.h"
 #include "models/families/well_known.h"
 

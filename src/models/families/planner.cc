@@ -10,7 +10,7 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kGroupColumns = 128;  // of four-bit weights
+constexpr int64_t kGroupColumns = 128, kGroupBytes = kGroupColumns / 2 + 4;  // of four-bit weights
 
 // How tensors of a role are cut and stored. Patterns of names without their layer; the first that fits holds. Of a
 // quantized role the weights take fewer bits, not the biases.
@@ -92,7 +92,7 @@ int64_t stored_bytes(const WeightGroup& group, Precision precision) {
   if (!group.quantized || precision == Precision::kFloat32 || precision == Precision::kBfloat16)
     return group.elements * activation_bytes(precision);
   if (precision == Precision::kInt8) return group.elements + 4 * group.rows;
-  return (group.elements + 1) / 2 + 2 * group.groups + (group.groups + 1) / 2;
+  return group.groups * kGroupBytes;
 }
 
 bool splits_width(const LayerSpec& layer, int64_t devices) {

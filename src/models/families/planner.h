@@ -18,7 +18,7 @@ enum class Precision : uint8_t {
   kFloat32,
   kBfloat16,  // float16 takes the same
   kInt8,      // an int8 per element and a float32 scale per output row
-  kInt4       // four bits per element; a float16 scale and a four-bit zero for every 128 columns of a row
+  kInt4       // 68 bytes for every 128 columns of a row: the elements, and a float32 that is scale and zero point
 };
 inline constexpr Precision kPrecisions[] = {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8,
                                             Precision::kInt4};

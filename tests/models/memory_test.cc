@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include "kernels/gemm_a16.h"
 #include "models/decoder.h"
 #include "models/families/families.h"
+#include "models/families/names.h"
 #include "models/families/planner.h"
 #include "models/families/presets.h"
 #include "models/families/read_spec.h"
@@ -29,6 +31,28 @@ TEST(CacheBytes, PaddingNeverMakesABlockSmallerThanPlanned) {
     const int64_t planned = 16 * kv_bytes_per_token(spec, 4), taken = block_bytes(spec, DType::kF32);
     EXPECT_GE(taken, planned) << family->name;
     EXPECT_LE(taken, 2 * planned) << family->name;
+  }
+}
+
+// What the packed matrices of all layers take, without the line that each has at its end.
+int64_t packed_bytes(const DecoderSpec& spec, A16Format format) {
+  int64_t bytes = 0;
+  for (const TensorNeed& need : needed_tensors(spec)) {
+    if (!need.name.starts_with("layers.") || need.shape.size() != 2) continue;
+    const int64_t N = need.shape[0], K = need.shape[1];
+    bytes += gemm_a16_packed_bytes(N, K, format, 128) - 64 + (format == A16Format::kInt8 ? 4 * N : 0);
+  }
+  return bytes;
+}
+
+TEST(WeightBytes, NarrowMatricesTakeWhatTheirPackingTakes) {
+  for (const char* name : {"Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "google/gemma-2-9b"}) {
+    const DecoderSpec spec = read_spec(find_well_known(name)->config)->spec;
+    const ModelSize size = model_size(spec);
+    int64_t rest = 0;
+    for (const WeightGroup& group : size.groups) rest += group.quantized ? 0 : 2 * group.elements;
+    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt8), packed_bytes(spec, A16Format::kInt8) + rest) << name;
+    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt4), packed_bytes(spec, A16Format::kInt4) + rest) << name;
   }
 }
 

@@ -1,4 +1,4 @@
-#include "models/families/plan_text.h"
+#include "cli/plan_text.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,29 +6,21 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "report/table.h"
 
-namespace millrace {
+namespace millrace::cli {
 namespace {
 
+using report::Align;
+using report::Column;
+using report::Table;
 using Row = std::vector<std::string>;
 
-// Columns as wide as their widest cell. `flush` has an 'l' or 'r' for each, the last of them also for those that
-// follow.
-std::string aligned(const std::vector<Row>& rows, std::string_view flush) {
-  std::vector<size_t> widths(rows.front().size());
-  for (const Row& row : rows)
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  std::string out;
-  for (const Row& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      const std::string padding(widths[i] - row[i].size(), ' ');
-      out += i == 0 ? "" : "  ";
-      out += flush[std::min(i, flush.size() - 1)] == 'l' ? row[i] + padding : padding + row[i];
-    }
-    out.erase(out.find_last_not_of(' ') + 1);
-    out += '\n';
-  }
-  return out;
+// A first column of names and others of numbers.
+std::vector<Column> columns(const Row& titles) {
+  std::vector<Column> columns;
+  for (const std::string& title : titles) columns.push_back({title, columns.empty() ? Align::kLeft : Align::kRight});
+  return columns;
 }
 
 std::string count_or_dash(int64_t count) { return count > 0 ? format_count(count) : "-"; }
@@ -118,12 +110,13 @@ const char* cut_words(Cut cut) {
 }
 
 std::string parameters_reasons(const ModelSize& size) {
-  std::vector<Row> rows;
+  std::vector<Column> titles = columns({"  tensors", "count", "parameters", "narrow in", "several devices"});
+  titles[3].align = titles[4].align = Align::kLeft;
+  Table table(std::move(titles));
   for (const WeightGroup& group : size.groups)
-    rows.push_back({"  " + group.role, format_count(group.tensors), format_count(group.elements),
-                    group.quantized ? "int8, int4" : "", cut_words(group.cut)});
-  rows.insert(rows.begin(), Row{"  tensors", "count", "parameters", "narrow in", "several devices"});
-  return fmt::format("Parameters\n{}  in all {}\n", aligned(rows, "lrrl"), format_count(size.parameters));
+    table.add_row({"  " + group.role, format_count(group.tensors), format_count(group.elements),
+                   group.quantized ? "int8, int4" : "", cut_words(group.cut)});
+  return fmt::format("Parameters\n{}  in all {}\n", to_text(table), format_count(size.parameters));
 }
 
 std::string layer_elements(const LayerSpec& layer) {
@@ -194,9 +187,9 @@ OrderedJson precision_json(const PrecisionPlan& plan) {
 }  // namespace
 
 std::string plan_table(const PlannedModel& model, const PlanRequest& request) {
-  std::vector<Row> rows = {precision_header(request)};
-  for (const PrecisionPlan& plan : model.plan.precisions) rows.push_back(precision_row(plan, request));
-  return fmt::format("{}{}\n{}\n{}{}", headline(model), what_was_asked(request), aligned(rows, "lr"),
+  Table table(columns(precision_header(request)));
+  for (const PrecisionPlan& plan : model.plan.precisions) table.add_row(precision_row(plan, request));
+  return fmt::format("{}{}\n{}\n{}{}", headline(model), what_was_asked(request), to_text(table),
                      what_fewest_means(request), what_the_rest_means(request));
 }
 
@@ -207,9 +200,9 @@ std::string plan_list(std::span<const PlannedModel> models, const PlanRequest& r
   header.insert(header.end(), {"KV/token", "devices"});
   if (with_used) header.push_back("used");
   header.push_back("max-model-len");
-  std::vector<Row> rows = {header};
-  for (const PlannedModel& model : models) rows.push_back(list_row(model, precision, with_used));
-  return fmt::format("{}\n{}; KV/token, devices and max-model-len for {} weights.\n{}{}", aligned(rows, "lr"),
+  Table table(columns(header));
+  for (const PlannedModel& model : models) table.add_row(list_row(model, precision, with_used));
+  return fmt::format("{}\n{}; KV/token, devices and max-model-len for {} weights.\n{}{}", to_text(table),
                      what_was_asked(request), precision_name(precision), what_fewest_means(request),
                      what_the_rest_means(request));
 }
@@ -242,4 +235,4 @@ OrderedJson plan_json(const PlannedModel& model) {
           {"precisions", precisions}};
 }
 
-}  // namespace millrace
+}  // namespace millrace::cli

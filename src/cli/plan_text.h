@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "models/families/planner.h"
 
-namespace millrace {
+namespace millrace::cli {
 
 struct PlannedModel {
   std::string name;
@@ -26,4 +26,4 @@ std::string plan_reasons(const PlannedModel& model, const PlanRequest& request);
 OrderedJson request_json(const PlanRequest& request);
 OrderedJson plan_json(const PlannedModel& model);
 
-}  // namespace millrace
+}  // namespace millrace::cli
