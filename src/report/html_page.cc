@@ -26,7 +26,7 @@ figure svg{max-width:100%;height:auto}
 figure[data-valid=false],table[data-valid=false]{outline:2px dashed var(--bad);outline-offset:2px}
 .scroll{overflow-x:auto;padding:4px}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums;margin:6px 0}
-caption{text-align:left;font-weight:600;padding:4px 0}
+caption{text-align:left;font-weight:600;padding:4px 0;width:max-content;max-width:80vw}
 th,td{padding:3px 10px;border-bottom:1px solid var(--rule)}
 th{color:var(--faint);font-weight:600}th[title]{text-decoration:underline dotted;cursor:help}
 .l{text-align:left}.r{text-align:right}

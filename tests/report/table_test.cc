@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/random.h"
 #include "report/text.h"
 #include "report/validity.h"
 
@@ -112,6 +113,30 @@ TEST(Csv, WhatIsWrittenIsReadBack) {
   }
   EXPECT_EQ(*parse_csv("a,b"), (std::vector<std::vector<std::string>>{{"a", "b"}}));
   EXPECT_TRUE(parse_csv("")->empty());
+}
+
+TEST(Csv, AnyCellsAreReadBackAndAnyBytesAreJudged) {
+  constexpr std::string_view kAlphabet = "\",;\r\n ab\xEF\xBB\xBF";
+  Random random(6);
+  const auto text_of = [&](uint32_t longest) {
+    std::string text(random.below(longest), ' ');
+    for (char& c : text) c = kAlphabet[random.below(kAlphabet.size())];
+    return text;
+  };
+  for (int trial = 0; trial < 3000; ++trial) {
+    const size_t columns = 1 + random.below(4);
+    std::vector<std::vector<std::string>> rows(1 + random.below(4), std::vector<std::string>(columns));
+    std::string text = "\xEF\xBB\xBF";
+    for (auto& row : rows) {
+      for (std::string& cell : row) cell = text_of(6);
+      text += csv_row(row);
+    }
+    ASSERT_EQ(*parse_csv(text), rows) << text;
+    const auto read = parse_csv(text_of(40));
+    if (!read.ok()) {
+      EXPECT_EQ(read.status().message().substr(0, 9), "CSV line ");
+    }
+  }
 }
 
 TEST(Csv, BrokenQuotesAreNamedByLine) {
