@@ -1,5 +1,6 @@
 // Baichuan 2, 7B (rotary) and 13B (linear biases), published with code of its own. One class name stands for both: only
 // the 7B states max_position_embeddings. The first generation, known by its 64,000 ids, has another head.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -19,6 +20,7 @@ const Family kBaichuan = {
     .harmless_keys = {"model_max_length", "z_loss_weight"},
     .weights = {concat_rows({"layers.*.attn.q", "layers.*.attn.k", "layers.*.attn.v"},
                             "model.layers.*.self_attn.W_pack")},
+    .text = {.tokenizer_class = "BaichuanTokenizer", .chat_formats = {baichuan2_chat()}},
 };
 
 const Family kBaichuanAlibi = {
@@ -29,6 +31,7 @@ const Family kBaichuanAlibi = {
     .based_on = &kBaichuan,
     .config = {{Field::kMaxPositions, "model_max_length", 4096}},
     .fixed = {{Field::kAlibi, true}},
+    .text = {.tokenizer_class = "BaichuanTokenizer", .chat_formats = {baichuan2_chat()}},
 };
 
 }  // namespace millrace

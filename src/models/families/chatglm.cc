@@ -1,5 +1,6 @@
 // ChatGLM2-6B, ChatGLM3-6B and GLM-4-9B as published with code of its own. Defaults: ChatGLMConfig of those
 // checkpoints.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -47,6 +48,9 @@ const Family kChatGlm = {
                 rename("final_norm", "transformer.encoder.final_layernorm"),
                 rename("lm_head", "transformer.output_layer")},
     .harmless_tensors = {"transformer.rotary_pos_emb.inv_freq"},
+    .text = {.stop = {"<|user|>", "<|observation|>", "<|endoftext|>"},
+             .tokenizer_class = "ChatGLMTokenizer",
+             .chat_formats = {glm4_chat(), chatglm3_chat(), chatglm2_chat()}},
 };
 
 }  // namespace millrace

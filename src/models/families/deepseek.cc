@@ -1,5 +1,6 @@
 // DeepSeek-V2, V2-Lite and V3: latent attention, experts beside shared experts. Defaults: DeepseekV2Config and
 // DeepseekV3Config of the published checkpoints.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -47,6 +48,7 @@ const Family kDeepSeekV2 = {
                 rename("layers.*.mlp.shared.gate", "model.layers.*.mlp.shared_experts.gate_proj"),
                 rename("layers.*.mlp.shared.up", "model.layers.*.mlp.shared_experts.up_proj"),
                 rename("layers.*.mlp.shared.down", "model.layers.*.mlp.shared_experts.down_proj")},
+    .text = {.chat_formats = {deepseek_chat()}},
 };
 
 const Family kDeepSeekV3 = {
@@ -63,6 +65,7 @@ const Family kDeepSeekV3 = {
                {Field::kEosTokens, "eos_token_id", 1}},
     .fixed = {{Field::kRouterScalesNormalized, true}},
     .weights = {rename("layers.*.mlp.router.correction_bias", "model.layers.*.mlp.gate.e_score_correction_bias")},
+    .text = {.chat_formats = {deepseek_v3_chat()}},
 };
 
 }  // namespace millrace

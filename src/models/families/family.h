@@ -146,9 +146,21 @@ inline WeightRow head_groups(std::vector<std::string> canonical, std::string fil
   return {Packing::kHeadGroups, std::move(canonical), std::move(file)};
 }
 
-// Facts about text that the tokenizer's files may leave out.
+// A form of conversation that models of a family were trained on.
+struct FamilyChatFormat {
+  std::string name;                // "ChatML"; for messages
+  std::vector<std::string> needs;  // spellings of the tokens it is written with
+  std::string chat_template;       // Jinja, as a tokenizer_config.json would have it
+  std::vector<std::string> stop;   // spellings of tokens that end a turn in it
+};
+// Facts about text that the tokenizer's files may leave out. Each family has its own: none are taken over from the one
+// it is based on.
 struct TextFacts {
   std::vector<std::string> stop;  // spellings of tokens that end a turn
+  std::string tokenizer_class;    // where no file names one
+  // Where the files have no chat template: the first whose tokens the tokenizer has. None: the family's checkpoints
+  // agree on no format, or do not chat.
+  std::vector<FamilyChatFormat> chat_formats;
 };
 
 // Holds where the key's value is one of `is` (if there are any) and none of `is_not`. An absent key is null.

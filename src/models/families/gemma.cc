@@ -1,5 +1,6 @@
 // Gemma: Llama with scaled embeddings, norms of 1 + weight and a gated tanh-GELU. Gemma 2: also norms behind each
 // branch, soft caps, and a window in every other layer. Defaults: GemmaConfig and Gemma2Config of transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -18,7 +19,7 @@ const Family kGemma = {
                {Field::kEosTokens, "eos_token_id", 1}},
     .fixed = {{Field::kMlpBias, false}, {Field::kNormPlusOne, true}, {Field::kEmbeddingScale, "sqrt(hidden_size)"}},
     .harmless_keys = {"hidden_act"},
-    .text = {.stop = {"<end_of_turn>"}},
+    .text = {.stop = {"<end_of_turn>"}, .chat_formats = {gemma_chat()}},
 };
 
 const Family kGemma2 = {
@@ -37,6 +38,7 @@ const Family kGemma2 = {
     .weights = {rename("layers.*.attn.post_norm", "model.layers.*.post_attention_layernorm"),
                 rename("layers.*.mlp.norm", "model.layers.*.pre_feedforward_layernorm"),
                 rename("layers.*.mlp.post_norm", "model.layers.*.post_feedforward_layernorm")},
+    .text = {.stop = {"<end_of_turn>"}, .chat_formats = {gemma_chat()}},
 };
 
 }  // namespace millrace

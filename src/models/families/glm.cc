@@ -1,5 +1,6 @@
 // GLM-4 in the layout of transformers (GlmForCausalLM), and GLM-4-0414 (Glm4ForCausalLM), which adds a norm behind each
 // branch. Defaults: GlmConfig of transformers 4.46.3 and Glm4Config of 4.51.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -19,7 +20,7 @@ const Family kGlm = {
                {Field::kEosTokens, "eos_token_id", Json::array({151329, 151336, 151338})}},
     .fixed = {{Field::kRopeInterleaved, true}, {Field::kOutBias, false}, {Field::kMlpBias, false}},
     .weights = {concat_rows({"layers.*.mlp.gate", "layers.*.mlp.up"}, "model.layers.*.mlp.gate_up_proj")},
-    .text = {.stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}},
+    .text = {.stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}, .chat_formats = {glm4_chat()}},
 };
 
 const Family kGlm4 = {
@@ -30,6 +31,7 @@ const Family kGlm4 = {
     .fixed = {{Field::kBranchNorms, true}},
     .weights = {rename("layers.*.attn.post_norm", "model.layers.*.post_self_attn_layernorm"),
                 rename("layers.*.mlp.post_norm", "model.layers.*.post_mlp_layernorm")},
+    .text = {.stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}, .chat_formats = {glm4_chat()}},
 };
 
 }  // namespace millrace

@@ -1,5 +1,6 @@
 // InternLM2 and InternLM2.5: Llama with q, k and v of each key/value head in one matrix. Defaults: InternLM2Config of
 // the published checkpoints.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -18,7 +19,7 @@ const Family kInternLm2 = {
                 rename("layers.*.mlp.gate", "model.layers.*.feed_forward.w1"),
                 rename("layers.*.mlp.up", "model.layers.*.feed_forward.w3"),
                 rename("layers.*.mlp.down", "model.layers.*.feed_forward.w2"), rename("lm_head", "output")},
-    .text = {.stop = {"<|im_end|>"}},
+    .text = {.stop = {"<|im_end|>"}, .chat_formats = internlm2_chats()},
 };
 
 }  // namespace millrace

@@ -1,5 +1,6 @@
 // Llama 1, 2, 3, 3.1, 3.2, and what is published as LlamaForCausalLM: Yi, DeepSeek-LLM, TinyLlama, SmolLM2 ...
 // Defaults: LlamaConfig of transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -39,6 +40,7 @@ const Family kLlama = {
                 rename("layers.*.mlp.down", "model.layers.*.mlp.down_proj"), rename("final_norm", "model.norm"),
                 rename("lm_head", "lm_head")},
     .harmless_tensors = {"*.rotary_emb.inv_freq", "*.rotary_emb.cos_cached", "*.rotary_emb.sin_cached"},
+    .text = {.chat_formats = {deepseek_v3_chat(), llama3_chat(), deepseek_chat(), chat_ml(), llama2_chat()}},
 };
 
 }  // namespace millrace

@@ -1,4 +1,5 @@
 // Mixtral 8x7B and 8x22B: Mistral with experts in every layer. Defaults: MixtralConfig of transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -19,6 +20,7 @@ const Family kMixtral = {
                 rename("layers.*.mlp.experts.*.gate", "model.layers.*.block_sparse_moe.experts.*.w1"),
                 rename("layers.*.mlp.experts.*.up", "model.layers.*.block_sparse_moe.experts.*.w3"),
                 rename("layers.*.mlp.experts.*.down", "model.layers.*.block_sparse_moe.experts.*.w2")},
+    .text = {.chat_formats = mistral_chats()},
 };
 
 }  // namespace millrace

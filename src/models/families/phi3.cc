@@ -1,5 +1,6 @@
 // Phi-3 mini and medium, Phi-3.5-mini, Phi-4-mini: Llama with fused q|k|v and gate|up matrices; longrope switches its
 // factors at the original length. Defaults: Phi3Config of transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -23,7 +24,7 @@ const Family kPhi3 = {
     .weights = {concat_rows({"layers.*.attn.q", "layers.*.attn.k", "layers.*.attn.v"},
                             "model.layers.*.self_attn.qkv_proj"),
                 concat_rows({"layers.*.mlp.gate", "layers.*.mlp.up"}, "model.layers.*.mlp.gate_up_proj")},
-    .text = {.stop = {"<|end|>", "<|endoftext|>"}},
+    .text = {.stop = {"<|end|>", "<|endoftext|>"}, .chat_formats = {phi3_chat()}},
 };
 
 }  // namespace millrace

@@ -1,5 +1,6 @@
 // Qwen 1 (Qwen-1.8B, 7B, 14B, 72B and their chat models), published with code of its own. Defaults: QWenConfig of the
 // published checkpoints.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -38,7 +39,9 @@ const Family kQwen = {
                 rename("layers.*.mlp.up", "transformer.h.*.mlp.w1"),
                 rename("layers.*.mlp.gate", "transformer.h.*.mlp.w2"),
                 rename("layers.*.mlp.down", "transformer.h.*.mlp.c_proj"), rename("final_norm", "transformer.ln_f")},
-    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}},
+    .text = {.stop = {"<|im_end|>", "<|endoftext|>"},
+             .tokenizer_class = "QWenTokenizer",
+             .chat_formats = {chat_ml("You are a helpful assistant.")}},
 };
 
 }  // namespace millrace

@@ -1,4 +1,5 @@
 // Qwen1.5, Qwen2, Qwen2.5: Llama with biases on q, k and v. Defaults: Qwen2Config of transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -17,7 +18,7 @@ const Family kQwen2 = {
                {Field::kBosToken, "bos_token_id", nullptr},
                {Field::kEosTokens, "eos_token_id", nullptr}},
     .fixed = {{Field::kQkvBias, true}, {Field::kOutBias, false}, {Field::kMlpBias, false}},
-    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}},
+    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}, .chat_formats = {chat_ml("You are a helpful assistant.")}},
 };
 
 }  // namespace millrace

@@ -1,5 +1,6 @@
 // Qwen1.5-MoE-A2.7B and Qwen2-57B-A14B: Qwen2 with experts and a gated shared expert. Defaults: Qwen2MoeConfig of
 // transformers 4.46.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -27,6 +28,7 @@ const Family kQwen2Moe = {
                 rename("layers.*.mlp.shared.up", "model.layers.*.mlp.shared_expert.up_proj"),
                 rename("layers.*.mlp.shared.down", "model.layers.*.mlp.shared_expert.down_proj"),
                 rename("layers.*.mlp.shared_gate", "model.layers.*.mlp.shared_expert_gate")},
+    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}, .chat_formats = {chat_ml("You are a helpful assistant.")}},
 };
 
 }  // namespace millrace

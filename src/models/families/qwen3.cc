@@ -1,5 +1,6 @@
 // Qwen3: Qwen2 without the biases, with a norm on each head of q and k. Qwen3-MoE: the same with experts. Defaults:
 // Qwen3Config and Qwen3MoeConfig of transformers 4.51.3.
+#include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
 namespace millrace {
@@ -15,6 +16,7 @@ const Family kQwen3 = {
     .fixed = {{Field::kQkNorm, true}},
     .weights = {rename("layers.*.attn.q_norm", "model.layers.*.self_attn.q_norm"),
                 rename("layers.*.attn.k_norm", "model.layers.*.self_attn.k_norm")},
+    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}, .chat_formats = {chat_ml()}},
 };
 
 const Family kQwen3Moe = {
@@ -35,6 +37,7 @@ const Family kQwen3Moe = {
                 rename("layers.*.mlp.experts.*.gate", "model.layers.*.mlp.experts.*.gate_proj"),
                 rename("layers.*.mlp.experts.*.up", "model.layers.*.mlp.experts.*.up_proj"),
                 rename("layers.*.mlp.experts.*.down", "model.layers.*.mlp.experts.*.down_proj")},
+    .text = {.stop = {"<|im_end|>", "<|endoftext|>"}, .chat_formats = {chat_ml()}},
 };
 
 }  // namespace millrace
