@@ -14,7 +14,7 @@ namespace {
 
 struct ChatArgs {
   EngineArgs engine;
-  std::string system;
+  std::string system, chat_template;
   double temperature = 0.7, top_p = 1.0;
   int64_t max_tokens = 1024;
 };
@@ -87,9 +87,12 @@ Status run(ChatArgs& args) {
   if (args.engine.skip_tokenizer_init) return invalid_argument("--skip-tokenizer-init: a chat needs the tokenizer");
   MR_RETURN_IF_ERROR(finish_engine_args(args.engine));
   MR_ASSIGN_OR_RETURN(const LocalEngine local, start_local_engine(args.engine));
-  MR_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenizerCodec> codec, TokenizerCodec::create(local.tokenizer));
+  MR_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenizerCodec> codec, make_codec(local, args.chat_template));
   if (!codec->has_chat_template())
-    return failed_precondition("{} has no chat template; 'millrace generate' continues plain text", args.engine.model);
+    return failed_precondition(
+        "{} has no chat template, and no chat format is known for the family {}; --chat-template gives it one, and "
+        "'millrace generate' continues plain text",
+        args.engine.model, local.model.family->name);
   Conversation conversation(args, local, codec);
   talk(conversation);
   return {};
@@ -102,6 +105,7 @@ int chat(const Arguments& arguments) {
   App app("Talks to a model in the terminal, through its chat template.", "chat");
   add_engine_flags(app, args.engine, /*positional_model=*/true);
   app.add_option("--system", args.system, "system message");
+  app.add_option("--chat-template", args.chat_template, "a file, or the template on one line");
   app.add_option("--temperature", args.temperature, "0: greedy")->check(CLI::NonNegativeNumber);
   app.add_option("--top-p", args.top_p, "share of the probability to sample from")->check(CLI::Range(0.0, 1.0));
   app.add_option("--max-tokens", args.max_tokens, "longest answer")->check(CLI::PositiveNumber);

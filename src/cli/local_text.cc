@@ -1,10 +1,17 @@
 #include "cli/local_text.h"
 
+#include <fmt/format.h>
+
 #include <future>
 #include <memory>
 
+#include "base/file.h"
+#include "base/log.h"
+
 namespace millrace::cli {
 namespace {
+
+constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
 
 void add(LocalAnswer& answer, const RequestOutput& output) {
   answer.prompt_tokens = output.prompt_tokens;
@@ -16,7 +23,30 @@ void add(LocalAnswer& answer, const RequestOutput& output) {
   }
 }
 
+// The text of --chat-template; nothing if it is empty.
+Result<std::optional<std::string>> read_chat_template(const std::string& argument) {
+  if (argument.empty()) return std::optional<std::string>();
+  if (file_exists(argument)) {
+    MR_ASSIGN_OR_RETURN(std::string text, read_file(argument, kMaxTemplateBytes));
+    return std::optional(std::move(text));
+  }
+  if (argument.find_first_of("{}\n") == std::string::npos)
+    return not_found("--chat-template: {}: no such file, and not a template", argument);
+  return std::optional(argument);
+}
+
 }  // namespace
+
+Result<std::shared_ptr<const TokenizerCodec>> make_codec(const LocalEngine& local, const std::string& chat_template) {
+  MR_ASSIGN_OR_RETURN(std::optional<std::string> source, read_chat_template(chat_template));
+  if (!source && local.chat_format) {
+    warn_once("chat format", fmt::format("the checkpoint has no chat template; chats take {} format, usual in the "
+                                         "family {}. --chat-template replaces it",
+                                         local.chat_format->name, local.model.family->name));
+    source = local.chat_format->chat_template;
+  }
+  return TokenizerCodec::create(local.tokenizer, source);
+}
 
 Status ask(Engine& engine, GenerationRequest request, AnswerSink on_done, TextSink on_text) {
   auto answer = std::make_shared<LocalAnswer>();

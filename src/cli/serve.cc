@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/engine_flags.h"
+#include "cli/local_text.h"
 #include "engine/local/local_engine.h"
 #include "net/http_server.h"
 #include "server/api_server.h"
@@ -128,25 +129,14 @@ Status finish_server_config(ServeArgs& args, const LocalEngine& local) {
   return {};
 }
 
-Result<std::shared_ptr<const TokenizerCodec>> make_codec(const ServeArgs& args, const LocalEngine& local) {
-  if (!local.tokenizer) return std::shared_ptr<const TokenizerCodec>();
-  std::optional<std::string> chat_template;
-  if (!args.chat_template.empty()) {
-    chat_template = args.chat_template;
-    if (file_exists(args.chat_template)) {
-      MR_ASSIGN_OR_RETURN(chat_template, read_file(args.chat_template, size_t{1} << 20));
-    } else if (args.chat_template.find_first_of("{}\n") == std::string::npos) {
-      return not_found("--chat-template: {}: no such file, and not a template", args.chat_template);
-    }
-  }
-  return TokenizerCodec::create(local.tokenizer, chat_template);
-}
-
 Status run(ServeArgs& args, const sigset_t& signals) {
   MR_RETURN_IF_ERROR(finish_engine_args(args.engine));
   MR_RETURN_IF_ERROR(HttpServer::check_address(args.server.host, args.server.port));  // before minutes of loading
   MR_ASSIGN_OR_RETURN(const LocalEngine local, start_local_engine(args.engine));
-  MR_ASSIGN_OR_RETURN(const std::shared_ptr<const TokenizerCodec> codec, make_codec(args, local));
+  std::shared_ptr<const TokenizerCodec> codec;
+  if (local.tokenizer) {
+    MR_ASSIGN_OR_RETURN(codec, make_codec(local, args.chat_template));
+  }
   MR_RETURN_IF_ERROR(finish_server_config(args, local));
   for (const std::string& choice : local.choices) log_info("{}", choice);
   ApiServer server(args.server, local.engine, codec);

@@ -6,9 +6,11 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "cli/command.h"
-#include "tokenizer/tokenizer.h"
+#include "engine/local/model_text.h"
+#include "models/families/families.h"
 
 namespace millrace::cli {
 namespace {
@@ -53,8 +55,19 @@ Result<std::vector<int32_t>> read_ids(const std::string& text) {
   return ids;
 }
 
+// As the engine loads it, where the folder holds a model of a known family.
+Result<std::shared_ptr<const Tokenizer>> load(const std::string& path) {
+  const std::string config_path = join_path(path, "config.json");
+  if (is_directory(path) && file_exists(config_path)) {
+    MR_ASSIGN_OR_RETURN(const Json config, read_json_file(config_path));
+    if (const Result<const Family*> family = family_of_config(config); family.ok())
+      return load_tokenizer(path, **family);
+  }
+  return Tokenizer::load(path);
+}
+
 Status run(const TokenizeArgs& args) {
-  MR_ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer, Tokenizer::load(args.model));
+  MR_ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer, load(args.model));
   const std::string text = args.text ? *args.text : std::string(std::istreambuf_iterator<char>(std::cin), {});
   if (!args.decode) return show_tokens(*tokenizer, args, text);
   MR_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, read_ids(text));

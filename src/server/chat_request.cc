@@ -185,7 +185,9 @@ Result<ChatRequest> parse_chat_request(const Json& body, const ServerConfig& con
 Result<std::string> render_chat(const ChatRequest& request, const TextCodec& codec) {
   if (!codec.has_chat_template())
     return invalid_argument(
-        "this model has no chat template; start the server with --chat-template or use /v1/completions");
+        "this model has no chat template, and its family no known chat format; start the server with --chat-template "
+        "or "
+        "use /v1/completions");
   MR_ASSIGN_OR_RETURN(std::string text, codec.render_chat(request.prompt));
   if (!request.continue_final_message) return text;
   // The template may have trimmed the content and has closed the message behind it.

@@ -36,7 +36,7 @@ class Failure : public testing::Test {
     ASSERT_TRUE(write_file(model_ + "/config.json", dump_json(config)).ok());
   }
   const TemporaryDirectory folder_;
-  std::string model_;
+  std::string model_, log_;
 };
 
 TEST_F(Failure, FlagsThatCannotBe) {
@@ -176,6 +176,52 @@ TEST_F(Failure, GenerateAndTokenizeAnswerInTheTerminal) {
   EXPECT_EQ(run_millrace({"tokenize", "--model", model_, "--decode", "[104, 105]"}).output, "hi\n");
   const CommandResult chat = run_millrace({"chat", model_, "--max-tokens", "3"}, {}, "hello\n/reset\nagain\n");
   EXPECT_EQ(chat.exit_code, 0) << chat.output;
+}
+
+TEST_F(Failure, WithoutATemplateTheFamilysChatFormatIsTakenAndSaid) {
+  const Json body = {{"model", "m"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}};
+  const auto tokens = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"--model", model_, "--served-model-name", "m"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    auto server = ServerProcess::start(arguments);
+    EXPECT_TRUE(server.ok()) << server.status().message();
+    const Json answer = *(*server)->post("/tokenize", body);
+    EXPECT_TRUE((*server)->post("/v1/chat/completions", body).ok());
+    log_ = (*server)->log();
+    return answer.at("tokens").get<std::vector<int>>();
+  };
+  const std::vector<int> own = tokens({});
+  EXPECT_THAT(log_, Not(HasSubstr("chat format")));
+  ASSERT_TRUE(write_file(model_ + "/tokenizer_config.json", R"({"eos_token": "<|im_end|>"})").ok());
+  const std::vector<int> familys = tokens({});
+  EXPECT_THAT(log_,
+              HasSubstr("no chat template; chats take ChatML format, usual in the family qwen2. --chat-template"));
+  // The family's says "You are a helpful assistant." before it says the same.
+  ASSERT_GT(familys.size(), own.size());
+  EXPECT_EQ(std::vector<int>(familys.end() - static_cast<std::ptrdiff_t>(own.size()), familys.end()), own);
+  EXPECT_EQ(tokens({"--chat-template", "{{ messages[0].content }}"}), std::vector<int>{'x'});
+  EXPECT_THAT(log_, Not(HasSubstr("chat format")));
+}
+
+TEST_F(Failure, AModelThatDoesNotChatSaysHowItWould) {
+  const std::string qwen = model_;
+  model_ = folder_.file("gpt2");
+  const std::string golden = MILLRACE_SOURCE_DIR "/../shared/golden/gpt2/";
+  const auto config = read_file(golden + "config.json"), weights = read_file(golden + "model.safetensors");
+  if (!config.ok() || !weights.ok()) GTEST_SKIP() << "../shared/golden/gpt2 is not there";
+  ASSERT_TRUE(make_directories(model_).ok());
+  ASSERT_TRUE(write_file(model_ + "/config.json", *config).ok());
+  ASSERT_TRUE(write_file(model_ + "/model.safetensors", *weights).ok());
+  ASSERT_TRUE(write_file(model_ + "/tokenizer.json", *read_file(qwen + "/tokenizer.json")).ok());
+  expect_refused(run_millrace({"chat", model_}, {}, "hi\n"), 1, "--chat-template gives it one");
+  const CommandResult given =
+      run_millrace({"chat", model_, "--max-tokens", "2", "--chat-template", "{{ 'x' }}"}, {}, "hi\n");
+  EXPECT_EQ(given.exit_code, 0) << given.output;
+  auto server = ServerProcess::start({"--model", model_, "--served-model-name", "m"});
+  ASSERT_TRUE(server.ok()) << server.status().message();
+  const Json body = {{"model", "m"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}};
+  for (const char* target : {"/v1/chat/completions", "/tokenize"})
+    EXPECT_THAT((*server)->post(target, body, 400)->dump(), HasSubstr("--chat-template")) << target;
 }
 
 TEST_F(Failure, InitRefusesAFolderWithAModel) {

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "engine/local/decoder_runner.h"
 #include "engine/local/memory_plan.h"
+#include "engine/local/model_text.h"
 #include "kernels/parallel.h"
 #include "models/families/names.h"
 
@@ -40,13 +41,16 @@ void report_oddities(const ModelFolder& model) {
     warn_once(key, fmt::format("config.json: '{}' is not known here and not read", key));
 }
 
-// Without a generation_config.json, what ends a turn in this family ends an answer too.
-void add_family_stops(ModelFolder& model, const Tokenizer& tokenizer) {
-  if (!model.generation_config.is_null()) return;
-  std::vector<int32_t>& stops = model.spec.eos_token_ids;
-  for (const std::string& spelling : model.family->text.stop)
-    if (const auto id = tokenizer.token_id(spelling); id && std::find(stops.begin(), stops.end(), *id) == stops.end())
-      stops.push_back(*id);
+Status open_text(const EngineArgs& args, LocalEngine& local) {
+  if (args.skip_tokenizer_init) return {};
+  const Family& family = *local.model.family;
+  MR_ASSIGN_OR_RETURN(local.tokenizer, load_tokenizer(args.tokenizer.empty() ? args.model : args.tokenizer, family));
+  local.chat_format = family_chat_format(family, *local.tokenizer);
+  std::vector<int32_t>& stops = local.model.spec.eos_token_ids;
+  for (const int32_t id :
+       family_stop_ids(family, *local.tokenizer, local.chat_format, !local.model.generation_config.is_null()))
+    if (std::ranges::find(stops, id) == stops.end()) stops.push_back(id);
+  return {};
 }
 
 // Without the window every key is seen; within its length that is the same.
@@ -155,10 +159,7 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   LocalEngine local;
   MR_ASSIGN_OR_RETURN(local.model, open_folder(args));
   report_oddities(local.model);
-  if (!args.skip_tokenizer_init) {
-    MR_ASSIGN_OR_RETURN(local.tokenizer, Tokenizer::load(args.tokenizer.empty() ? args.model : args.tokenizer));
-    add_family_stops(local.model, *local.tokenizer);
-  }
+  MR_RETURN_IF_ERROR(open_text(args, local));
   MR_ASSIGN_OR_RETURN(DecoderTensors weights, load(args, local.model));
   DecoderSpec& spec = local.model.spec;
   if (args.disable_sliding_window) drop_windows(spec);

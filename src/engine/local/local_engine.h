@@ -15,7 +15,8 @@ namespace millrace {
 
 struct LocalEngine {
   ModelFolder model;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null with skip_tokenizer_init
+  std::shared_ptr<const Tokenizer> tokenizer;     // null with skip_tokenizer_init
+  const FamilyChatFormat* chat_format = nullptr;  // the family's, where the tokenizer's files have no chat template
   std::shared_ptr<Engine> engine;
   std::vector<std::string> choices;  // sentences: what was chosen, and why
 };
