@@ -107,6 +107,31 @@ void add_hover(ChartFrame& frame, const Rows& rows, size_t bands, double band_px
   frame.add_hover("", std::move(p), std::move(names), std::move(texts));
 }
 
+void add_paths(ChartFrame& frame, const std::vector<std::string>& paths, double band_px) {
+  for (size_t p = 0; p < paths.size(); ++p) {
+    if (paths[p].empty()) continue;
+    const std::string css = p + 1 == paths.size() ? "cbad" : colour_class('c', static_cast<int>(p));
+    frame.body() += fmt::format("<path class=\"{}\" fill=\"none\" stroke-width=\"{}\" d=\"{}\"/>", css,
+                                px(band_px > 4 ? band_px * 0.8 : band_px), paths[p]);
+  }
+}
+
+// Row by row where there is room, else in groups. The last path is that of failed rows.
+void draw(ChartFrame& frame, const Rows& rows, size_t phases) {
+  if (rows.empty()) return frame.set_empty();
+  const double height = frame.bottom() - frame.top();
+  const size_t bands = std::min(rows.size(), static_cast<size_t>(height / kCellPx));
+  const bool grouped = rows.size() > bands;
+  const double band_px = grouped ? kCellPx : height / static_cast<double>(rows.size());
+  std::vector<std::string> paths(phases + 1);
+  if (grouped)
+    draw_groups(frame, rows, bands, paths);
+  else
+    draw_rows(frame, rows, paths);
+  add_paths(frame, paths, band_px);
+  add_hover(frame, rows, bands, band_px);
+}
+
 }  // namespace
 
 std::string to_svg(const WaterfallChart& chart, const ChartSize& size) {
@@ -125,24 +150,7 @@ std::string to_svg(const WaterfallChart& chart, const ChartSize& size) {
   text.y_label = fmt::format("{} rows in order of start", chart.rows.size());
   ChartFrame frame(size, std::move(text), Axis(chart.x, x.interval(), false, size.width / 90),
                    Axis({.min = 0, .max = 1}, {0, 1}, false, 1), true, /*y_ticks=*/false);
-  const Rows rows = in_order(chart, frame);
-  const auto most = static_cast<size_t>((frame.bottom() - frame.top()) / kCellPx);
-  const size_t bands = std::min(rows.size(), most);
-  std::vector<std::string> paths(chart.phases.size() + 1);
-  double band_px = kCellPx;
-  if (rows.size() > most) {
-    draw_groups(frame, rows, bands, paths);
-  } else if (!rows.empty()) {
-    band_px = (frame.bottom() - frame.top()) / static_cast<double>(rows.size());
-    draw_rows(frame, rows, paths);
-  }
-  for (size_t p = 0; p < paths.size(); ++p)
-    if (!paths[p].empty())
-      frame.body() += fmt::format("<path class=\"{}\" fill=\"none\" stroke-width=\"{}\" d=\"{}\"/>",
-                                  p == chart.phases.size() ? "cbad" : colour_class('c', static_cast<int>(p)),
-                                  px(band_px > 4 ? band_px * 0.8 : band_px), paths[p]);
-  add_hover(frame, rows, bands, band_px);
-  if (rows.empty()) frame.set_empty();
+  draw(frame, in_order(chart, frame), chart.phases.size());
   return frame.close();
 }
 
