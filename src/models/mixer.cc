@@ -26,6 +26,7 @@ std::vector<float> alibi_slopes(const Gqa& gqa) {
     slopes.push_back(static_cast<float>(std::exp2(-4.0 * static_cast<double>(h) / static_cast<double>(below))));
   if (gqa.alibi == Alibi::kBf16Unscaled)
     for (float& slope : slopes) slope = to_float(to_bf16(slope));
+  for (float& slope : slopes) slope *= static_cast<float>(gqa.alibi_factor);
   return slopes;
 }
 

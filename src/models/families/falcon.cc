@@ -1,5 +1,6 @@
 // Falcon: 40B and 180B (two norms side by side), Falcon2-11B (one norm for both branches), 7B (one key/value head, one
-// norm), and the sequential Falcon-RW. Defaults: FalconConfig of transformers 4.46.3.
+// norm), and the sequential Falcon-RW. Defaults: FalconConfig of transformers 4.46.3, whose eager attention adds linear
+// biases twice: to the raw scores, and once more with the causal mask.
 #include "models/families/families.h"
 
 namespace millrace {
@@ -24,6 +25,7 @@ const Family kFalcon = {
     .fixed = {{Field::kNormKind, "layer"},
               {Field::kNormBias, true},
               {Field::kAlibiKind, "bf16_unscaled"},
+              {Field::kAlibiFactor, 2},
               {Field::kResidual, "parallel_two_norms"},
               {Field::kHeadDim, nullptr},
               {Field::kMlpGated, false},

@@ -11,7 +11,7 @@
 namespace millrace {
 
 extern const Family kBaichuan, kBaichuanAlibi;
-extern const Family kChatGlm;
+extern const Family kChatGlm, kChatGlmMultiHead;
 extern const Family kDeepSeekV2, kDeepSeekV3;
 extern const Family kFalcon, kFalconOneNorm, kFalconMultiQuery, kFalconSequential;
 extern const Family kGemma, kGemma2;

@@ -47,6 +47,7 @@ enum class Field : uint8_t {
   kAttentionSoftCap,
   kAlibi,             // true: linear position biases and no rotation
   kAlibiKind,         // "scaled" or "bf16_unscaled"
+  kAlibiFactor,       // multiplies the slopes
   kLognAttention,     // true: queries grow with the logarithm of their position beyond kTrainedLength
   kWindow,            // keys a query sees, itself included; null: all
   kUseWindow,         // false: kWindow says nothing

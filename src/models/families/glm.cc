@@ -28,7 +28,7 @@ const Family kGlm4 = {
     .hf_architectures = {"Glm4ForCausalLM"},
     .model_types = {"glm4"},
     .based_on = &kGlm,
-    .fixed = {{Field::kBranchNorms, true}},
+    .fixed = {{Field::kBranchNorms, true}, {Field::kYarnStatedLength, true}, {Field::kLongRopeSwitches, true}},
     .weights = {rename("layers.*.attn.post_norm", "model.layers.*.post_self_attn_layernorm"),
                 rename("layers.*.mlp.post_norm", "model.layers.*.post_mlp_layernorm")},
     .text = {.stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}, .chat_formats = {glm4_chat()}},

@@ -27,7 +27,7 @@ const Family kQwen = {
               {Field::kOutBias, false},
               {Field::kMlpBias, false}},
     .harmless_keys = {"attn_dropout_prob", "bf16", "emb_dropout_prob", "fp16", "fp32", "onnx_safe", "softmax_in_fp32",
-                      "use_cache_kernel", "use_flash_attn"},
+                      "tokenizer_type", "use_cache_kernel", "use_flash_attn"},
     .refused = {{"no_bias", {true}, "biases besides those of q, k and v are not built"},
                 {"scale_attn_weights", {true}, "scores are always scaled"},
                 {"use_cache_quantization", {false}, "the quantised cache of this class is not built"},

@@ -11,6 +11,7 @@ const Family kQwen2Moe = {
     .model_types = {"qwen2_moe"},
     .based_on = &kQwen2,
     .config = {{Field::kKvHeads, "num_key_value_heads", 16},
+               {Field::kQkvBias, "qkv_bias", true},
                {Field::kExperts, "num_experts", 60},
                {Field::kExpertsPerToken, "num_experts_per_tok", 4},
                {Field::kExpertHidden, "moe_intermediate_size", 1408},

@@ -1,5 +1,5 @@
 // Qwen3: Qwen2 without the biases, with a norm on each head of q and k. Qwen3-MoE: the same with experts. Defaults:
-// Qwen3Config and Qwen3MoeConfig of transformers 4.51.3.
+// Qwen3Config and Qwen3MoeConfig of transformers 4.51.3, whose yarn and longrope go by the original length.
 #include "models/families/chat_formats.h"
 #include "models/families/families.h"
 
@@ -13,7 +13,7 @@ const Family kQwen3 = {
     .config = {{Field::kHeadDim, "head_dim", 128},
                {Field::kQkvBias, "attention_bias", false},
                {Field::kOutBias, "attention_bias", false}},
-    .fixed = {{Field::kQkNorm, true}},
+    .fixed = {{Field::kQkNorm, true}, {Field::kYarnStatedLength, true}, {Field::kLongRopeSwitches, true}},
     .weights = {rename("layers.*.attn.q_norm", "model.layers.*.self_attn.q_norm"),
                 rename("layers.*.attn.k_norm", "model.layers.*.self_attn.k_norm")},
     .text = {.stop = {"<|im_end|>", "<|endoftext|>"}, .chat_formats = {chat_ml()}},

@@ -111,6 +111,7 @@ Status read_scores(const ConfigFields& fields, Gqa& gqa) {
   MR_ASSIGN_OR_RETURN(const bool alibi, fields.flag(Field::kAlibi, false));
   MR_ASSIGN_OR_RETURN(const size_t kind, fields.choice(Field::kAlibiKind, {"scaled", "bf16_unscaled"}, 0));
   if (alibi) gqa.alibi = kind == 0 ? Alibi::kScaled : Alibi::kBf16Unscaled;
+  MR_ASSIGN_OR_RETURN(gqa.alibi_factor, fields.number_above(Field::kAlibiFactor, 0, 1));
   MR_ASSIGN_OR_RETURN(const bool logn, fields.flag(Field::kLognAttention, false));
   if (logn) {
     MR_ASSIGN_OR_RETURN(gqa.logn_length, fields.size(Field::kTrainedLength, kMaxPositions, 0, 2));
@@ -118,7 +119,7 @@ Status read_scores(const ConfigFields& fields, Gqa& gqa) {
   return {};
 }
 
-Result<Gqa> read_gqa(const ConfigFields& fields, int64_t hidden_size) {
+Result<Gqa> read_gqa(const ConfigFields& fields, int64_t hidden_size, std::vector<std::string>& notes) {
   Gqa gqa;
   MR_RETURN_IF_ERROR(read_heads(fields, gqa));
   MR_RETURN_IF_ERROR(read_head_dim(fields, hidden_size, gqa));
@@ -126,6 +127,9 @@ Result<Gqa> read_gqa(const ConfigFields& fields, int64_t hidden_size) {
   MR_ASSIGN_OR_RETURN(gqa.out_bias, fields.flag(Field::kOutBias, false));
   MR_ASSIGN_OR_RETURN(gqa.qk_norm, fields.flag(Field::kQkNorm, false));
   MR_RETURN_IF_ERROR(read_scores(fields, gqa));
+  if (gqa.alibi != Alibi::kNone && gqa.alibi_factor != 1)
+    notes.push_back(fmt::format("{} is true: position biases count {} times, as in the reference's eager attention",
+                                fields.name(Field::kAlibi), gqa.alibi_factor));
   return gqa;
 }
 
@@ -192,6 +196,8 @@ Status read_router(const ConfigFields& fields, Moe& moe) {
   MR_ASSIGN_OR_RETURN(router.normalize, fields.flag(Field::kRouterNormalize, false));
   MR_ASSIGN_OR_RETURN(router.scale, fields.number_above(Field::kRouterScale, 0, 1));
   MR_ASSIGN_OR_RETURN(const bool scales_normalized, fields.flag(Field::kRouterScalesNormalized, true));
+  // Such routers never normalise the weight of a single expert.
+  if (!scales_normalized && moe.experts_per_token == 1) router.normalize = false;
   if (router.normalize && !scales_normalized) router.scale = 1;
   return {};
 }
@@ -254,7 +260,7 @@ Result<std::vector<LayerSpec>> read_layers(const ConfigFields& fields, const Dec
   if (fields.find(Field::kKvLoraRank)) {
     MR_ASSIGN_OR_RETURN(layer.attention, read_mla(fields));
   } else {
-    MR_ASSIGN_OR_RETURN(layer.attention, read_gqa(fields, spec.hidden_size));
+    MR_ASSIGN_OR_RETURN(layer.attention, read_gqa(fields, spec.hidden_size, notes));
   }
   MR_ASSIGN_OR_RETURN(const Moe experts, read_experts(fields));
   MR_ASSIGN_OR_RETURN(const auto has_experts, layers_with_experts(fields, count));

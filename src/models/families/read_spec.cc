@@ -74,13 +74,14 @@ Result<int64_t> rotated_dims(const ConfigFields& fields, const DecoderSpec& spec
                           fields.name(Field::kRotaryFraction), fraction, gqa.head_dim);
 }
 
-// Theta that grows with the length (Qwen 1).
+// Theta that grows with the length (Qwen 1). Where neither it nor the queries do, the trained length is the longest.
 Status read_dynamic_ntk(const ConfigFields& fields, DecoderSpec& spec) {
   MR_ASSIGN_OR_RETURN(const bool dynamic, fields.flag(Field::kDynamicNtk, false));
   if (!fields.find(Field::kTrainedLength)) return {};
   MR_ASSIGN_OR_RETURN(const int64_t trained, fields.size(Field::kTrainedLength, kMaxPositions));
+  MR_ASSIGN_OR_RETURN(const bool logn, fields.flag(Field::kLognAttention, false));
   if (!dynamic) {
-    spec.max_positions = std::min(spec.max_positions, trained);
+    if (!logn) spec.max_positions = std::min(spec.max_positions, trained);
     return {};
   }
   if (spec.rope.scaling != Rope::Scaling::kNone || spec.rope.dims < 4) return {};

@@ -346,6 +346,7 @@ int64_t longest(const Source& source, const RopeRequest& request, const Rope& ro
     case Scaling::kDynamic:
       return std::max<int64_t>(2048, stretched(stated));
     case Scaling::kYarn:
+      if (request.yarn_stated_length) return std::max(stated, stretched(rope.original_max_positions));
       return rope.original_max_positions == stated || source.layout == Source::Layout::kOverride
                  ? stretched(rope.original_max_positions)
                  : stated;

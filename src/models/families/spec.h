@@ -56,6 +56,7 @@ struct Gqa {
   double scale = 0;      // of q.k before the softmax; 0: 1 / sqrt(head_dim)
   double soft_cap = 0;   // scores become cap * tanh(score / cap); 0: none
   Alibi alibi = Alibi::kNone;
+  double alibi_factor = 1;  // multiplies the slopes after they are rounded
   int64_t logn_length = 0;  // the query at position i is multiplied by max(1, log(i + 1) / log(logn_length)); 0: never
 };
 

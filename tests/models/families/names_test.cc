@@ -83,6 +83,19 @@ TEST(Names, ConcatenatedRowsFollowOneAnother) {
   FAIL() << "no fused tensor";
 }
 
+TEST(Names, ChatGlmWithoutGroupsKeepsEachHeadTogether) {
+  DecoderSpec spec = small_spec();
+  for (LayerSpec& layer : spec.layers) std::get<Gqa>(layer.attention).kv_heads = 4;
+  const auto packing = [&](const Family& family) {
+    for (const FileTensor& file : file_tensors(family, spec))
+      if (file.name == "transformer.encoder.layers.0.self_attention.query_key_value.bias") return file;
+    return FileTensor{};
+  };
+  EXPECT_EQ(packing(kChatGlmMultiHead).layout, FileTensor::Layout::kHeadGroups);
+  EXPECT_EQ(packing(kChatGlmMultiHead).groups, 4);
+  EXPECT_EQ(packing(kChatGlm).layout, FileTensor::Layout::kRows);
+}
+
 TEST(Names, PatternsMatchAnyRunOfCharacters) {
   EXPECT_TRUE(matches_pattern("*.rotary_emb.inv_freq", "model.layers.0.self_attn.rotary_emb.inv_freq"));
   EXPECT_FALSE(matches_pattern("*.rotary_emb.inv_freq", "model.rotary_emb.inv_freq.x"));

@@ -33,6 +33,8 @@ Json without(Json config, const char* key) {
   config.erase(key);
   return config;
 }
+// The family's small preset with changes.
+Json small(const char* family, const char* changes = "{}") { return with(*preset_config(family, "tiny"), changes); }
 Json qwen2_config(const char* changes = "{}") {
   return with(with(llama_config(), R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"})"), changes);
 }
@@ -260,6 +262,21 @@ TEST(RopeConfig, YarnIgnoresADifferentOriginalLengthInRopeScalingAndSaysSo) {
   EXPECT_THAT(reading->notes, ElementsAre(HasSubstr("original_max_position_embeddings is 32")));
 }
 
+TEST(RopeConfig, Qwen3GoesByTheOriginalLength) {
+  const SpecReading yarn = *read_spec(small("qwen3", R"({"max_position_embeddings": 128, "rope_scaling":
+      {"rope_type": "yarn", "factor": 8, "original_max_position_embeddings": 32}})"));
+  EXPECT_EQ(yarn.spec.rope.original_max_positions, 32);
+  EXPECT_EQ(yarn.spec.max_positions, 256);
+  EXPECT_TRUE(yarn.notes.empty());
+  const std::string longrope = std::string(R"({"head_dim": 16, "original_max_position_embeddings": 32,
+      "rope_scaling": {"rope_type": "longrope", )") +
+                               kFactors + "}}";
+  for (const char* family : {"qwen3", "qwen3_moe", "glm4"}) {
+    const Json config = with(small(family, longrope.c_str()), R"({"partial_rotary_factor": 1})");
+    EXPECT_TRUE(spec_of(config).rope.switches_at_original) << family;
+  }
+}
+
 TEST(RopeConfig, RopeParametersHoldThetaAndTheirOwnRules) {
   const DecoderSpec yarn = spec_of(with(llama_config(), R"({"rope_parameters": {"rope_type": "yarn", "factor": 4,
       "original_max_position_embeddings": 32, "rope_theta": 500000.0}})"));
@@ -385,9 +402,6 @@ TEST(ReadSpec, GoldenConfigsAreReadWithoutUnknownKeys) {
   }
 }
 
-// The family's small preset with changes.
-Json small(const char* family, const char* changes = "{}") { return with(*preset_config(family, "tiny"), changes); }
-
 TEST(ReadSpec, FalconIsFourFamiliesByItsSwitches) {
   const auto residual = [](const char* family, const char* changes) {
     return spec_of(small(family, changes)).residual;
@@ -410,10 +424,14 @@ TEST(ReadSpec, FalconHeadsFollowMultiQueryUnlessTheDecoderIsNew) {
 TEST(ReadSpec, LinearBiasesReplaceTheRotation) {
   const DecoderSpec falcon = spec_of(small("falcon_rw", R"({"alibi": true, "bias": true})"));
   EXPECT_EQ(attention(falcon).alibi, Alibi::kBf16Unscaled);
+  EXPECT_EQ(attention(falcon).alibi_factor, 2);
+  EXPECT_THAT(read_spec(small("falcon_rw", R"({"alibi": true})"))->notes, ElementsAre(HasSubstr("count 2 times")));
+  EXPECT_TRUE(read_spec(small("falcon_rw"))->notes.empty());
   EXPECT_EQ(falcon.rope.dims, 0);
   EXPECT_TRUE(attention(falcon).qkv_bias && attention(falcon).out_bias);
   const DecoderSpec baichuan = spec_of(small("baichuan_13b"));
   EXPECT_EQ(attention(baichuan).alibi, Alibi::kScaled);
+  EXPECT_EQ(attention(baichuan).alibi_factor, 1);
   EXPECT_EQ(baichuan.rope.dims, 0);
   EXPECT_THAT(error_of(small("baichuan_13b", R"({"rope_scaling": {"rope_type": "linear", "factor": 2}})")),
               HasSubstr("rope_scaling"));
@@ -440,6 +458,40 @@ TEST(ReadSpec, ExpertsAreWhereTheirKeysSay) {
   EXPECT_THAT(has_experts(small("deepseek_v3", R"({"n_routed_experts": null})")), ElementsAre(false, false));
 }
 
+TEST(ReadSpec, AbsentKeysTakeTheDefaultsOfTheirOwnClass) {
+  EXPECT_EQ(spec_of(without(small("mixtral"), "rms_norm_eps")).norm_eps, 1e-5);
+  const Json gemma2 = small("gemma2", R"({"num_attention_heads": 16})");
+  EXPECT_EQ(attention(spec_of(without(gemma2, "num_key_value_heads"))).kv_heads, 16);
+  Json v3 = small("deepseek_v3", R"({"num_hidden_layers": 4})");
+  for (const char* key : {"n_routed_experts", "num_experts_per_tok", "n_shared_experts", "first_k_dense_replace",
+                          "n_group", "topk_group", "moe_intermediate_size"})
+    v3.erase(key);
+  const DecoderSpec spec = spec_of(v3);
+  EXPECT_TRUE(std::holds_alternative<Glu>(spec.layers[2].mlp));
+  const Moe& moe = std::get<Moe>(spec.layers[3].mlp);
+  EXPECT_EQ(moe.experts, 256);
+  EXPECT_EQ(moe.experts_per_token, 8);
+  EXPECT_EQ(moe.shared.hidden, 2048);
+  EXPECT_EQ(moe.router.groups, 8);
+  EXPECT_EQ(moe.router.groups_per_token, 4);
+}
+
+TEST(ReadSpec, PublishedKeysWithoutEffectAreKnown) {
+  const auto unknown = [](const char* family, const char* changes) {
+    return read_spec(small(family, changes))->unknown_keys;
+  };
+  EXPECT_THAT(unknown("gemma2", R"({"sliding_window_size": 4096})"), ElementsAre());
+  EXPECT_THAT(unknown("chatglm", R"({"num_hidden_layers": 2})"), ElementsAre());
+  EXPECT_THAT(unknown("gpt2", R"({"output_past": true})"), ElementsAre());
+  EXPECT_THAT(unknown("qwen2_moe", R"({"qkv_bias": true})"), ElementsAre());
+  EXPECT_THAT(unknown("phi3", R"({"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": false,
+                                   "mlp_bias": false})"),
+              ElementsAre());
+  EXPECT_FALSE(attention(spec_of(small("qwen2_moe", R"({"qkv_bias": false})"))).qkv_bias);
+  EXPECT_THAT(error_of(small("chatglm", R"({"num_hidden_layers": 3})")), HasSubstr("num_hidden_layers"));
+  EXPECT_THAT(error_of(small("phi3", R"({"lm_head_bias": true})")), HasSubstr("lm_head_bias is true"));
+}
+
 TEST(ReadSpec, RoutersFollowTheirFamily) {
   const auto routing = [](const Json& config) { return std::get<Moe>(spec_of(config).layers.back().mlp).router; };
   EXPECT_TRUE(routing(small("mixtral")).normalize);
@@ -450,12 +502,23 @@ TEST(ReadSpec, RoutersFollowTheirFamily) {
   EXPECT_EQ(v2.group_score, Routing::GroupScore::kMax);
   EXPECT_EQ(v2.scale, 3.0);
   EXPECT_EQ(routing(small("deepseek_v2", R"({"routed_scaling_factor": 3.0, "norm_topk_prob": true})")).scale, 1.0);
+  const Routing one = routing(small("deepseek_v2", R"({"routed_scaling_factor": 3.0, "norm_topk_prob": true,
+      "num_experts_per_tok": 1})"));
+  EXPECT_FALSE(one.normalize);
+  EXPECT_EQ(one.scale, 3.0);
   const Routing v3 = routing(small("deepseek_v3", R"({"routed_scaling_factor": 2.5})"));
   EXPECT_TRUE(v3.normalize && v3.correction_bias);
   EXPECT_EQ(v3.scale, 2.5);
   EXPECT_EQ(v3.group_score, Routing::GroupScore::kTwoBest);
   EXPECT_THAT(error_of(small("deepseek_v3", R"({"topk_method": "random"})")), HasSubstr("topk_method is \"random\""));
   EXPECT_THAT(error_of(small("deepseek_v3", R"({"n_group": 3})")), HasSubstr("n_group (3) does not divide"));
+}
+
+TEST(ReadSpec, LatentAttentionsNeighboursTurnUnlessSaidOtherwise) {
+  const SpecReading reading = *read_spec(small("deepseek_v3", R"({"rope_interleave": false, "qk_head_dim": 32})"));
+  EXPECT_EQ(reading.spec.rope.layout, Rope::Layout::kHalves);
+  EXPECT_TRUE(reading.unknown_keys.empty());
+  EXPECT_EQ(spec_of(small("deepseek_v3")).rope.layout, Rope::Layout::kInterleaved);
 }
 
 TEST(ReadSpec, LatentAttentionTakesTheSquareOfMscaleAllDim) {
@@ -483,7 +546,7 @@ TEST(ReadSpec, Gemma2WindowsEveryOtherLayer) {
   EXPECT_EQ(attention(spec, 1).window, 0);
   EXPECT_EQ(attention(spec, 2).window, 24);
   EXPECT_EQ(attention(spec).soft_cap, 50);
-  EXPECT_DOUBLE_EQ(attention(spec).scale, 1 / 16.0);
+  EXPECT_DOUBLE_EQ(attention(spec).scale, 1 / std::sqrt(224.0));
 }
 
 TEST(ReadSpec, QwenTurnsAndGrowsOnlyWhereItsKeysSay) {
@@ -497,6 +560,9 @@ TEST(ReadSpec, QwenTurnsAndGrowsOnlyWhereItsKeysSay) {
   EXPECT_EQ(plain.rope.scaling, Rope::Scaling::kNone);
   EXPECT_EQ(attention(plain).logn_length, 0);
   EXPECT_EQ(plain.max_positions, 32);
+  const DecoderSpec grows = spec_of(small("qwen", R"({"seq_length": 32, "use_dynamic_ntk": false})"));
+  EXPECT_EQ(grows.rope.scaling, Rope::Scaling::kNone);
+  EXPECT_EQ(grows.max_positions, 512);
   EXPECT_EQ(mlp(both).hidden, 80);
 }
 
@@ -507,6 +573,9 @@ TEST(ReadSpec, ChatGlmScalesThetaAndTurnsHalfOfEachHead) {
   EXPECT_EQ(attention(spec).kv_heads, 2);
   EXPECT_EQ(attention(spec_of(small("chatglm", R"({"multi_query_attention": false})"))).kv_heads, 4);
   EXPECT_THAT(error_of(small("chatglm", R"({"rmsnorm": false})")), HasSubstr("rmsnorm is false"));
+  const SpecReading tied = *read_spec(small("chatglm", R"({"tie_word_embeddings": true})"));
+  EXPECT_FALSE(tied.spec.tie_word_embeddings);
+  EXPECT_TRUE(tied.unknown_keys.empty());
 }
 
 TEST(ReadSpec, Phi3SwitchesItsLongRopeFactors) {
