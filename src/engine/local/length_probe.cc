@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/cpu.h"
 #include "base/progress.h"
