@@ -1,5 +1,5 @@
 // Time of a mixture-of-experts layer as a fraction of what bounds it: reading the weights of the experts that the
-// step's tokens choose, or multiplying. Usage: bench_experts_report [f32|bf16|f16] [tokens ...]
+// step's tokens choose, or multiplying. Usage: bench_experts_report [f32|bf16|f16|w8a16|w8a8] [tokens ...]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,22 +32,33 @@ Tensor noise(int64_t rows, int64_t columns, float scale) {
   return values;
 }
 
-Experts make_experts(const Model& m, DType dtype) {
+// How the experts' weights are kept; `dtype` where they are dense.
+struct Weights {
+  DType dtype = DType::kBf16;
+  LinearFormat format = LinearFormat::kDense;
+  DType input() const { return dtype == DType::kBf16 ? DType::kBf16 : DType::kF32; }
+  int64_t bytes() const { return format == LinearFormat::kDense ? dtype_bytes(dtype) : 1; }
+  Linear pack(const Tensor& w) const {
+    if (format == LinearFormat::kDense) return Linear::pack({&w, 1}, {}, dtype);
+    return std::move(Linear::quantize({&w, 1}, {}, format).value());
+  }
+};
+
+Experts make_experts(const Model& m, const Weights& weights) {
   const RouterParams params{.experts_per_token = m.K, .normalize = true};
   Experts::Parts parts{.router = Router(noise(m.E, m.C, 0.1f), Tensor(), params)};
   const Tensor gate_up = noise(2 * m.F, m.C, 0.02f), down = noise(m.C, m.F, 0.02f);
-  for (int64_t e = 0; e < m.E; ++e)
-    parts.experts.push_back({Linear::pack({&gate_up, 1}, {}, dtype), Linear::pack({&down, 1}, {}, dtype)});
+  for (int64_t e = 0; e < m.E; ++e) parts.experts.push_back({weights.pack(gate_up), weights.pack(down)});
   return Experts(std::move(parts));
 }
 
 // Steps of T tokens each, and how many experts each of them reads.
 struct Steps {
-  Steps(const Model& m, DType dtype, int64_t T) : count(std::max<int64_t>(2, 64 / T)) {
+  Steps(const Model& m, const Weights& format, int64_t T) : count(std::max<int64_t>(2, 64 / T)) {
     Random random(3);
     Tensor values = Tensor::empty(DType::kF32, {count * T, m.C});
     for (int64_t i = 0; i < values.numel(); ++i) values.data<float>()[i] = random.normal();
-    x = converted(values, dtype == DType::kBf16 ? DType::kBf16 : DType::kF32);
+    x = converted(values, format.input());
     const Router router(noise(m.E, m.C, 0.1f), Tensor(), {.experts_per_token = m.K, .normalize = true});
     Workspace workspace(router.scratch_bytes(T));
     std::vector<int32_t> experts(T * m.K);
@@ -78,10 +89,11 @@ double median_seconds(const Run& run) {
   return times[times.size() / 2];
 }
 
-void report(const Model& m, DType dtype, const std::vector<int64_t>& tokens, const MachineCeilings& ceilings) {
-  Experts experts = make_experts(m, dtype);
+void report(const Model& m, const Weights& weights, const std::vector<int64_t>& tokens,
+            const MachineCeilings& ceilings) {
+  Experts experts = make_experts(m, weights);
   for (const int64_t T : tokens) {
-    const Steps steps(m, dtype, T);
+    const Steps steps(m, weights, T);
     Tensor y = Tensor::empty(DType::kF32, {T, m.C});
     Workspace workspace(experts.scratch_bytes(T));
     const double seconds = median_seconds([&](int64_t i) {
@@ -89,11 +101,11 @@ void report(const Model& m, DType dtype, const std::vector<int64_t>& tokens, con
       experts.forward(steps.x.rows(step * T, (step + 1) * T), y, workspace);
     });
     const double per_expert = static_cast<double>(3 * m.C * m.F);
-    const double bytes = steps.experts_per_step() * per_expert * static_cast<double>(dtype_bytes(dtype)) +
+    const double bytes = steps.experts_per_step() * per_expert * static_cast<double>(weights.bytes()) +
                          static_cast<double>(m.E * m.C * 4);
     const double flops = 2 * per_expert * static_cast<double>(T * m.K);
     const double peak =
-        dtype == DType::kBf16 && ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
+        weights.dtype == DType::kBf16 && ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
     const double bound = std::max(bytes / ceilings.read_bytes_per_s, flops / peak);
     fmt::print("{} (E {}) T {:4}: {:5.1f} experts read, {:9.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {:4.0f} % of bound\n",
                m.name, m.E, T, steps.experts_per_step(), seconds * 1e3, flops / seconds / 1e9, bytes / seconds / 1e9,
@@ -106,19 +118,21 @@ void report(const Model& m, DType dtype, const std::vector<int64_t>& tokens, con
 
 int main(int argc, char** argv) {
   using namespace millrace;
-  DType dtype = DType::kBf16;
+  Weights weights;
   std::vector<int64_t> tokens;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "f32" || word == "bf16" || word == "f16")
-      dtype = word == "f32" ? DType::kF32 : word == "f16" ? DType::kF16 : DType::kBf16;
+      weights.dtype = word == "f32" ? DType::kF32 : word == "f16" ? DType::kF16 : DType::kBf16;
+    else if (word == "w8a16" || word == "w8a8")
+      weights.format = word == "w8a8" ? LinearFormat::kW8A8 : LinearFormat::kW8A16;
     else if (const int64_t n = std::atoll(argv[i]); n > 0)
       tokens.push_back(n);
   }
   if (tokens.empty()) tokens = {1, 8, 64, 512};
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n", dtype_name(dtype),
-             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9,
-             ceilings.bf16_tile_flops / 1e9);
-  for (const Model& model : kModels) report(model, dtype, tokens, ceilings);
+  fmt::print("{}{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n",
+             weights.format == LinearFormat::kDense ? "" : "integers in ", dtype_name(weights.dtype), compute_threads(),
+             ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_tile_flops / 1e9);
+  for (const Model& model : kModels) report(model, weights, tokens, ceilings);
 }
