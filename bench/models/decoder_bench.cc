@@ -48,16 +48,19 @@ DecoderSpec spec_of(const ModelShape& shape) {
 }
 
 // bf16 values around zero; cheap, since only the speed matters here.
-Tensor random_weight(const Sizes& sizes, uint64_t seed) {
-  Tensor tensor = Tensor::empty(DType::kBf16, Shape(sizes));
-  const int64_t n = tensor.numel();
+void fill_random(bf16* values, int64_t n, uint64_t seed) {
   parallel_ranges(n, 1 << 16, [&](int64_t begin, int64_t end) {
     uint64_t state = seed * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(begin) + 1;
     for (int64_t i = begin; i < end; ++i) {
       state = state * 6364136223846793005u + 1442695040888963407u;
-      tensor.data<bf16>()[i] = to_bf16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.03f);
+      values[i] = to_bf16(static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31f * 0.03f);
     }
   });
+}
+
+Tensor random_weight(const Sizes& sizes, uint64_t seed) {
+  Tensor tensor = Tensor::empty(DType::kBf16, Shape(sizes));
+  fill_random(tensor.data<bf16>(), tensor.numel(), seed);
   return tensor;
 }
 
@@ -130,9 +133,18 @@ class BareMatmuls {
     const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(x, w, y), engine_);
     Product product{dnnl::matmul(desc), dnnl::memory(x, engine_), dnnl::memory(desc.weights_desc(), engine_),
                     dnnl::memory(y, engine_)};
-    for (dnnl::memory* memory : {&product.x, &product.w, &product.y})
-      std::memset(memory->get_data_handle(), 0, memory->get_desc().get_size());
+    for (dnnl::memory* memory : {&product.x, &product.w}) fill_with_noise(*memory, type);
+    std::memset(product.y.get_data_handle(), 0, product.y.get_desc().get_size());
     list.push_back(std::move(product));
+  }
+  // Values like a model's: zeros would be multiplied at a higher clock.
+  static void fill_with_noise(dnnl::memory& memory, dnnl::memory::data_type type) {
+    const auto n = static_cast<int64_t>(memory.get_desc().get_size());
+    if (type == dnnl::memory::data_type::bf16)
+      return fill_random(static_cast<bf16*>(memory.get_data_handle()), n / 2, 1);
+    Random random(1);
+    float* values = static_cast<float*>(memory.get_data_handle());
+    for (int64_t i = 0; i < n / 4; ++i) values[i] = 0.03f * random.normal();
   }
   void run(std::vector<Product>& list) {
     for (Product& p : list)
