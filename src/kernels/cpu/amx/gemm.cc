@@ -67,6 +67,10 @@ inline std::byte* row_stretch(const Job& job, int64_t tile_row, int64_t from) {
   return job.a.scratch + (from * job.tile_rows + tile_row * count) * kStepBytes;
 }
 
+int64_t packed_rows_bytes(int64_t M, int64_t K) {
+  return (M + kTileRows - 1) / kTileRows * gemm_panel_bytes(K, DType::kBf16);
+}
+
 inline __mmask16 lanes_below(int64_t n) {
   return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
 }
@@ -87,10 +91,11 @@ inline __m512i load_row(const GemmArgs& a, int64_t row, int64_t k) {
 // Packs the rows of tile row `tile_row`.
 void pack_rows(const Job& job, int64_t tile_row) {
   const int64_t first = tile_row * kTileRows, rows = std::min(kTileRows, job.a.M - first);
+  const int64_t written = job.tile_rows == 1 ? rows : kTileRows;  // a single tile is as high as there are rows
   for (int64_t from = 0; from < job.steps; from += job.stretch) {
     std::byte* to = row_stretch(job, tile_row, from);
     for (int64_t s = from; s < std::min(job.steps, from + job.stretch); ++s, to += kStepBytes)
-      for (int64_t r = 0; r < kTileRows; ++r)
+      for (int64_t r = 0; r < written; ++r)
         _mm512_store_si512(to + r * 64, r < rows ? load_row(job.a, first + r, s * kTileK) : _mm512_setzero_si512());
   }
 }
@@ -151,6 +156,10 @@ class GatedEnds {
 
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
+// Memory of a thread's own: the sums of a block.
+constexpr int64_t kGroupTileRows = 16, kBlockPairs = 14;
+constexpr int64_t kBlockBytes = kGroupTileRows / 2 * kBlockPairs * kSumsBytes;
+
 inline const std::byte* sums_of_row(const std::byte* sums, int64_t row) {
   return sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
 }
@@ -203,6 +212,9 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
 }
 
+// Few rows of little K are packed by every thread for itself: sooner done than waited for.
+bool packs_apart(const Job& job) { return job.a.M <= 4 && job.steps * kStepBytes <= kBlockBytes; }
+
 TileShapes thin_shapes(const Job& job) {
   TileShapes shapes = TileShapes::full();
   if (job.tile_rows == 1)
@@ -242,11 +254,19 @@ void run_thin_item(const Job& job, int64_t item) {
 template <class Ends>
 void gemm_thin(const Job& job) {
   WorkQueue queue(thin_items(job));
+  const bool apart = packs_apart(job);
   const auto work = [&](const TeamMember& me) {
-    for (int64_t t = me.index; t < job.tile_rows; t += me.size) pack_rows(job, t);
-    me.barrier();
-    const TileUse use(thin_shapes(job));
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thin_item<Ends>(job, item);
+    GemmArgs own = job.a;
+    if (apart) {
+      own.scratch += packed_rows_bytes(job.a.M, job.a.K) + me.index * kBlockBytes;
+      pack_rows(Job(own), 0);
+    } else {
+      for (int64_t t = me.index; t < job.tile_rows; t += me.size) pack_rows(job, t);
+      me.barrier();
+    }
+    const Job mine(own, job.gated);
+    const TileUse use(thin_shapes(mine));
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thin_item<Ends>(mine, item);
   };
   parallel_team(work, gemm_threads(job.a));
 }
@@ -259,8 +279,6 @@ void gemm_thin(const Job& job) {
 // stretch before the next. Sums wait between stretches in the thread's scratch. They are finished while the tiles are
 // busy with the next pair.
 
-constexpr int64_t kGroupTileRows = 16, kBlockPairs = 14;
-constexpr int64_t kBlockBytes = kGroupTileRows / 2 * kBlockPairs * kSumsBytes;
 constexpr int64_t kResidentTiles = 1024;  // of packed rows, beside what else the second-level cache holds
 
 struct Block {
@@ -423,10 +441,6 @@ class BlockRun {
   Fetch<_MM_HINT_T1> panels_[2];
   Unfinished waiting_;
 };
-
-int64_t packed_rows_bytes(int64_t M, int64_t K) {
-  return (M + kTileRows - 1) / kTileRows * gemm_panel_bytes(K, DType::kBf16);
-}
 
 // How outputs are cut: groups of rows, each of blocks.
 struct Grid {
