@@ -41,5 +41,6 @@ int tokenize(const Arguments& arguments);
 int init(const Arguments& arguments);
 int devices(const Arguments& arguments);
 int plan(const Arguments& arguments);
+int bench(const Arguments& arguments);
 
 }  // namespace millrace::cli
