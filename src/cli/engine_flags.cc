@@ -37,6 +37,12 @@ void add_model_flags(CLI::App& app, EngineArgs& args) {
   app.add_option("--dtype", args.dtype, "auto: what the checkpoint is stored in")
       ->check(CLI::IsMember({"auto", "half", "float16", "bfloat16", "float", "float32"}))
       ->group(kModel);
+  app.add_option(
+         "-q,--quantization", args.quantization,
+         "w8a8 or w8a16: quantise dense weights while loading; awq, gptq, smoothquant, compressed-tensors: what "
+         "the checkpoint must be (found by itself)")
+      ->check(CLI::IsMember({"awq", "gptq", "smoothquant", "compressed-tensors", "w8a8", "w8a16"}))
+      ->group(kModel);
   app.add_option("--max-model-len", args.max_model_len, "longest prompt + output in tokens")
       ->check(CLI::PositiveNumber)
       ->group(kModel);

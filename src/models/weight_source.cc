@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "models/families/names.h"
 
 namespace millrace {
@@ -34,21 +35,29 @@ Result<Linear> WeightSource::linear(const std::vector<std::string>& modules, boo
   return made;
 }
 
+LinearFormat WeightSource::format_of(const std::string& module) const {
+  if (format_ == LinearFormat::kDense || module.ends_with(".shared_gate")) return LinearFormat::kDense;
+  return module.starts_with("layers.") ? format_ : LinearFormat::kW8A16;
+}
+
 // Of modules of which only some are integers, all become dense.
 Result<Linear> WeightSource::dense_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases) {
   std::vector<Tensor> parts;
   for (const std::string& module : modules) parts.push_back(take(module + ".weight"));
-  if (format_ == LinearFormat::kDense || !modules.front().starts_with("layers."))
-    return Linear::pack(parts, biases, dtype_);
-  return Linear::quantize(parts, biases, format_);
+  const LinearFormat format = format_of(modules.front());
+  if (format == LinearFormat::kDense) return Linear::pack(parts, biases, dtype_);
+  return Linear::quantize(parts, biases, format);
 }
 
 Result<Linear> WeightSource::quantized_linear(const std::vector<std::string>& modules,
                                               const std::vector<Tensor>& biases) {
   std::vector<QuantizedMatrix> parts;
-  for (const std::string& module : modules)
-    parts.push_back(std::move(tensors_.quantized.extract(module + ".weight").mapped()));
-  MR_RETURN_IF_ERROR(Linear::check_parts(parts));
+  for (const std::string& module : modules) parts.push_back(tensors_.quantized.at(module + ".weight"));
+  if (const Status fits = Linear::check_parts(parts); !fits.ok()) {
+    warn_once(fits.message(), fmt::format("{}: {}; kept as {}", modules.front(), fits.message(), dtype_name(dtype_)));
+    return dense_linear(modules, biases);
+  }
+  for (const std::string& module : modules) tensors_.quantized.erase(module + ".weight");
   return Linear::pack(parts, biases);
 }
 

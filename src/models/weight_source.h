@@ -33,8 +33,9 @@ class WeightSource {
 
   // Contiguous, of the spec's shape; of integers what they stand for. Dies by MR_CHECK where it was taken before.
   Tensor take(const std::string& name);
-  // Stacks the named modules' weights by rows, with their biases where `bias` is set. Integers stay integers; dense
-  // ones take the source's format inside layers and its dtype elsewhere. Errors name the first module.
+  // Stacks the named modules' weights by rows, with their biases where `bias` is set. Integers stay integers where
+  // kernels take them. Dense ones take the source's format inside layers; the head is then W8A16. Gates of shared
+  // experts, and everything without a format, keep the source's dtype. Errors name the first module.
   Result<Linear> linear(const std::vector<std::string>& modules, bool bias);
   // A norm of the residual stream, of the spec's kind.
   Norm norm(const std::string& name);
@@ -44,6 +45,7 @@ class WeightSource {
  private:
   Result<Linear> dense_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases);
   Result<Linear> quantized_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases);
+  LinearFormat format_of(const std::string& module) const;
   const DecoderSpec& spec_;
   const DType dtype_;
   const LinearFormat format_;

@@ -73,6 +73,23 @@ TypeChoice choose_dtype(const EngineArgs& args, const DecoderSpec& spec) {
   return {spec.dtype, "the checkpoint's"};
 }
 
+// What dense matrices become. --quantization must agree with what the checkpoint is.
+Result<LinearFormat> choose_format(const EngineArgs& args, const ModelFolder& model) {
+  using Method = QuantizationConfig::Method;
+  const Method method = model.quantization.method;
+  const std::string_view found = method == Method::kNone ? "" : method_name(method);
+  if (args.quantization.empty() || (method != Method::kNone && args.quantization == found)) return LinearFormat::kDense;
+  const bool while_loading = args.quantization == "w8a8" || args.quantization == "w8a16";
+  if (method != Method::kNone)
+    return invalid_argument("--quantization is {}, but {} says the weights are {}; leave the flag out",
+                            args.quantization, model.quantization.source, found);
+  if (!while_loading)
+    return invalid_argument(
+        "--quantization is {}, but {} has no quantised weights; w8a8 and w8a16 quantise dense ones while loading",
+        args.quantization, model.path);
+  return args.quantization == "w8a8" ? LinearFormat::kW8A8 : LinearFormat::kW8A16;
+}
+
 Result<DecoderTensors> load(const EngineArgs& args, ModelFolder& model) {
   LoadOptions options{.seed = static_cast<uint64_t>(args.seed)};
   MR_ASSIGN_OR_RETURN(options.format, load_format_from_name(args.load_format));
@@ -108,13 +125,20 @@ Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& mo
 }
 
 Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderTensors weights,
-                                              DType dtype, int64_t max_context) {
+                                              DType dtype, LinearFormat format, int64_t max_context) {
   Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
-  const DecoderOptions options{.dtype = dtype, .max_context = max_context, .batch_invariant = args.batch_invariant};
+  const DecoderOptions options{
+      .dtype = dtype, .quantization = format, .max_context = max_context, .batch_invariant = args.batch_invariant};
   return Decoder::create(std::move(spec), std::move(weights), options, [&](int64_t) { progress.advance(); });
 }
 
 const char* on_off(bool on) { return on ? "on" : "off"; }
+
+std::string quantization_words(const EngineArgs& args, const ModelFolder& model) {
+  if (model.quantization.method != QuantizationConfig::Method::kNone)
+    return fmt::format(", {} ({})", method_name(model.quantization.method), model.quantization.source);
+  return args.quantization.empty() ? "" : fmt::format(", {} (--quantization)", args.quantization);
+}
 
 std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& model, const TypeChoice& type,
                                   const MemoryPlan& plan, const EngineConfig& config, int64_t weight_bytes,
@@ -124,8 +148,8 @@ std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& mod
       fmt::format("model         {} ({}), {} layers, {} parameters, from {}", spec.architecture, spec.family,
                   spec.layers.size(), format_count(parameter_count(spec)),
                   args.load_format == "dummy" ? "random numbers" : model.path),
-      fmt::format("dtype         {} ({}), weights {}, ready in {:.1f} s", dtype_name(type.dtype), type.reason,
-                  format_bytes(weight_bytes), seconds),
+      fmt::format("dtype         {} ({}), weights {}{}, ready in {:.1f} s", dtype_name(type.dtype), type.reason,
+                  format_bytes(weight_bytes), quantization_words(args, model), seconds),
       fmt::format("compute       {} threads, isa {}", compute_threads(), isa_name(best_isa())),
       fmt::format("max_model_len {} ({})", plan.max_model_len, plan.length_reason),
       fmt::format("KV cache      {} tokens in {} blocks of {}, {} ({})",
@@ -137,11 +161,35 @@ std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& mod
   };
 }
 
+// Bits of an element of a layer's matrix. Four-bit records hold 32 bits of scale and zero for each group, 128 k at
+// most.
+double matrix_bits(const EngineArgs& args, const QuantizationConfig& config, DType dtype) {
+  using Method = QuantizationConfig::Method;
+  const bool packed = config.method == Method::kAwq || config.method == Method::kGptq;
+  if (packed && config.bits == 4)
+    return 4 + 32.0 / static_cast<double>(config.group > 0 && config.group < 128 ? config.group : 128);
+  return args.quantization.empty() && config.method == Method::kNone ? 8.0 * static_cast<double>(dtype_bytes(dtype))
+                                                                     : 8;
+}
+
+int64_t weight_bytes_of(const EngineArgs& args, const ModelFolder& model, DType dtype) {
+  const double matrix_bytes = matrix_bits(args, model.quantization, dtype) / 8;
+  double bytes = 0;
+  for (const TensorNeed& need : needed_tensors(model.spec)) {
+    double elements = 1;
+    for (const int64_t size : need.shape) elements *= static_cast<double>(size);
+    const bool matrix = need.shape.size() == 2 && need.name.starts_with("layers.");
+    bytes += elements * (matrix ? matrix_bytes : static_cast<double>(dtype_bytes(dtype)));
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 struct EngineSizes {
   int64_t weight_bytes, block_bytes;
 };
-EngineSizes engine_sizes(const EngineArgs& args, const DecoderSpec& spec, DType dtype) {
-  return {parameter_count(spec) * dtype_bytes(dtype),
+EngineSizes engine_sizes(const EngineArgs& args, const ModelFolder& model, DType dtype) {
+  const DecoderSpec& spec = model.spec;
+  return {weight_bytes_of(args, model, dtype),
           KvCache::bytes_per_block(Decoder::cache_config(spec, dtype, 1, args.block_size))};
 }
 
@@ -150,7 +198,7 @@ EngineSizes engine_sizes(const EngineArgs& args, const DecoderSpec& spec, DType 
 Result<EngineNeeds> engine_needs(const EngineArgs& args) {
   MR_ASSIGN_OR_RETURN(ModelFolder model, open_folder(args));
   if (args.disable_sliding_window) drop_windows(model.spec);
-  const auto [weight_bytes, block_bytes] = engine_sizes(args, model.spec, choose_dtype(args, model.spec).dtype);
+  const auto [weight_bytes, block_bytes] = engine_sizes(args, model, choose_dtype(args, model.spec).dtype);
   return EngineNeeds{std::move(model.spec), weight_bytes, block_bytes};
 }
 
@@ -160,15 +208,16 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   MR_ASSIGN_OR_RETURN(local.model, open_folder(args));
   report_oddities(local.model);
   MR_RETURN_IF_ERROR(open_text(args, local));
+  MR_ASSIGN_OR_RETURN(const LinearFormat format, choose_format(args, local.model));
   MR_ASSIGN_OR_RETURN(DecoderTensors weights, load(args, local.model));
   DecoderSpec& spec = local.model.spec;
   if (args.disable_sliding_window) drop_windows(spec);
   const TypeChoice type = choose_dtype(args, spec);
-  const auto [weight_bytes, block_bytes] = engine_sizes(args, spec, type.dtype);
+  const auto [weight_bytes, block_bytes] = engine_sizes(args, local.model, type.dtype);
   MR_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(args, spec, weight_bytes, block_bytes, machine_info()));
   MR_ASSIGN_OR_RETURN(const EngineConfig config, engine_config(args, local.model, plan));
   MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
-                      make_decoder(args, spec, std::move(weights), type.dtype, plan.max_model_len));
+                      make_decoder(args, spec, std::move(weights), type.dtype, format, plan.max_model_len));
   auto runner = std::make_unique<DecoderRunner>(
       std::move(decoder), Decoder::cache_config(spec, type.dtype, plan.num_blocks, args.block_size), plan.max_model_len,
       config.max_num_batched_tokens);
