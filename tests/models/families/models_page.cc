@@ -34,7 +34,7 @@ constexpr const char* kPrecisions = R"(
 ## Precisions
 
 Every family runs in float32, bfloat16 and float16 (`--dtype`; by default what the checkpoint is stored in). Sums are float32
-everywhere. Matrices that AWQ, GPTQ, compressed-tensors or SmoothQuant quantised (`quantization_config`) are read for every
+everywhere. Matrices that AWQ, GPTQ, compressed-tensors or SmoothQuant quantised (`quantization_config`) stay integers in every
 family; what is not served of those methods is refused by the name of its key.
 )";
 
