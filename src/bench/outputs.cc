@@ -92,6 +92,7 @@ report::Validity validity_of(const Point& point) {
   for (const Check& check : point.checks)
     validity.add({.name = check.name,
                   .found = (check.level == Level::kDoubtful ? "doubtful: " : "") + check.found,
+                  .wanted = "within the limit",
                   .mark = check.level == Level::kInvalid ? report::Mark::kBad : report::Mark::kGood});
   return validity;
 }
@@ -338,18 +339,23 @@ Json figures_json(const Point& p) {
 
 }  // namespace
 
-Json full_result(const std::vector<Point>& points) {
+Json summary_result(const std::vector<Point>& points) {
   Json list = Json::array();
-  for (const Point& p : points) {
-    Json requests = Json::array();
-    for (const RequestRecord& r : p.run.requests) requests.push_back(request_json(r));
+  for (const Point& p : points)
     list.push_back({{"name", point_name(p.run)},
                     {"config", config_json(p.run)},
                     {"validity", report::to_json(validity_of(p))},
-                    {"figures", figures_json(p)},
-                    {"requests", std::move(requests)}});
-  }
+                    {"figures", figures_json(p)}});
   return {{"format", "millrace-bench"}, {"version", 1}, {"points", std::move(list)}};
+}
+
+Json full_result(const std::vector<Point>& points) {
+  Json result = summary_result(points);
+  for (size_t i = 0; i < points.size(); ++i) {
+    Json& requests = result["points"][i]["requests"] = Json::array();
+    for (const RequestRecord& r : points[i].run.requests) requests.push_back(request_json(r));
+  }
+  return result;
 }
 
 namespace {

@@ -41,6 +41,7 @@ std::string vllm_result_name(const Point& point, const std::string& label);
 
 // {"format": "millrace-bench", "version": 1, "points": [{"config", "validity", "figures", "requests": [...]}]}
 Json full_result(const std::vector<Point>& points);
+Json summary_result(const std::vector<Point>& points);  // the same without "requests"
 
 // Baselines: the values that a later run is compared with.
 Json baseline_of(const std::vector<Point>& points);

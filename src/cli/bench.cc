@@ -1,74 +1,49 @@
-// millrace bench <what>
+// millrace bench <what>: finds the measurement and hands it the arguments.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
+#include <string_view>
 
-#include "base/cpu.h"
 #include "base/text.h"
 #include "cli/command.h"
-#include "kernels/machine.h"
-#include "kernels/parallel.h"
 
 namespace millrace::cli {
+
+int bench_parallel(const Arguments& arguments);
+int bench_serving(const Arguments& arguments);
+int bench_dataset(const Arguments& arguments);
+int bench_machine(const Arguments& arguments);
+
 namespace {
 
-void print_json(const MachineCeilings& c) {
-  const nlohmann::ordered_json json = {{"cpu", machine_info().model_name},
-                                       {"isa", isa_name(best_isa())},
-                                       {"threads", compute_threads()},
-                                       {"read_bytes_per_s", c.read_bytes_per_s},
-                                       {"read_bytes_per_s_one_thread", c.read_bytes_per_s_one},
-                                       {"float32_flops", c.f32_flops},
-                                       {"bfloat16_tile_flops", c.bf16_tile_flops},
-                                       {"int8_tile_ops", c.int8_tile_ops},
-                                       {"parallel_region_us", c.region_us}};
-  fmt::print("{}\n", json.dump(2));
-}
-
-void print_rate(const char* what, double per_s, const char* unit, const std::string& note) {
-  if (per_s > 0)
-    fmt::print("{:<18} {:>8.1f} {:<10} {}\n", what, per_s / 1e9, unit, note);
-  else
-    fmt::print("{:<18} {:>8}\n", what, "none");
-}
-
-void print_table(const MachineCeilings& c) {
-  const int threads = compute_threads();
-  fmt::print("{}, {} thread{}, {}\n", machine_info().model_name, threads, threads == 1 ? "" : "s",
-             isa_name(best_isa()));
-  print_rate("memory reads", c.read_bytes_per_s, "GB/s",
-             fmt::format("(one thread {:.1f})", c.read_bytes_per_s_one / 1e9));
-  print_rate("float32", c.f32_flops, "GFLOP/s", "");
-  print_rate("bfloat16 tiles", c.bf16_tile_flops, "GFLOP/s", "");
-  print_rate("int8 tiles", c.int8_tile_ops, "GOP/s", "");
-  fmt::print("{:<18} {:>8.2f} us\n", "parallel region", c.region_us);
-}
-
-int machine(const Arguments& arguments) {
-  App app("Measures what bounds this machine: reads from memory, multiplications, starting all threads.",
-          "bench machine");
-  bool json = false;
-  app.add_flag("--json", json, "numbers in bytes, operations and microseconds");
-  app.footer("Examples:\n  millrace bench machine\n  MILLRACE_MAX_ISA=avx2 millrace bench machine --json");
-  if (const int code = parse(app, arguments); code >= 0) return code;
-  const MachineCeilings ceilings = measure_machine();
-  if (json)
-    print_json(ceilings);
-  else
-    print_table(ceilings);
-  return 0;
-}
-
-struct Subject {
+struct Measurement {
   const char* name;
   const char* summary;
   int (*run)(const Arguments&);
 };
-constexpr Subject kSubjects[] = {{"machine", "measure what bounds this machine", machine}};
+constexpr Measurement kMeasurements[] = {
+    {"parallel", "static load on a server: rounds of equal requests", bench_parallel},
+    {"serving", "dynamic load on a server: random arrivals, traces, the largest rate", bench_serving},
+    {"serve", "the same, under vLLM's name", bench_serving},
+    {"dataset", "write a data set of texts with exact token counts", bench_dataset},
+    {"machine", "measure what bounds this machine", bench_machine},
+};
+
+// Names of the Python tools that have no command of their own here, and what does their work.
+struct Elsewhere {
+  const char *name, *instead;
+};
+constexpr Elsewhere kElsewhere[] = {
+    {"all", "run 'millrace bench serving' and 'millrace bench parallel'"},
+    {"speculative", "use 'millrace bench parallel --use-spec-decode --num-speculative-tokens N'"},
+    {"pd", "use 'millrace bench serving' with a list of rates, --dataset-name random and --goodput"},
+    {"plot", "'millrace bench serving --output-html' draws the panels against the rate of one server"},
+    {"modal", "requests with images cannot be generated"},
+};
 
 void print_usage(std::FILE* out) {
   fmt::print(out, "Usage: millrace bench <what> [arguments]\n\n");
-  for (const Subject& subject : kSubjects) fmt::print(out, "  {:<10} {}\n", subject.name, subject.summary);
+  for (const Measurement& m : kMeasurements) fmt::print(out, "  {:<10} {}\n", m.name, m.summary);
+  fmt::print(out, "\n  millrace bench <what> --help   what it takes, with examples\n");
 }
 
 }  // namespace
@@ -76,13 +51,18 @@ void print_usage(std::FILE* out) {
 int bench(const Arguments& arguments) {
   if (arguments.empty()) return print_usage(stderr), 2;
   const std::string& name = arguments[0];
-  if (name == "--help" || name == "-h") return print_usage(stdout), 0;
+  if (name == "--help" || name == "-h" || name == "help") return print_usage(stdout), 0;
   std::vector<std::string> names;
-  for (const Subject& subject : kSubjects) {
-    if (name == subject.name) return subject.run({arguments.begin() + 1, arguments.end()});
-    names.emplace_back(subject.name);
+  for (const Measurement& m : kMeasurements) {
+    if (name == m.name) return m.run({arguments.begin() + 1, arguments.end()});
+    names.emplace_back(m.name);
   }
-  fmt::print(stderr, "millrace bench: unknown subject '{}'{}\n\n", name, did_you_mean(name, names));
+  for (const Elsewhere& other : kElsewhere)
+    if (name == other.name) {
+      fmt::print(stderr, "millrace bench: there is no '{}'; {}\n", name, other.instead);
+      return 2;
+    }
+  fmt::print(stderr, "millrace bench: unknown measurement '{}'{}\n\n", name, did_you_mean(name, names));
   return print_usage(stderr), 2;
 }
 

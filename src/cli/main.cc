@@ -25,7 +25,7 @@ constexpr Command kCommands[] = {
     {"tokenize", "show the token ids of a text, or the text of token ids", tokenize},
     {"init", "make a new checkpoint with random weights", init},
     {"plan", "say what memory models need, how many devices and how long a sequence", plan},
-    {"bench", "measure this machine", bench},
+    {"bench", "measure a server under load, or this machine", bench},
     {"devices", "show cores, instruction sets, memory and GPUs", devices},
 };
 

@@ -80,7 +80,7 @@ Asked parse(const HttpRequest& request) {
   Asked asked;
   asked.tokens = body.value("max_tokens", 16);
   asked.chat = request.path.find("chat") != std::string::npos;
-  if (!asked.chat) asked.prompt_tokens = static_cast<int>(body["prompt"].size());
+  if (body.contains("prompt")) asked.prompt_tokens = static_cast<int>(body["prompt"].size());
   const Json options = body.value("stream_options", Json::object());
   asked.usage = options.value("include_usage", false);
   asked.continuous = options.value("continuous_usage_stats", false);
@@ -114,6 +114,7 @@ MockLlm::MockLlm(MockScript script) : state_(std::make_shared<State>(std::move(s
   state_->writer = std::thread([state = state_.get()] { state->run(); });
   const auto handler = [state = state_](HttpRequest&& request, const HttpReply& reply) {
     const MockScript& s = state->script;
+    if (request.method != "POST") return reply.send({.status = 404});
     const auto now = Clock::now();
     size_t number = 0;
     {
