@@ -2,77 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
-#include "base/file.h"
-#include "base/random.h"
-#include "weights/model_folder.h"
-#include "weights/safetensors.h"
+#include "tests/quantized_folder.h"
 
 namespace millrace {
 namespace {
 
 using testing::HasSubstr;
 
-constexpr const char* kInt8 =
-    R"({"quant_method": "compressed-tensors", "format": "int-quantized", "ignore": ["lm_head"],
-    "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"},
-                                  "input_activations": null}}})";
-
-// A small checkpoint of a family, and the same with the layers' matrices as int8.
 class QuantizedCheckpoint : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(init_checkpoint(dense_.path() + "/m", {.family = GetParam(), .size = "tiny"}).ok());
-    Json config = *read_json_file(dense_.path() + "/m/config.json");
-    config["quantization_config"] = Json::parse(kInt8);
-    ASSERT_TRUE(write_file(int8_.file("config.json"), dump_json(config)).ok());
-    quantize();
-  }
-
-  // Rounds every matrix inside a layer, in both checkpoints alike.
-  void quantize() {
-    const auto opened = Checkpoint::open(dense_.path() + "/m");
-    const Checkpoint& checkpoint = *opened;
-    std::vector<NamedTensor> dense, int8;
-    for (const std::string& name : checkpoint.names()) {
-      const Tensor tensor = *checkpoint.tensor(name);
-      const bool router = name.find("mlp.gate.weight") != std::string::npos;
-      const bool in_layer = name.find("layers.") != std::string::npos || name.find(".h.") != std::string::npos;
-      if (!in_layer || tensor.rank() != 2 || router) {
-        dense.push_back({name, {tensor}});
-        int8.push_back({name, {tensor}});
-        continue;
-      }
-      const Tensor values = random_int8(tensor.shape()), scales = random_scales(tensor.size(0));
-      dense.push_back({name, {product(values, scales)}});
-      int8.push_back({name, {values}});
-      int8.push_back({name + "_scale", {scales}});
-    }
-    ASSERT_TRUE(write_safetensors(rounded_.file("model.safetensors"), dense).ok());
-    ASSERT_TRUE(write_safetensors(int8_.file("model.safetensors"), int8).ok());
-    const Json config = *read_json_file(dense_.path() + "/m/config.json");
-    ASSERT_TRUE(write_file(rounded_.file("config.json"), dump_json(config)).ok());
-  }
-  Tensor random_int8(const Shape& shape) {
-    Tensor out = Tensor::empty(DType::kI8, shape);
-    for (int64_t i = 0; i < out.numel(); ++i) out.data<int8_t>()[i] = static_cast<int8_t>(random_() >> 24);
-    return out;
-  }
-  Tensor random_scales(int64_t rows) {
-    Tensor out = Tensor::empty(DType::kF32, {rows, 1});
-    for (int64_t i = 0; i < rows; ++i) out.data<float>()[i] = uniform_open(random_()) / 100;
-    return out;
-  }
-  static Tensor product(const Tensor& values, const Tensor& scales) {
-    Tensor out = Tensor::empty(DType::kF32, values.shape());
-    for (int64_t i = 0; i < out.numel(); ++i)
-      out.data<float>()[i] = static_cast<float>(values.data<int8_t>()[i]) * scales.data<float>()[i / values.size(1)];
-    return out;
-  }
-
-  Random random_{5};
-  TemporaryDirectory dense_, rounded_, int8_;
+  const QuantizedFolder folder_{GetParam()};
+  const TemporaryDirectory &rounded_ = folder_.rounded(), &int8_ = folder_.int8();
 };
 
 TEST_P(QuantizedCheckpoint, MatricesAreThoseOfTheRoundedDenseCheckpoint) {
