@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "tests/golden_folders.h"
 #include "tests/api/server_process.h"
+#include "tests/golden_folders.h"
 #include "weights/safetensors.h"
 
 namespace millrace {
