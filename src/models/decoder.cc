@@ -39,18 +39,19 @@ float rounded_to(DType dtype, double value) {
   return dtype == DType::kF16 ? to_float(to_f16(single)) : single;
 }
 
-// Each row divided by its Euclidean length, in the tensor's own type.
+// Each row divided by its Euclidean length, in the tensor's own type (float64 as float32).
 Tensor normalized_rows(const Tensor& file) {
-  Tensor rows = Tensor::empty(DType::kF32, {1, file.size(1)}), out = Tensor::empty(file.dtype(), file.shape());
-  for (int64_t r = 0; r < file.size(0); ++r) {
-    const Tensor row = converted(file.rows(r, r + 1), DType::kF32);
+  const Tensor source = file.dtype() == DType::kF64 ? converted(file, DType::kF32) : file;
+  Tensor out = Tensor::empty(source.dtype(), source.shape()), row = Tensor::empty(DType::kF32, {1, source.size(1)});
+  for (int64_t r = 0; r < source.size(0); ++r) {
+    convert(source.rows(r, r + 1), row);
     double squares = 0;
     for (int64_t c = 0; c < row.numel(); ++c)
       squares += static_cast<double>(row.data<float>()[c]) * row.data<float>()[c];
     const double length = std::max(std::sqrt(squares), 1e-12);
-    for (int64_t c = 0; c < row.numel(); ++c) rows.data<float>()[c] = static_cast<float>(row.data<float>()[c] / length);
+    for (int64_t c = 0; c < row.numel(); ++c) row.data<float>()[c] = static_cast<float>(row.data<float>()[c] / length);
     Tensor place = out.rows(r, r + 1);
-    copy_elements(converted(rows, file.dtype()), place);
+    convert(row, place);
   }
   return out;
 }

@@ -63,8 +63,9 @@ class GroupedQueryMixer : public Mixer {
     step.cache.write(layer, k, v, step.tile.slots());
     if (y.size(0) == 0) return;
     Tensor mixed = step.workspace.tensor(out_.input_dtype(), {T, q_width()});
-    if (gqa_.logn_length > 0) params_.q_factors = step.tile.logn_factors(gqa_.logn_length);
-    paged_attention(q, step.cache, layer, step.tile.step(), params_, mixed, step.workspace);
+    AttentionParams params = params_;
+    if (gqa_.logn_length > 0) params.q_factors = step.tile.logn_factors(gqa_.logn_length);
+    paged_attention(q, step.cache, layer, step.tile.step(), params, mixed, step.workspace);
     if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
     out_.forward(mixed, y, step.workspace);
   }
