@@ -158,6 +158,7 @@ TEST(TokenizerFuzz, MutatedConfigurationsOfWrappersAreReadOrRefused) {
   const std::string config = R"({"auto_map": {"AutoTokenizer": ["x.ChatGLMTokenizer", null]}, "name_or_path": "a/b",
       "added_tokens_decoder": {"12": {"content": "[gMASK]", "special": true}, "14": {"content": "sop"}},
       "extra_special_tokens": {"image_token": "<image>"}})";
+  int loaded = 0, refused = 0;
   repeat(300, [&](uint64_t seed) {
     Random random(seed);
     const auto tokenizer = TokenizerFolder()
@@ -165,19 +166,32 @@ TEST(TokenizerFuzz, MutatedConfigurationsOfWrappersAreReadOrRefused) {
                                .add("tokenizer_config.json", mutate(config, random))
                                .add("tokenization_chatglm.py", random_bytes(random, 50))
                                .try_load();
-    if (tokenizer.ok()) use(**tokenizer, random);
+    (tokenizer.ok() ? loaded : refused)++;
+    if (tokenizer.ok())
+      use(**tokenizer, random);
+    else
+      EXPECT_FALSE(tokenizer.status().message().empty());
   });
+  EXPECT_GT(loaded, 0);
+  EXPECT_GT(refused, 0);
 }
 
 TEST(TokenizerFuzz, MutatedConfigurationsAreReadOrRefused) {
+  int loaded = 0, refused = 0;
   repeat(300, [&](uint64_t seed) {
     Random random(seed);
     TokenizerFolder folder;
     folder.add("tokenizer.json", byte_level_tokenizer_json())
         .add("tokenizer_config.json", mutate(byte_level_tokenizer_config(), random));
     const auto tokenizer = folder.try_load();
-    if (tokenizer.ok()) use(**tokenizer, random);
+    (tokenizer.ok() ? loaded : refused)++;
+    if (tokenizer.ok())
+      use(**tokenizer, random);
+    else
+      EXPECT_FALSE(tokenizer.status().message().empty());
   });
+  EXPECT_GT(loaded, 0);
+  EXPECT_GT(refused, 0);
 }
 
 TEST(TokenizerFuzz, RandomBytesNeverBreakARegularExpression) {
