@@ -109,7 +109,6 @@ Status read_gptq(const Source& source, QuantizationConfig& out) {
   out.bits = static_cast<int>(bits);
   MR_RETURN_IF_ERROR(read_group(source, source.find("group_size"), out));
   MR_RETURN_IF_ERROR(check_gptq_format(source, out));
-  MR_ASSIGN_OR_RETURN(out.lm_head, source.flag("lm_head", false));
   MR_ASSIGN_OR_RETURN(out.dense, source.names("modules_to_not_convert"));
   source.note_unknown({"quant_method",
                        "bits",

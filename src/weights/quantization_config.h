@@ -19,7 +19,6 @@ struct QuantizationConfig {
   bool zeros_less_one = false;                      // GPTQ: stored zero points are one less than meant
   bool activations = false;                         // compressed-tensors: activations are int8 too
   bool static_qkv = false, static_gate_up = false;  // SmoothQuant: the norm in front emits int8 units
-  bool lm_head = false;                             // GPTQ: the head is quantised as well
   std::vector<std::string> dense;  // modules left as they were: names, parts of names, or "re:" patterns
   std::vector<std::string> notes;  // sentences the user should see once
 
