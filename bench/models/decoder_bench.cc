@@ -1,13 +1,14 @@
 // Prefill and decode of a whole decoder with random weights, in one run beside what bounds them: the machine's matrix
 // peak and memory bandwidth, and bare oneDNN matmuls of the same shapes. Prints medians.
-//   bench_decoder [--config FOLDER_OR_PRESET] [--dtype bfloat16] [--prefill 512] [--context 512] [--rounds 5]
+//   bench_decoder [--shape llama-3.2-1b] [--dtype bfloat16] [--quantization none w8a8 w8a16 w4a16] [--prefill 512 2048]
+//                 [--context 512] [--streams 1 16] [--rounds 5]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 
 #include "base/cpu.h"
 #include "base/random.h"
@@ -64,31 +65,77 @@ Tensor random_weight(const Sizes& sizes, uint64_t seed) {
   return tensor;
 }
 
-std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, DType dtype, int64_t context) {
-  std::map<std::string, Tensor> weights;
+// What the matrices inside layers are kept in: the decoder's dtype, or integers as loaders make them.
+struct Format {
+  const char* name;
+  LinearFormat format;
+};
+constexpr Format kFormats[] = {{"none", LinearFormat::kDense},
+                               {"w8a8", LinearFormat::kW8A8},
+                               {"w8a16", LinearFormat::kW8A16},
+                               {"w4a16", LinearFormat::kW4A16}};
+
+// As a checkpoint of AutoAWQ has it: groups of 128, each with a scale and a zero point.
+QuantizedMatrix random_int4(const Sizes& sizes, uint64_t seed) {
+  constexpr int64_t kGroup = 128;
+  QuantizedMatrix matrix{
+      .scheme = QuantizedMatrix::Scheme::kInt4, .rows = sizes[0], .columns = sizes[1], .group = kGroup};
+  const int64_t groups = matrix.groups(), K = matrix.columns;
+  matrix.scales = Tensor::empty(DType::kF32, {sizes[0], groups});
+  matrix.zeros = Tensor::empty(DType::kU8, {sizes[0], groups});
+  Random random(seed);
+  for (int64_t i = 0; i < sizes[0] * groups; ++i) {
+    matrix.scales.data<float>()[i] = 0.003f + 0.001f * static_cast<float>(random.below(4));
+    matrix.zeros.data<uint8_t>()[i] = static_cast<uint8_t>(6 + random.below(5));
+  }
+  matrix.unpack = [seed, K](int64_t begin, int64_t end, uint8_t* values) {
+    uint64_t state = seed * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(begin);
+    for (int64_t i = 0; i < (end - begin) * K; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      values[i] = static_cast<uint8_t>(state >> 60);
+    }
+  };
+  return matrix;
+}
+
+DecoderTensors random_tensors(const DecoderSpec& spec, LinearFormat format) {
+  DecoderTensors tensors({});
   uint64_t seed = 0;
-  for (const TensorNeed& need : needed_tensors(spec)) weights[need.name] = random_weight(need.shape, ++seed);
-  Result<std::unique_ptr<Decoder>> decoder =
-      Decoder::create(spec, std::move(weights), {.dtype = dtype, .max_context = context + 64});
+  for (const TensorNeed& need : needed_tensors(spec)) {
+    const bool matrix = need.name.starts_with("layers.") && need.shape.size() == 2;
+    if (matrix && format == LinearFormat::kW4A16)
+      tensors.quantized[need.name] = random_int4(need.shape, ++seed);
+    else
+      tensors.dense[need.name] = random_weight(need.shape, ++seed);
+  }
+  return tensors;
+}
+
+std::unique_ptr<Decoder> make_decoder(const DecoderSpec& spec, DType dtype, LinearFormat format, int64_t context) {
+  DecoderOptions options{.dtype = dtype, .max_context = context + 64};
+  if (format != LinearFormat::kW4A16) options.quantization = format;
+  Result<std::unique_ptr<Decoder>> decoder = Decoder::create(spec, random_tensors(spec, format), options);
   MR_CHECK(decoder.ok(), "{}", decoder.status().message());
   return std::move(*decoder);
 }
 
-// One sequence's tokens [begin, end), the last row wanted.
-Batch one_sequence(int64_t begin, int64_t end, int64_t vocab, int64_t blocks) {
+// `sequences` sequences' tokens [begin, end), the last row of each wanted; each has `blocks` blocks of its own.
+Batch batch_of(int64_t sequences, int64_t begin, int64_t end, int64_t vocab, int64_t blocks) {
   Batch batch;
   batch.clear();
-  Random random(static_cast<uint64_t>(begin) + 5);
-  for (int64_t i = begin; i < end; ++i) {
-    batch.tokens.push_back(static_cast<int32_t>(random.below(static_cast<uint32_t>(vocab))));
-    batch.positions.push_back(static_cast<int32_t>(i));
-  }
-  batch.query_start = {0, static_cast<int32_t>(end - begin)};
-  batch.context_len = {static_cast<int32_t>(end)};
-  batch.rope_len = {static_cast<int32_t>(end)};
   batch.max_blocks = static_cast<int32_t>(blocks);
-  for (int32_t b = 0; b < blocks; ++b) batch.block_table.push_back(b);
-  batch.logit_rows = {static_cast<int32_t>(end - begin - 1)};
+  Random random(static_cast<uint64_t>(begin) + 5);
+  for (int64_t s = 0; s < sequences; ++s) {
+    for (int64_t i = begin; i < end; ++i) {
+      batch.tokens.push_back(static_cast<int32_t>(random.below(static_cast<uint32_t>(vocab))));
+      batch.positions.push_back(static_cast<int32_t>(i));
+    }
+    for (int64_t b = 0; b < blocks; ++b) batch.block_table.push_back(static_cast<int32_t>(s * blocks + b));
+    batch.query_start.push_back(static_cast<int32_t>(batch.num_tokens()));
+    batch.context_len.push_back(static_cast<int32_t>(end));
+    batch.rope_len.push_back(static_cast<int32_t>(end));
+    batch.logit_rows.push_back(static_cast<int32_t>(batch.num_tokens() - 1));
+  }
   return batch;
 }
 
@@ -157,70 +204,142 @@ class BareMatmuls {
 };
 
 struct Options {
-  std::string dtype = "bfloat16", shape;
-  int64_t prefill = 512, context = 512, streams = 1;
+  std::string dtype = "bfloat16";
+  std::vector<std::string> shapes, formats;
+  std::vector<int64_t> prefill = {512}, streams = {1};
+  int64_t context = 512;
   int rounds = 5;
 };
 
-void bench(const ModelShape& shape, const Options& options, const MachineCeilings& machine) {
-  const DecoderSpec spec = spec_of(shape);
-  const DType dtype = *dtype_from_name(options.dtype);
-  const int64_t longest = std::max(options.prefill, options.context), blocks = longest / 16 + 4;
-  std::unique_ptr<Decoder> decoder = make_decoder(spec, dtype, longest);
-  KvCache cache(Decoder::cache_config(spec, dtype, blocks, 16));
-  Tensor hidden = Tensor::empty(DType::kF32, {1, spec.hidden_size}),
-         logits = Tensor::empty(DType::kF32, {1, spec.vocab_size});
-  const auto step = [&](const Batch& batch) {
-    decoder->forward(batch, cache, hidden);
-    decoder->logits(hidden, logits);
-  };
-  const Batch prompt = one_sequence(0, options.prefill, spec.vocab_size, blocks);
-  const Batch token = one_sequence(options.context, options.context + 1, spec.vocab_size, blocks);
-  BareMatmuls bare(shape, options.prefill,
-                   dtype == DType::kBf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32);
-  step(one_sequence(0, options.context, spec.vocab_size, blocks)), step(prompt), step(token), bare.run();
-  std::vector<double> prefill, decode, matmuls;
-  for (int round = 0; round < options.rounds; ++round) {
-    prefill.push_back(seconds_of([&] { step(prompt); }));
-    matmuls.push_back(seconds_of([&] { bare.run(); }));
-    for (int i = 0; i < 4; ++i) decode.push_back(seconds_of([&] { step(token); }));
-  }
+// Operations of multiplying `rows` rows by all matrices of the layers, and one by the head.
+double operations(const DecoderSpec& spec, int64_t rows) {
   int64_t layer_weights = 0;
   for (const TensorNeed& need : needed_tensors(spec))
     if (need.name.starts_with("layers.")) layer_weights += Shape(need.shape).numel();
-  const double flops = 2.0 * static_cast<double>(layer_weights * options.prefill + spec.vocab_size * spec.hidden_size);
-  const double bytes =
-      static_cast<double>(decoder->weight_bytes() + cache.bytes_per_block(cache.config()) * (options.context / 16));
-  const double peak =
-      dtype == DType::kBf16 && machine.bf16_tile_flops > 0 ? machine.bf16_tile_flops : machine.f32_flops;
-  fmt::print("{} {}\n", shape.name, options.dtype);
-  fmt::print(
-      "  prefill {} tokens   {:8.1f} ms  {:8.1f} tokens/s  {:5.1f} % of the matrix peak  {:.2f} x bare oneDNN matmuls "
-      "({:.1f} ms)\n",
-      options.prefill, 1e3 * median(prefill), options.prefill / median(prefill), 100 * flops / median(prefill) / peak,
-      median(prefill) / median(matmuls), 1e3 * median(matmuls));
-  fmt::print("  decode at {}        {:8.1f} ms  {:8.1f} tokens/s  {:5.1f} % of the read bandwidth ({} per step)\n",
-             options.context, 1e3 * median(decode), 1 / median(decode),
-             100 * bytes / median(decode) / machine.read_bytes_per_s, format_bytes(static_cast<int64_t>(bytes)));
-  fmt::print("  weights {}, workspace {}\n", format_bytes(decoder->weight_bytes()),
-             format_bytes(decoder->workspace_bytes()));
+  return 2.0 * static_cast<double>(layer_weights * rows + spec.vocab_size * spec.hidden_size);
+}
+
+double matrix_peak(const MachineCeilings& machine, DType dtype, LinearFormat format) {
+  const double tiles = format == LinearFormat::kW8A8 ? machine.int8_tile_ops : machine.bf16_tile_flops;
+  return dtype == DType::kBf16 && tiles > 0 ? tiles : machine.f32_flops;
+}
+
+// A decoder, its cache, and what its steps write.
+class Bench {
+ public:
+  Bench(const ModelShape& shape, const Format& format, const Options& options)
+      : shape_(shape),
+        format_(format.format),
+        options_(options),
+        dtype_(*dtype_from_name(options.dtype)),
+        spec_(spec_of(shape)),
+        longest_(std::max(options.context, *std::ranges::max_element(options.prefill))),
+        blocks_(longest_ / 16 + 4),
+        most_streams_(*std::ranges::max_element(options.streams)),
+        decoder_(make_decoder(spec_, dtype_, format_, longest_)),
+        cache_(Decoder::cache_config(spec_, dtype_, blocks_ * most_streams_, 16)),
+        hidden_(Tensor::empty(DType::kF32, {most_streams_, spec_.hidden_size})),
+        logits_(Tensor::empty(DType::kF32, {most_streams_, spec_.vocab_size})) {
+    fill_cache();
+    fmt::print("{} {}{}: weights {}, workspace {}\n", shape.name, options.dtype,
+               format_ == LinearFormat::kDense ? "" : fmt::format(", {}", format.name),
+               format_bytes(decoder_->weight_bytes()), format_bytes(decoder_->workspace_bytes()));
+  }
+
+  void prefill(int64_t tokens, const MachineCeilings& machine) {
+    const Batch prompt = batch_of(1, 0, tokens, spec_.vocab_size, blocks_);
+    std::optional<BareMatmuls> bare;
+    if (format_ == LinearFormat::kDense)
+      bare.emplace(shape_, tokens,
+                   dtype_ == DType::kBf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32);
+    std::vector<double> times, matmuls;
+    for (int round = -1; round < options_.rounds; ++round) {  // the first one warms up
+      times.push_back(seconds_of([&] { step(prompt); }));
+      if (bare) matmuls.push_back(seconds_of([&] { bare->run(); }));
+    }
+    const double seconds = median_of_rounds(times);
+    fmt::print("  prefill {:4} tokens  {:8.1f} ms  {:8.1f} tokens/s  {:5.1f} % of the matrix peak", tokens,
+               1e3 * seconds, static_cast<double>(tokens) / seconds,
+               100 * operations(spec_, tokens) / seconds / matrix_peak(machine, dtype_, format_));
+    if (bare)
+      fmt::print("  {:.2f} x bare oneDNN matmuls ({:.1f} ms)", seconds / median_of_rounds(matmuls),
+                 1e3 * median_of_rounds(matmuls));
+    fmt::print("\n");
+  }
+
+  // One token of each of `streams` sequences, each with options.context tokens before it.
+  void decode(int64_t streams, const MachineCeilings& machine) {
+    const Batch tokens = batch_of(streams, options_.context, options_.context + 1, spec_.vocab_size, blocks_);
+    std::vector<double> times;
+    for (int i = -1; i < 4 * options_.rounds; ++i) times.push_back(seconds_of([&] { step(tokens); }));
+    const double seconds = median_of_rounds(times);
+    const int64_t keys = streams * cache_.bytes_per_block(cache_.config()) * options_.context / 16;
+    const double bytes = static_cast<double>(decoder_->weight_bytes() + keys);
+    fmt::print("  decode {:3} x {:5}     {:8.2f} ms  {:8.1f} tokens/s  {:5.1f} % of the read bandwidth ({} per step)\n",
+               streams, options_.context, 1e3 * seconds, static_cast<double>(streams) / seconds,
+               100 * bytes / seconds / machine.read_bytes_per_s, format_bytes(static_cast<int64_t>(bytes)));
+  }
+
+ private:
+  // Without the first, which warms up.
+  static double median_of_rounds(const std::vector<double>& times) {
+    return median(std::vector<double>(times.begin() + 1, times.end()));
+  }
+  // The first sequence's keys and values, then the same for the others.
+  void fill_cache() {
+    step(batch_of(1, 0, options_.context, spec_.vocab_size, blocks_));
+    for (int64_t block = blocks_; block < blocks_ * most_streams_; ++block) cache_.copy_block(block % blocks_, block);
+  }
+  void step(const Batch& batch) {
+    decoder_->forward(batch, cache_, hidden_);
+    Tensor rows = logits_.rows(0, batch.num_sequences());
+    decoder_->logits(hidden_.rows(0, batch.num_sequences()), rows);
+  }
+
+  const ModelShape& shape_;
+  const LinearFormat format_;
+  const Options& options_;
+  const DType dtype_;
+  const DecoderSpec spec_;
+  const int64_t longest_, blocks_, most_streams_;
+  std::unique_ptr<Decoder> decoder_;
+  KvCache cache_;
+  Tensor hidden_, logits_;
+};
+
+bool asked(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+void bench(const ModelShape& shape, const Format& format, const Options& options) {
+  const MachineCeilings machine = measure_machine();  // just before: a shared machine's ceilings drift
+  fmt::print("reads {:.1f} GB/s, f32 {:.0f} GFLOP/s, AMX bf16 {:.2f} TFLOP/s, int8 {:.2f} TOP/s\n",
+             machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_tile_flops / 1e12,
+             machine.int8_tile_ops / 1e12);
+  Bench bench(shape, format, options);
+  for (const int64_t tokens : options.prefill)
+    if (tokens > 0) bench.prefill(tokens, machine);
+  for (const int64_t streams : options.streams) bench.decode(streams, machine);
 }
 
 int run(int argc, char** argv) {
   CLI::App app("Prefill and decode speed of whole decoders with random weights");
-  Options options;
-  app.add_option("--shape", options.shape, "llama-3.2-1b or qwen2.5-0.5b; both if not given");
+  Options options{.shapes = {"llama-3.2-1b", "qwen2.5-0.5b"}, .formats = {"none"}};
+  app.add_option("--shape", options.shapes, "both if not given")
+      ->check(CLI::IsMember({"llama-3.2-1b", "qwen2.5-0.5b"}));
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
-  app.add_option("--prefill", options.prefill, "tokens of the prompt");
-  app.add_option("--context", options.context, "tokens before the decoded one");
-  app.add_option("--rounds", options.rounds);
+  app.add_option("-q,--quantization", options.formats, "of the matrices inside layers; several are run in turn")
+      ->check(CLI::IsMember({"none", "w8a8", "w8a16", "w4a16"}));
+  app.add_option("--prefill", options.prefill, "tokens of the prompt, or several such; 0: none");
+  app.add_option("--context", options.context, "tokens before the decoded ones")->check(CLI::PositiveNumber);
+  app.add_option("--streams", options.streams, "sequences that decode together, or several such")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  const MachineCeilings machine = measure_machine();
   fmt::print("{}, {} threads, isa {}\n", machine_info().model_name, compute_threads(), isa_name(best_isa()));
-  fmt::print("ceilings: read {:.1f} GB/s, f32 {:.0f} GFLOP/s, AMX bf16 {:.2f} TFLOP/s\n",
-             machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_tile_flops / 1e12);
   for (const ModelShape& shape : kShapes)
-    if (options.shape.empty() || options.shape == shape.name) bench(shape, options, machine);
+    for (const Format& format : kFormats)
+      if (asked(options.shapes, shape.name) && asked(options.formats, format.name)) bench(shape, format, options);
   return 0;
 }
 
