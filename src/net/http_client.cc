@@ -3,6 +3,7 @@
 #include <atomic>
 #include <boost/asio.hpp>
 #include <boost/asio/experimental/as_tuple.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/beast/core/error.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -13,6 +14,7 @@
 
 #include "base/log.h"
 #include "net/sse.h"
+#include "net/tls.h"
 
 namespace millrace {
 
@@ -20,11 +22,20 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using boost::system::error_code;
 using tcp = asio::ip::tcp;
+constexpr std::string_view kTlsAlert = "\x15\x03";
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 namespace {
 
-using IdleSockets = std::multimap<std::string, tcp::socket>;
+using TlsStream = asio::ssl::stream<tcp::socket>;
+
+// An open connection; over TLS the stream owns the socket.
+struct Wire {
+  tcp::socket plain;
+  std::unique_ptr<TlsStream> tls;
+  tcp::socket& socket() { return tls ? tls->next_layer() : plain; }
+};
+using IdleWires = std::multimap<std::string, Wire>;
 
 std::string request_text(const HttpCall& call) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\nHost: {}:{}\r\nConnection: {}\r\n", call.method, call.target,
@@ -37,8 +48,8 @@ std::string request_text(const HttpCall& call) {
 // One request and its answer. Lives on the loop.
 class Call : public std::enable_shared_from_this<Call> {
  public:
-  Call(asio::io_context& context, IdleSockets& idle, HttpCall call, HttpCallbacks callbacks)
-      : socket_(context),
+  Call(asio::io_context& context, IdleWires& idle, HttpCall call, HttpCallbacks callbacks)
+      : wire_{tcp::socket(context), nullptr},
         timer_(context),
         resolver_(context),
         idle_(idle),
@@ -56,7 +67,7 @@ class Call : public std::enable_shared_from_this<Call> {
     if (status.ok()) status = co_await send();
     if (status.ok()) status = co_await receive();
     timer_.cancel();
-    if (status.ok() && call_.reuse_connection && parser_.keep_alive()) idle_.emplace(key(), std::move(socket_));
+    if (status.ok() && call_.reuse_connection && parser_.keep_alive()) idle_.emplace(pool_key(), std::move(wire_));
     co_return hung_up_ ? cancelled("hung up") : status;
   }
   void hang_up() {
@@ -69,9 +80,10 @@ class Call : public std::enable_shared_from_this<Call> {
 
  private:
   std::string key() const { return fmt::format("{}:{}", call_.host, call_.port); }
+  std::string pool_key() const { return call_.tls ? fmt::format("{} {}", key(), fmt::ptr(call_.tls.get())) : key(); }
   void close() {
     error_code ignored;
-    socket_.close(ignored);
+    wire_.socket().close(ignored);
     resolver_.cancel();
   }
   void stop_at(std::chrono::steady_clock::time_point when) {
@@ -88,43 +100,61 @@ class Call : public std::enable_shared_from_this<Call> {
     return unavailable("{} {}: {}", doing, key(), ec.message());
   }
 
-  bool take_idle_socket() {
-    for (auto found = idle_.find(key()); found != idle_.end(); found = idle_.find(key())) {
-      socket_ = std::move(found->second);
+  bool take_idle_wire() {
+    const std::string wanted = pool_key();
+    for (auto found = idle_.find(wanted); found != idle_.end(); found = idle_.find(wanted)) {
+      Wire wire = std::move(found->second);
       idle_.erase(found);
       char byte;
       error_code ec;
-      socket_.receive(asio::buffer(&byte, 1), tcp::socket::message_peek, ec);
-      if (ec == asio::error::would_block) return true;  // alive and silent
-      socket_.close(ec);
+      wire.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, ec);
+      if (ec != asio::error::would_block) continue;
+      wire_ = std::move(wire);  // alive and silent
+      return reused_ = true;
     }
     return false;
   }
 
   asio::awaitable<Status> connect() {
     if (hung_up_) co_return cancelled("hung up");
-    if (call_.reuse_connection && take_idle_socket()) co_return Status();
+    if (call_.reuse_connection && take_idle_wire()) co_return Status();
     auto [resolve_error, found] = co_await resolver_.async_resolve(call_.host, std::to_string(call_.port), kAwait);
     if (resolve_error) co_return failure("resolving", resolve_error);
     error_code ec = asio::error::host_not_found;
     for (const auto& entry : found) {
       if (hung_up_ || timed_out_) break;
       error_code ignored;
-      socket_.close(ignored);
-      auto [connect_error] = co_await socket_.async_connect(entry.endpoint(), kAwait);
+      wire_.plain.close(ignored);
+      auto [connect_error] = co_await wire_.plain.async_connect(entry.endpoint(), kAwait);
       ec = connect_error;
       if (!ec) break;
     }
     if (ec) co_return failure("connecting to", ec);
-    socket_.set_option(tcp::no_delay(true), ec);
-    socket_.non_blocking(true, ec);
+    wire_.plain.set_option(tcp::no_delay(true), ec);
+    wire_.plain.non_blocking(true, ec);
+    if (call_.tls) co_return co_await handshake();
     co_return Status();
+  }
+
+  asio::awaitable<Status> handshake() {
+    SSL* const state = call_.tls->connection(call_.host);
+    if (state == nullptr) co_return internal_error("no memory for a TLS connection");
+    wire_.tls = std::make_unique<TlsStream>(std::move(wire_.plain), state);
+    auto [ec] = co_await wire_.tls->async_handshake(TlsStream::client, kAwait);
+    if (!ec) co_return Status();
+    if (timed_out_ || hung_up_) co_return failure("TLS with", ec);
+    co_return unavailable("TLS with {}: {}", key(), tls_failure(state, call_.host, ec.message()));
+  }
+
+  auto write(asio::const_buffer bytes) -> asio::awaitable<std::tuple<error_code, size_t>> {
+    if (wire_.tls) co_return co_await asio::async_write(*wire_.tls, bytes, kAwait);
+    co_return co_await asio::async_write(wire_.plain, bytes, kAwait);
   }
 
   asio::awaitable<Status> send() {
     const std::string text = request_text(call_);
     if (on_.on_send) on_.on_send();
-    auto [ec, bytes] = co_await asio::async_write(socket_, asio::buffer(text), kAwait);
+    auto [ec, bytes] = co_await write(asio::buffer(text));
     // A server may answer and close before it has read everything; what it said is still to be read.
     if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset)
       co_return failure("sending to", ec);
@@ -134,13 +164,18 @@ class Call : public std::enable_shared_from_this<Call> {
   asio::awaitable<Status> receive() {
     std::string input, piece(16 << 10, '\0');
     while (!parser_.is_done()) {
-      auto [ec, bytes] = co_await socket_.async_read_some(asio::buffer(piece), kAwait);
+      auto [ec, bytes] = wire_.tls ? co_await wire_.tls->async_read_some(asio::buffer(piece), kAwait)
+                                   : co_await wire_.plain.async_read_some(asio::buffer(piece), kAwait);
+      if (ec == asio::ssl::error::stream_truncated && !parser_.need_eof()) ec = asio::error::eof;
       if (ec == asio::error::eof && parser_.got_some()) {
         error_code end;
         parser_.put_eof(end);
         if (!end && parser_.is_done()) break;
         co_return data_loss("{} closed the connection in the middle of an answer", key());
       }
+      const bool closed = ec == asio::error::eof || ec == asio::error::connection_reset;
+      if (closed && !parser_.got_some() && !call_.tls && !reused_)
+        co_return unavailable("{} closed the connection without an answer; is it https?", key());
       if (ec) co_return failure("reading from", ec);
       if (on_.on_read) on_.on_read();
       input.append(piece, 0, bytes);
@@ -155,6 +190,8 @@ class Call : public std::enable_shared_from_this<Call> {
       error_code ec;
       const size_t used = parser_.put(asio::buffer(input), ec);
       input.erase(0, used);
+      if (ec && ec != http::error::need_more && !call_.tls && input.starts_with(kTlsAlert))
+        return unavailable("{} answers in TLS; is it https?", key());
       if (ec && ec != http::error::need_more)
         return data_loss("{} sent what is not an HTTP/1.1 answer: {}", key(), ec.message());
       deliver();
@@ -186,14 +223,14 @@ class Call : public std::enable_shared_from_this<Call> {
     return head;
   }
 
-  tcp::socket socket_;
+  Wire wire_;
   asio::steady_timer timer_;
   tcp::resolver resolver_;
-  IdleSockets& idle_;
+  IdleWires& idle_;
   const HttpCall call_;
   HttpCallbacks on_;
   http::response_parser<http::string_body> parser_;
-  bool head_delivered_ = false, hung_up_ = false, timed_out_ = false;
+  bool head_delivered_ = false, hung_up_ = false, timed_out_ = false, reused_ = false;
 };
 
 }  // namespace
@@ -235,7 +272,7 @@ class HttpClient::Impl {
  private:
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
-  IdleSockets idle_;
+  IdleWires idle_;
   std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;  // loop thread only, like the next
   bool closing_ = false;
   std::atomic<uint64_t> last_id_{0};

@@ -1,6 +1,6 @@
 // The client side of HTTP/1.1: many requests at once on one loop thread, or one at a time with a blocking call.
 // Connections are kept alive and reused per host and port. Any thread may call; callbacks run on the loop thread and
-// must not block. https is not spoken.
+// must not block.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -15,6 +15,8 @@
 
 namespace millrace {
 
+class TlsContext;  // net/tls.h
+
 struct HttpCall {
   std::string host = "127.0.0.1";
   int port = 80;
@@ -24,6 +26,7 @@ struct HttpCall {
   std::chrono::milliseconds connect_timeout{10'000};  // of finding and reaching the host
   std::chrono::milliseconds timeout{300'000};         // from the start to the end of the answer
   bool reuse_connection = true;
+  std::shared_ptr<const TlsContext> tls;  // https; null: plain http
 };
 
 struct HttpCallbacks {
