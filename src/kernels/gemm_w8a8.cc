@@ -14,6 +14,11 @@ constexpr Impl<GemmW8A8Fn> kImpls[] = {{"amx", Isa::kAmx, amx::gemm_w8a8},
                                        {"avx2", Isa::kAvx2, avx2::gemm_w8a8},
                                        {"portable", Isa::kPortable, portable::gemm_w8a8}};
 
+constexpr Impl<GatedGemmW8A8Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_w8a8},
+                                            {"composed", Isa::kPortable, gemm_w8a8_then_glu}};
+
+constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
+
 void pack_row(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t n) {
   const int8_t* values = a.values + (n - a.row_begin) * a.K;
   int32_t sum = 0;
@@ -38,6 +43,34 @@ void gemm_w8a8(const GemmW8A8Args& args) {
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t rows = max_rows * (2 * w8a8_padded_k(K) + 64);  // at most int16, and a scale
   return cpu_has(Isa::kAmx) ? std::max(rows, amx::gemm_w8a8_scratch_bytes(max_rows, K)) : rows;
+}
+
+std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls() { return kGated; }
+
+void gemm_gated_w8a8(const GatedGemmW8A8Args& args) {
+  static GatedGemmW8A8Fn* const best = best_impl(gemm_gated_w8a8_impls());
+  if (args.product.M > 0 && args.product.N > 0) best(args);
+}
+
+int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K) {
+  return round_up_64(gemm_w8a8_scratch_bytes(max_rows, K)) + max_rows * N * 4;
+}
+
+void gemm_w8a8_then_glu(const GatedGemmW8A8Args& args) {
+  const GemmW8A8Args& a = args.product;
+  GemmW8A8Args product = a;
+  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_w8a8_scratch_bytes(a.M, a.K)));
+  product.y_stride = a.N;
+  gemm_w8a8(product);
+  glu({.gate = product.y,
+       .up = product.y + a.N / 2,
+       .y = args.y,
+       .T = a.M,
+       .F = a.N / 2,
+       .x_stride = a.N,
+       .y_stride = args.y_stride,
+       .activation = args.activation,
+       .y_dtype = args.y_dtype});
 }
 
 void gemm_w8a8_pack(const W8A8PackArgs& args) {

@@ -3,6 +3,7 @@
 // q and t are given: one scale for an output column. p is made from x, symmetric, rounded to nearest even:
 //   per token:   s[m] = max over k of |x[m,k]| / 127      p = round(x * (127 / max))
 //   per tensor:  s given                                  p = clamp(round(x * (1 / s)), -128, 127)
+//   made before: p and s given, made in one of these ways elsewhere
 // A row with an infinity or NaN gives NaN (per token); maxima below 1e-30 count as 1e-30. Sums are exact int32: every
 // implementation gives the same bits, for any number of rows and threads. K is at most 131071.
 //
@@ -15,6 +16,7 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "kernels/glu.h"
 #include "kernels/impl.h"
 
 namespace millrace {
@@ -26,15 +28,16 @@ constexpr int64_t gemm_w8a8_packed_bytes(int64_t N, int64_t K) {
 }
 
 struct GemmW8A8Args {
-  const void* x;        // [M, K], rows x_stride apart, x_dtype
+  const void* x;        // [M, K], rows x_stride apart, x_dtype; where that is kI8: p
   const std::byte* w;   // packed, 64-byte aligned
   const float* scales;  // t: [N]
   const float* bias;    // [N] or null
   float* y;             // [M, N], rows y_stride apart
   std::byte* scratch;   // gemm_w8a8_scratch_bytes, 64-byte aligned
   int64_t M, N, K, x_stride, y_stride;
-  float x_scale = 0;             // s of the tensor; 0: per token
-  DType x_dtype = DType::kBf16;  // kF32 or kBf16
+  float x_scale = 0;                // s of the tensor; 0: per token
+  DType x_dtype = DType::kBf16;     // kF32, kBf16 or kI8
+  const float* x_scales = nullptr;  // s: [M], where x is p
 };
 using GemmW8A8Fn = void(const GemmW8A8Args&);
 
@@ -42,6 +45,20 @@ void gemm_w8a8(const GemmW8A8Args& args);
 std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls();
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K);
+
+// A product and the gated linear unit on it (GatedGemmArgs of kernels/gemm.h): y is [M, N/2].
+struct GatedGemmW8A8Args {
+  GemmW8A8Args product;  // y and y_stride unused; scratch: gemm_gated_w8a8_scratch_bytes; N even
+  GluActivation activation = GluActivation::kSilu;
+  void* y;  // [M, N/2], rows y_stride apart, y_dtype
+  int64_t y_stride;
+  DType y_dtype = DType::kBf16;  // kF32 or kBf16
+};
+using GatedGemmW8A8Fn = void(const GatedGemmW8A8Args&);
+
+void gemm_gated_w8a8(const GatedGemmW8A8Args& args);
+std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls();
+int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K);
 
 // Packs rows [row_begin, row_end) of an [N, K] matrix from values [rows, K]; what is not packed must be zero (fresh
 // memory is). Threads: as many as the pool has; two calls must not share a panel at once.

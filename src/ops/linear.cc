@@ -320,6 +320,8 @@ void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
 }
 
 int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
+  if (format_ == LinearFormat::kW8A8)
+    return Workspace::tensor_bytes(DType::kU8, {gemm_gated_w8a8_scratch_bytes(max_rows, out_features_, in_features_)});
   if (format_ != LinearFormat::kDense)
     return scratch_bytes(max_rows) + Workspace::tensor_bytes(DType::kF32, {max_rows, out_features_});
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
@@ -330,6 +332,14 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
   const Workspace::Scope scope(workspace);
+  if (format_ == LinearFormat::kW8A8) {
+    check_input(x);
+    return gemm_gated_w8a8({.product = w8a8(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
+                            .activation = activation,
+                            .y = y.raw(),
+                            .y_stride = y.stride(0),
+                            .y_dtype = y.dtype()});
+  }
   if (format_ != LinearFormat::kDense) {
     Tensor both = workspace.tensor(DType::kF32, {x.size(0), out_features_});
     forward_integers(x, both, workspace);

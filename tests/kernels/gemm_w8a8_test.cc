@@ -162,6 +162,72 @@ TEST(GemmW8A8, ZeroRowsAreZeroAndRowsThatAreNotFiniteAreNaN) {
   }
 }
 
+TEST(GemmW8A8, RowsThatWereMadeIntegersBeforeGiveTheSameBits) {
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const auto& [M, N, K] : kShapes) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K);
+      const Product product(M, N, K, DType::kF32, 0);
+      const auto want = product.run(impl.run, 0, M);
+      std::vector<int8_t> rows(M * (K + 3), 99);
+      std::vector<float> scales;
+      for (int64_t m = 0; m < M; ++m) {
+        const auto [row, scale] = quantized(product, m);
+        std::copy(row.begin(), row.end(), rows.begin() + m * (K + 3));
+        scales.push_back(scale);
+      }
+      std::vector<float> y(want.size(), 7.0f);
+      GemmW8A8Args a = product.args();
+      a.x = rows.data(), a.x_stride = K + 3, a.x_dtype = DType::kI8, a.x_scales = scales.data();
+      a.y = y.data(), a.M = M;
+      impl.run(a);
+      ASSERT_EQ(0, std::memcmp(y.data(), want.data(), want.size() * sizeof(float)));
+    }
+  }
+}
+
+// A gated product's outputs, rows 3 elements further apart than they are long.
+template <class Run>
+std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, DType y_dtype, const Run& run) {
+  const int64_t width = p.N / 2 + 3;
+  const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.M, p.N, p.K));
+  std::vector<uint8_t> y(p.M * width * dtype_bytes(y_dtype), 5);
+  GatedGemmW8A8Args a{
+      .product = p.args(), .activation = activation, .y = y.data(), .y_stride = width, .y_dtype = y_dtype};
+  a.product.x = p.x.data(), a.product.M = p.M, a.product.scratch = scratch.data;
+  run(a);
+  return y;
+}
+
+TEST(GemmW8A8, EveryGatedProductIsProductThenUnit) {
+  constexpr std::tuple<int64_t, int64_t, int64_t> kGatedShapes[] = {{1, 32, 40},  {5, 96, 64},   {18, 64, 300},
+                                                                    {33, 34, 70}, {90, 160, 33}, {300, 480, 1100}};
+  using enum GluActivation;
+  for (const auto& impl : gemm_gated_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const auto& [M, N, K] : kGatedShapes)
+      for (const GluActivation activation : {kSilu, kGelu, kGeluTanh, kRelu})
+        for (const DType y_dtype : {DType::kF32, DType::kBf16}) {
+          SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K << ' '
+                                          << static_cast<int>(activation) << ' ' << dtype_name(y_dtype));
+          const Product product(M, N, K, DType::kBf16, activation == kRelu ? 0.02f : 0, activation == kSilu);
+          const auto want = gated_outputs(product, activation, y_dtype, [&](const GatedGemmW8A8Args& a) {
+            const auto both = product.run(best_impl(gemm_w8a8_impls()), 0, M);
+            glu({.gate = both.data(),
+                 .up = both.data() + N / 2,
+                 .y = a.y,
+                 .T = M,
+                 .F = N / 2,
+                 .x_stride = N + 1,
+                 .y_stride = a.y_stride,
+                 .activation = activation,
+                 .y_dtype = y_dtype});
+          });
+          ASSERT_EQ(gated_outputs(product, activation, y_dtype, impl.run), want);
+        }
+  }
+}
+
 TEST(GemmW8A8, UnpacksTheWeightsItMultiplies) {
   const Product p(1, 37, 75, DType::kF32, 0);
   std::vector<float> row(p.K);

@@ -35,6 +35,9 @@ struct RowScale {
   float factor, scale;
 };
 
+// The best product into scratch, then the unit on it: what gemm_gated_w8a8 means.
+void gemm_w8a8_then_glu(const GatedGemmW8A8Args&);
+
 namespace portable {
 void gemm_w8a8(const GemmW8A8Args&);
 // Row `row` as integers, zero from K to padded_k; returns its scale.
@@ -48,6 +51,7 @@ void gemm_w8a8(const GemmW8A8Args&);
 }
 namespace amx {
 void gemm_w8a8(const GemmW8A8Args&);
+void gemm_gated_w8a8(const GatedGemmW8A8Args&);
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K);
 }  // namespace amx
 

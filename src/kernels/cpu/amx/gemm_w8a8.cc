@@ -2,158 +2,158 @@
 // quantised once into tiles of sixteen rows.
 #include <immintrin.h>
 
-#include <algorithm>
-
-#include "kernels/cpu/amx/blocks.h"
-#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/avx512/quantize.h"
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/gemm_w8a8_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::amx {
 namespace {
 
 using avx512::Vec;
 #include "kernels/cpu/simd/math.inl"
 
-constexpr int64_t kStepK = 64;  // of k in a tile
+#include "kernels/cpu/simd/activations.inl"
 
-// Scratch: packed rows, their scales, blocks.
-struct Format {
-  explicit Format(const GemmW8A8Args& args)
-      : a(args),
-        layout(args),
-        steps(layout.padded_k / kStepK),
-        tile_rows((args.M + 15) / 16),
-        panels(layout.panels),
-        rows{args.scratch, tile_rows, steps},
-        scales(reinterpret_cast<float*>(args.scratch + tile_rows * steps * kTileBytes)) {}
-  std::byte* blocks() const { return reinterpret_cast<std::byte*>(scales + tile_rows * 16); }
+constexpr int64_t kStepK = 64, kColumns = 16;  // of a tile of w
 
-  // Rows of a tile beyond M stay as they are: their sums are not looked at.
-  void pack_row(int64_t row) const {
-    std::byte* to = nullptr;
-    scales[row] = avx512::quantize_row(a, row, layout.padded_k, [&](int64_t k, __m128i bytes) {
-      if (k % kStepK == 0) to = rows.at(row / 16, k / kStepK) + row % 16 * 64;
-      _mm_store_si128(reinterpret_cast<__m128i*>(to + k % kStepK), bytes);
-    });
-  }
-
-  const std::byte* row_tile(int64_t tile_row, int64_t step) const { return rows.at(tile_row, step); }
-  const std::byte* panel(int64_t p) const { return layout.panel(a, p); }
-  int64_t second_panel(int64_t pair) const { return std::min(2 * pair + 1, panels - 1); }
-  void weights(int64_t pair, int64_t from, int64_t, std::byte*, const std::byte* (&at)[2]) const {
-    at[0] = panel(2 * pair) + from * kTileBytes;
-    at[1] = panel(second_panel(pair)) + from * kTileBytes;
-  }
-  Ahead packed(int64_t pair, int64_t step) const {
-    return {panel(2 * pair) + step * kTileBytes, panel(second_panel(pair)) + step * kTileBytes, kStretchBytes};
-  }
+// The packed rows' scales follow them. Rows of a tile beyond M stay as they are: their sums are not looked at.
+struct Job : TileProduct {
+  explicit Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates = nullptr)
+      : TileProduct(args.w, args.scratch, args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates),
+        a(&args),
+        gates(gates) {}
   template <int kSum, int kX, int kW>
   static void multiply() {
     tile_multiply_int8<kSum, kX, kW>();
   }
-  void store_row(int64_t row, int64_t p, const std::byte* sums) const {
-    const int64_t column = p * 16, n = lanes_left(column, a.N);
-    Vec y{_mm512_cvtepi32_ps(_mm512_load_si512(sums))};
-    y = y * Vec::load_n(a.scales + column, n) * Vec::set(scales[row]);
-    if (a.bias) y = y + Vec::load_n(a.bias + column, n);
-    y.store_n(a.y + row * a.y_stride + column, n);
+  float* scales() const { return reinterpret_cast<float*>(memory + tiles_bytes()); }
+  int64_t packed_bytes() const { return tiles_bytes() + tile_rows * kTileRows * static_cast<int64_t>(sizeof(float)); }
+  int threads() const { return gemm_w8a8_threads(*a); }
+  void pack(int64_t begin, int64_t end) const {
+    for (int64_t row = begin; row < std::min(end, M); ++row) pack_row(row);
   }
-  void store(int64_t tile_row, int64_t p, const std::byte* sums) const {
-    for (int64_t r = 0; r < std::min<int64_t>(16, a.M - tile_row * 16); ++r)
-      store_row(tile_row * 16 + r, p, sums + r * 64);
+  void pack_row(int64_t row) const {
+    scales()[row] = avx512::quantize_row(*a, row, steps * kStepK, [&](int64_t k, __m512i bytes) {
+      _mm512_store_si512(packed_row(row, k / kStepK), bytes);
+    });
   }
 
-  const GemmW8A8Args& a;
-  const W8A8Layout layout;
-  const int64_t steps, tile_rows, panels;
-  const PackedRows rows;
-  float* const scales;
+  const GemmW8A8Args* a;
+  const GatedGemmW8A8Args* gates;  // or null
 };
 
-// ---- up to 32 rows: every panel is read once, straight through ----
+// ---- sums to y ----
 
-inline __attribute__((always_inline)) void prefetch_step(const std::byte* at) {
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(at + 64 * i), _MM_HINT_T0);
+inline __mmask16 lanes_below(int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
 }
 
-constexpr int64_t kAheadBytes = 8 << 10;
-
-template <bool kTwoX, bool kTwo>
-void multiply_panels(const Format& f, int64_t p) {
-  const std::byte *first = f.panel(p), *second = f.panel(kTwo ? p + 1 : p);
-  tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
-  for (int64_t s = 0; s < f.steps; ++s) {
-    const int64_t at = s * kTileBytes;
-    prefetch_step(first + at + kAheadBytes);
-    tile_load<6>(first + at, 64);
-    tile_load<4>(f.row_tile(0, s), 64);
-    tile_multiply_int8<0, 4, 6>();
-    if constexpr (kTwo) {
-      prefetch_step(second + at + kAheadBytes);
-      tile_load<7>(second + at, 64);
-      tile_multiply_int8<1, 4, 7>();
-    }
-    if constexpr (kTwoX) {
-      tile_load<5>(f.row_tile(1, s), 64);
-      tile_multiply_int8<2, 5, 6>();
-      if constexpr (kTwo) tile_multiply_int8<3, 5, 7>();
-    }
+// What sixteen columns' sums become.
+class Columns {
+ public:
+  Columns(const GemmW8A8Args& a, int64_t column)
+      : scale_{_mm512_maskz_loadu_ps(lanes_below(a.N - column), a.scales + column)},
+        bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_below(a.N - column), a.bias + column) : _mm512_setzero_ps()},
+        has_bias_(a.bias) {}
+  Vec operator()(const std::byte* sums, Vec row_scale) const {
+    const Vec y = Vec{_mm512_cvtepi32_ps(_mm512_load_si512(sums))} * scale_ * row_scale;
+    return has_bias_ ? y + bias_ : y;
   }
-  alignas(64) std::byte sums[4][kTileBytes];
-  tile_store<0>(sums[0], 64), tile_store<1>(sums[1], 64), tile_store<2>(sums[2], 64), tile_store<3>(sums[3], 64);
-  for (int t = 0; t < (kTwoX ? 2 : 1); ++t)
-    for (int i = 0; i < (kTwo ? 2 : 1); ++i) f.store(t, p + i, sums[2 * t + i]);
-}
 
-template <bool kTwoX>
-void run_thin(const Format& f, WorkQueue& queue, int64_t panels_each) {
-  TileShapes shapes = TileShapes::full();
-  for (const int tile : {0, 1, 4}) shapes.set(tile, std::min<int64_t>(16, f.a.M), 64);
-  const TileUse use(shapes);
-  for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-    const int64_t end = std::min(f.panels, (item + 1) * panels_each);
-    for (int64_t p = item * panels_each; p < end; p += 2)
-      p + 1 < end ? multiply_panels<kTwoX, true>(f, p) : multiply_panels<kTwoX, false>(f, p);
+ private:
+  const Vec scale_, bias_;
+  const bool has_bias_;
+};
+
+class PlainEnds {
+ public:
+  PlainEnds(const Job& job, int64_t pair)
+      : low_(*job.a, 2 * pair * kColumns),
+        high_(*job.a, (2 * pair + 1) * kColumns),
+        scales_(job.scales()),
+        y_(job.a->y + 2 * pair * kColumns),
+        stride_(job.a->y_stride),
+        low_lanes_(lanes_below(job.N - 2 * pair * kColumns)),
+        high_lanes_(lanes_below(job.N - (2 * pair + 1) * kColumns)) {}
+  void store(int64_t row, const std::byte* low, const std::byte* high) const {
+    const Vec scale = Vec::set(scales_[row]);
+    float* y = y_ + row * stride_;
+    _mm512_mask_storeu_ps(y, low_lanes_, low_(low, scale).v);
+    _mm512_mask_storeu_ps(y + kColumns, high_lanes_, high_(high, scale).v);
   }
-}
 
-void gemm_thin(const Format& f) {
-  constexpr int64_t kItemBytes = 256 << 10;  // what a thread takes at a time: enough to stream, little to wait for
-  const int64_t panels_each = std::max<int64_t>(2, kItemBytes / f.layout.panel_bytes / 2 * 2);
-  WorkQueue queue((f.panels + panels_each - 1) / panels_each);
-  const auto work = [&](const TeamMember& me) {
-    for (int64_t m = me.index; m < f.a.M; m += me.size) f.pack_row(m);
-    me.barrier();
-    f.tile_rows == 2 ? run_thin<true>(f, queue, panels_each) : run_thin<false>(f, queue, panels_each);
-  };
-  parallel_team(work, gemm_w8a8_threads(f.a));
-}
+ private:
+  const Columns low_, high_;
+  const float* const scales_;
+  float* const y_;
+  const int64_t stride_;
+  const __mmask16 low_lanes_, high_lanes_;
+};
 
-void gemm_thick(const Format& f) {
-  WorkQueue queue(block_count(f));
-  parallel_team([&](const TeamMember& me) {
-    for (int64_t m = me.index; m < f.a.M; m += me.size) f.pack_row(m);
-    me.barrier();
-    run_blocks(f, queue, f.blocks() + me.index * kBlockBytes);
-  });
+template <class Act>
+class GatedEnds {
+ public:
+  GatedEnds(const Job& job, int64_t pair)
+      : gate_(*job.a, pair * kColumns),
+        up_(*job.a, job.N / 2 + pair * kColumns),
+        scales_(job.scales()),
+        rounds_(job.gates->y_dtype == DType::kBf16),
+        y_(static_cast<std::byte*>(job.gates->y) + pair * kColumns * dtype_bytes(job.gates->y_dtype)),
+        stride_(job.gates->y_stride * dtype_bytes(job.gates->y_dtype)) {}
+  void store(int64_t row, const std::byte* gate, const std::byte* up) const {
+    const Vec scale = Vec::set(scales_[row]);
+    const Vec value = Act::apply(gate_(gate, scale)) * up_(up, scale);
+    std::byte* y = y_ + row * stride_;
+    if (rounds_)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value.v)));
+    else
+      value.store(reinterpret_cast<float*>(y));
+  }
+
+ private:
+  const Columns gate_, up_;
+  const float* const scales_;
+  const bool rounds_;
+  std::byte* const y_;
+  const int64_t stride_;  // bytes
+};
+
+// run.operator()<Ends>(job) with the Ends of the arguments.
+template <class Run>
+void with_ends(const GemmW8A8Args& a, const Run& run) {
+  run.template operator()<PlainEnds>(Job(a));
+}
+template <class Run>
+void with_ends(const GatedGemmW8A8Args& gated, const Run& run) {
+  const Job job(gated.product, &gated);
+  switch (gated.activation) {
+    case GluActivation::kSilu:
+      return run.template operator()<GatedEnds<Silu>>(job);
+    case GluActivation::kGelu:
+      return run.template operator()<GatedEnds<Gelu>>(job);
+    case GluActivation::kGeluTanh:
+      return run.template operator()<GatedEnds<GeluTanh>>(job);
+    case GluActivation::kRelu:
+      return run.template operator()<GatedEnds<Relu>>(job);
+  }
 }
 
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) {
-  const Format format(a);
-  a.M <= 32 ? gemm_thin(format) : gemm_thick(format);
+void gemm_w8a8(const GemmW8A8Args& a) { multiply<Job, PlainEnds>(Job(a)); }
+
+void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
+  if (gated.product.N % (2 * kColumns) != 0) return gemm_w8a8_then_glu(gated);
+  with_ends(gated, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
 }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
-  const int64_t tile_rows = (max_rows + 15) / 16;
-  return tile_rows * (w8a8_padded_k(K) / kStepK * kTileBytes + 64) + compute_threads() * kBlockBytes;
+  const int64_t tile_rows = (max_rows + kTileRows - 1) / kTileRows;
+  return tile_rows * (w8a8_padded_k(K) / kStepK * kTileBytes + 64) + compute_threads() * kOwnBytes;
 }
 
 }  // namespace millrace::amx

@@ -37,6 +37,11 @@ inline uint32_t largest_bits(const GemmW8A8Args& a, int64_t row) {
 
 // A row as int16, zero from K to padded_k; returns its scale.
 inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
+  if (a.x_dtype == DType::kI8) {
+    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
+    for (int64_t k = 0; k < padded_k; ++k) to[k] = k < a.K ? x[k] : 0;
+    return a.x_scales[row];
+  }
   const RowScale scale = RowScale::of(a, a.x_scale > 0 ? 0 : largest_bits(a, row));
   const Vec factor = Vec::set(scale.factor), low = Vec::set(-128), high = Vec::set(127);
   for (int64_t k = 0; k < padded_k; k += 16) {

@@ -85,8 +85,8 @@ void gemm_w8a8(const GemmW8A8Args& a) {
   const auto run = [&](const TeamMember& me) {
     for (int64_t m = me.index; m < a.M; m += me.size) {
       uint8_t* to = work.p + m * work.layout.padded_k;
-      work.scales[m] = quantize_row(a, m, work.layout.padded_k, [&](int64_t k, __m128i bytes) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(to + k), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
+      work.scales[m] = quantize_row(a, m, work.layout.padded_k, [&](int64_t k, __m512i bytes) {
+        _mm512_storeu_si512(to + k, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
       });
     }
     me.barrier();

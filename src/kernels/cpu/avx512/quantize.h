@@ -20,23 +20,44 @@ inline __m512 load_activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
 
 inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
   if (a.x_scale > 0) return RowScale::of(a, 0);
-  __m512i largest = _mm512_setzero_si512();
-  for (int64_t k = 0; k < a.K; k += 16)
-    largest = _mm512_max_epu32(
-        largest, _mm512_and_si512(_mm512_castps_si512(load_activations(a, row, k)), _mm512_set1_epi32(0x7fffffff)));
-  return RowScale::of(a, _mm512_reduce_max_epu32(largest));
+  __m512i largest[4] = {};
+  for (int64_t k = 0; k < a.K; k += 64)
+    for (int i = 0; i < 4; ++i) {
+      const __m512i x = _mm512_castps_si512(load_activations(a, row, k + 16 * i));
+      largest[i] = _mm512_max_epu32(largest[i], _mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)));
+    }
+  const __m512i low = _mm512_max_epu32(largest[0], largest[1]), high = _mm512_max_epu32(largest[2], largest[3]);
+  return RowScale::of(a, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
 }
 
-// store(k, sixteen int8) for k from 0 to padded_k; returns the row's scale.
+// x * factor as integers that saturate to bytes alike; NaN becomes the largest.
+inline __m512i rounded(__m512 x, __m512 factor) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, factor), _mm512_set1_ps(127)));
+}
+
+// 64 bytes of a row from k on.
+inline __m512i quantized(const GemmW8A8Args& a, int64_t row, int64_t k, __m512 factor) {
+  __m512i p[4];
+  for (int i = 0; i < 4; ++i) p[i] = rounded(load_activations(a, row, k + 16 * i), factor);
+  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3]));
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+}
+
+// store(k, 64 int8) for k from 0 to padded_k; returns the row's scale.
 template <class Store>
 inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
-  const RowScale scale = row_scale(a, row);
-  const __m512 factor = _mm512_set1_ps(scale.factor), low = _mm512_set1_ps(-128), high = _mm512_set1_ps(127);
-  for (int64_t k = 0; k < padded_k; k += 16) {
-    const __m512 x = scale.factor == 0 ? _mm512_setzero_ps() : load_activations(a, row, k);
-    const __m512 p = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(x, factor), high), low);
-    store(k, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(p)));
+  if (a.x_dtype == DType::kI8) {
+    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
+    for (int64_t k = 0; k < padded_k; k += 64) {
+      const int64_t left = a.K - k;
+      store(k, _mm512_maskz_loadu_epi8(left >= 64 ? ~0ull : (1ull << left) - 1, x + k));
+    }
+    return a.x_scales[row];
   }
+  const RowScale scale = row_scale(a, row);
+  const __m512 factor = _mm512_set1_ps(scale.factor);
+  for (int64_t k = 0; k < padded_k; k += 64)
+    store(k, scale.factor == 0 ? _mm512_setzero_si512() : quantized(a, row, k, factor));
   return scale.scale;
 }
 

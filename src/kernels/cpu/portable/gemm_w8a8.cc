@@ -24,6 +24,11 @@ int8_t quantized(float x, float factor) {
 }  // namespace
 
 float quantize_row(const GemmW8A8Args& a, int64_t row, int8_t* to) {
+  if (a.x_dtype == DType::kI8) {
+    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
+    for (int64_t k = 0; k < w8a8_padded_k(a.K); ++k) to[k] = k < a.K ? x[k] : 0;
+    return a.x_scales[row];
+  }
   uint32_t largest = 0;
   for (int64_t k = 0; k < a.K; ++k)
     largest = std::max(largest, std::bit_cast<uint32_t>(activation(a, row, k)) & 0x7fffffff);

@@ -1,0 +1,451 @@
+// Products of rows that are packed at call time and panels that were packed at load, both tiles of 1 KiB as they lie in
+// memory: for few rows and for many, alone or many products at once.
+//
+// A Job says what is computed: a TileProduct and
+//   static void multiply<kSum, kX, kW>()     on tile registers
+//   void pack(int64_t begin, int64_t end)    packs these rows of x; rows from M on may be asked for
+//   int64_t packed_bytes()                   of all packed rows, and what is kept with them
+//   int threads()                            that the product is worth
+// Ends say what becomes of the sums of a row with the two panels of a pair:
+//   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each, 64-byte aligned
+#pragma once
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "kernels/cpu/amx/tiles.h"
+#include "kernels/parallel.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
+namespace millrace::amx {
+
+constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per tile's depth of k
+
+constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
+constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB) stays in the first-level cache
+
+// The size of n's equal parts of at most `most`, a multiple of `times` of them.
+constexpr int64_t balanced(int64_t n, int64_t most, int64_t times = 1) {
+  const int64_t parts = (n + most * times - 1) / (most * times) * times;
+  return (n + parts - 1) / parts;
+}
+
+// In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
+struct TileProduct {
+  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
+      : w(static_cast<const std::byte*>(w)),
+        memory(memory),
+        M(M),
+        N(N),
+        steps(steps),
+        panel_bytes(steps * kStepBytes),
+        tile_rows((M + kTileRows - 1) / kTileRows),
+        panels((N + 15) / 16),
+        pairs(gated ? panels / 2 : (panels + 1) / 2),
+        stretch(tile_rows <= kThinTileRows ? steps : balanced(steps, kMostStretchSteps)),
+        gated(gated) {}
+
+  const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }
+  // Null where the last pair is a single panel.
+  const std::byte* second(int64_t pair) const {
+    if (gated) return panel(pair + panels / 2);
+    return 2 * pair + 1 < panels ? panel(2 * pair + 1) : nullptr;
+  }
+  const std::byte* panel(int64_t p) const { return w + p * panel_bytes; }
+
+  // Packed rows are tiles of sixteen rows, stretch after stretch of k: [K/stretch][M/16][steps][16][64 bytes]. What a
+  // block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets.
+  // Here: the tile row's stretch that begins at step `from`.
+  std::byte* row_stretch(int64_t tile_row, int64_t from) const {
+    const int64_t count = std::min(stretch, steps - from);
+    return memory + (from * tile_rows + tile_row * count) * kStepBytes;
+  }
+  // Where the 64 bytes of a row at step `step` lie.
+  std::byte* packed_row(int64_t row, int64_t step) const {
+    const int64_t from = step / stretch * stretch;
+    return row_stretch(row / kTileRows, from) + (step - from) * kStepBytes + row % kTileRows * 64;
+  }
+  int64_t tiles_bytes() const { return tile_rows * panel_bytes; }
+  // A single tile is as high as there are rows.
+  int64_t rows_to_pack() const { return tile_rows == 1 ? M : tile_rows * kTileRows; }
+
+  const std::byte* w;
+  std::byte* memory;  // packed rows
+  int64_t M, N, steps, panel_bytes, tile_rows, panels, pairs;
+  int64_t stretch;  // steps that are worked on at a time
+  bool gated;
+};
+
+// Sums lie in tiles: [row pair][tile row][panel].
+constexpr int64_t kSumsBytes = 4 * kTileBytes;
+// Memory of a thread's own: the sums of a block.
+constexpr int64_t kGroupTileRows = 16, kGroupPairs = 14;
+constexpr int64_t kOwnBytes = kGroupTileRows / 2 * kGroupPairs * kSumsBytes;
+
+inline const std::byte* sums_of_row(const std::byte* sums, int64_t row) {
+  return sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
+}
+
+// `sums`: the row of the first panel's tile, the second panel's tile follows it.
+template <class Ends>
+inline void store_pair(const Ends& ends, int64_t row, const std::byte* sums) {
+  ends.store(row, sums, sums + kTileBytes);
+}
+
+// ---- few rows: every panel is read once, straight through ----
+
+inline __attribute__((always_inline)) void prefetch_step(const std::byte* at) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(at + 64 * i), _MM_HINT_T0);
+}
+
+constexpr int64_t kAhead = 8;  // steps of a panel that are fetched ahead of use
+
+// A pair of panels (or one, `second` null) against all rows, which are kTileRowCount tile rows. Sums: [tile row][panel]
+// tiles.
+template <class Job, int kTileRowCount, bool kTwo>
+inline void multiply_panels(const Job& job, const std::byte* first, const std::byte* second, std::byte* sums) {
+  tile_zero<0>();
+  if constexpr (kTwo) tile_zero<1>();
+  if constexpr (kTileRowCount == 2) tile_zero<2>();
+  if constexpr (kTileRowCount == 2 && kTwo) tile_zero<3>();
+  const std::byte* const x[2] = {job.row_stretch(0, 0), job.row_stretch(kTileRowCount - 1, 0)};
+  for (int64_t s = 0; s < job.steps; ++s) {
+    const int64_t at = s * kStepBytes;
+    prefetch_step(first + at + kAhead * kStepBytes);
+    tile_load<6>(first + at, 64);
+    tile_load<4>(x[0] + at, 64);
+    Job::template multiply<0, 4, 6>();
+    if constexpr (kTwo) {
+      prefetch_step(second + at + kAhead * kStepBytes);
+      tile_load<7>(second + at, 64);
+      Job::template multiply<1, 4, 7>();
+    }
+    if constexpr (kTileRowCount == 2) {
+      tile_load<5>(x[1] + at, 64);
+      Job::template multiply<2, 5, 6>();
+      if constexpr (kTwo) Job::template multiply<3, 5, 7>();
+    }
+  }
+  tile_store<0>(sums, 64);
+  if constexpr (kTwo) tile_store<1>(sums + kTileBytes, 64);
+  if constexpr (kTileRowCount == 2) tile_store<2>(sums + 2 * kTileBytes, 64);
+  if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
+}
+
+// Few rows of little K are packed by every thread for itself: sooner done than waited for.
+template <class Job>
+bool packs_apart(const Job& job) {
+  return job.M <= 4 && job.packed_bytes() <= kOwnBytes;
+}
+
+inline TileShapes thin_shapes(const TileProduct& job) {
+  TileShapes shapes = TileShapes::full();
+  if (job.tile_rows == 1)
+    for (const int tile : {0, 1, 4}) shapes.set(tile, job.M, 64);
+  return shapes;
+}
+
+// Pairs that a thread takes at a time: enough to stream, little to wait for.
+inline int64_t thin_chunk(const TileProduct& job) {
+  constexpr int64_t kChunkBytes = 256 << 10;
+  return std::max<int64_t>(1, kChunkBytes / (2 * job.panel_bytes));
+}
+inline int64_t thin_items(const TileProduct& job) { return (job.pairs + thin_chunk(job) - 1) / thin_chunk(job); }
+
+template <class Job, class Ends, int kTileRowCount>
+void run_thin_chunk(const Job& job, int64_t item) {
+  alignas(64) std::byte sums[4 * kTileBytes];
+  const int64_t chunk = thin_chunk(job), end = std::min(job.pairs, (item + 1) * chunk);
+  for (int64_t pair = item * chunk; pair < end; ++pair) {
+    if (const std::byte* second = job.second(pair))
+      multiply_panels<Job, kTileRowCount, true>(job, job.first(pair), second, sums);
+    else
+      multiply_panels<Job, kTileRowCount, false>(job, job.first(pair), nullptr, sums);
+    const Ends ends(job, pair);
+    for (int64_t row = 0; row < job.M; ++row) store_pair(ends, row, sums_of_row(sums, row));
+  }
+}
+
+template <class Job, class Ends>
+void run_thin_item(const Job& job, int64_t item) {
+  if (job.tile_rows == 1)
+    run_thin_chunk<Job, Ends, 1>(job, item);
+  else
+    run_thin_chunk<Job, Ends, 2>(job, item);
+}
+
+template <class Job, class Ends>
+void multiply_thin(const Job& job) {
+  WorkQueue queue(thin_items(job));
+  const bool apart = packs_apart(job);
+  const auto work = [&](const TeamMember& me) {
+    Job mine = job;
+    if (apart) {
+      mine.memory += job.packed_bytes() + me.index * kOwnBytes;
+      mine.pack(0, job.M);
+    } else {
+      const int64_t rows = job.rows_to_pack();
+      job.pack(rows * me.index / me.size, rows * (me.index + 1) / me.size);
+      me.barrier();
+    }
+    const TileUse use(thin_shapes(mine));
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thin_item<Job, Ends>(mine, item);
+  };
+  parallel_team(work, job.threads());
+}
+
+// ---- many rows: blocks that stay in the second-level cache ----
+//
+// A thread takes a block of up to kGroupTileRows x kGroupPairs outputs and walks it stretch of k by stretch: a pair of
+// panels' stretch (32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Where the
+// second holds all of the rows' K, a pair of panels runs through its stretches at once; else all pairs go through one
+// stretch before the next. Sums wait between stretches in the thread's scratch. They are finished while the tiles are
+// busy with the next pair.
+
+constexpr int64_t kResidentTiles = 1024;  // of packed rows, beside what else the second-level cache holds
+
+struct OutputBlock {
+  int64_t tile_row, tile_rows, pair, pairs;
+  int64_t row_pairs() const { return (tile_rows + 1) / 2; }
+};
+
+// Memory that will be needed next, brought nearer a little with every step of work at hand.
+template <int kHint>
+class Fetch {
+ public:
+  Fetch() = default;
+  // The whole is spread over `parts` calls.
+  Fetch(const std::byte* at, int64_t bytes, int64_t parts) : at_(at), lines_((bytes / 64 + parts - 1) / parts) {}
+  inline __attribute__((always_inline)) void operator()() {
+    for (int64_t line = 0; line < lines_; ++line, at_ += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(at_), static_cast<_mm_hint>(kHint));
+  }
+
+ private:
+  const std::byte* at_ = nullptr;
+  int64_t lines_ = 0;
+};
+
+// A pair's sums that wait to be finished, and what happens to them with every step of work at hand.
+struct Unfinished {
+  const std::byte* sums = nullptr;
+  int64_t pair = 0, row = 0, rows = 0, done = 0;
+  int64_t share = 0;  // rows per step, in 1/1024
+};
+
+template <class Ends>
+inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
+  for (; u.done < end; ++u.done) store_pair(ends, u.row + u.done, sums_of_row(u.sums, u.done));
+}
+
+// Two tile rows (or one) against two panels (the same twice where there is one), `steps` of k. Sums start from zero or
+// as they are.
+struct Stretch {
+  const std::byte *x[2], *w[2];
+  int64_t steps;
+  bool fresh;
+  std::byte* sums;
+};
+
+// Beside the tiles' work, `panels` come to the second-level cache, the next sums to the first, and rows are finished.
+template <class Job, class Ends, int kTileRowCount>
+inline void multiply_stretch(const Job& job, const Stretch& t, Fetch<_MM_HINT_T1> (&panels)[2], Unfinished& waiting) {
+  if (t.fresh) {
+    tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+  } else {
+    tile_load<0>(t.sums, 64), tile_load<1>(t.sums + kTileBytes, 64);
+    if constexpr (kTileRowCount == 2)
+      tile_load<2>(t.sums + 2 * kTileBytes, 64), tile_load<3>(t.sums + 3 * kTileBytes, 64);
+  }
+  Fetch<_MM_HINT_T0> sums(t.sums + kSumsBytes, t.fresh ? 0 : kSumsBytes, t.steps);
+  const Ends ends(job, waiting.pair);
+  int64_t due = waiting.done * 1024;
+  for (int64_t s = 0; s < t.steps; ++s) {
+    const int64_t at = s * kStepBytes;
+    tile_load_passing<4>(t.x[0] + at, 64);
+    if constexpr (kTileRowCount == 2) tile_load_passing<5>(t.x[1] + at, 64);
+    tile_load<6>(t.w[0] + at, 64);
+    tile_load<7>(t.w[1] + at, 64);
+    Job::template multiply<0, 4, 6>();
+    if constexpr (kTileRowCount == 2) Job::template multiply<2, 5, 6>();
+    panels[0](), panels[1](), sums();
+    Job::template multiply<1, 4, 7>();
+    if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
+    due += waiting.share;
+    finish_rows(ends, waiting, std::min(waiting.rows, due / 1024));
+  }
+  tile_store<0>(t.sums, 64), tile_store<1>(t.sums + kTileBytes, 64);
+  if constexpr (kTileRowCount == 2)
+    tile_store<2>(t.sums + 2 * kTileBytes, 64), tile_store<3>(t.sums + 3 * kTileBytes, 64);
+}
+
+// A thread's way through a block.
+template <class Job, class Ends>
+class BlockRun {
+ public:
+  BlockRun(const Job& job, const OutputBlock& block, std::byte* sums)
+      : job_(job), b_(block), resident_(job.steps * block.tile_rows <= kResidentTiles), sums_(sums) {}
+
+  void run() {
+    if (b_.tile_rows == 0) return;
+    if (resident_) {
+      for (int64_t pair = 0; pair < b_.pairs; ++pair)
+        for (int64_t from = 0; from < job_.steps; from += job_.stretch) run_pair(pair, from);
+    } else {
+      for (int64_t from = 0; from < job_.steps; from += job_.stretch)
+        for (int64_t pair = 0; pair < b_.pairs; ++pair) run_pair(pair, from);
+    }
+    finish();
+  }
+
+ private:
+  int64_t count(int64_t from) const { return std::min(job_.stretch, job_.steps - from); }
+  bool is_last(int64_t from) const { return from + job_.stretch >= job_.steps; }
+  int64_t pair_bytes() const { return b_.row_pairs() * kSumsBytes; }
+  std::byte* sums_of(int64_t pair) const { return sums_ + (resident_ ? pair % 2 : pair) * pair_bytes(); }
+
+  // All rows with a pair's stretch.
+  void run_pair(int64_t pair, int64_t from) {
+    const std::byte* first = job_.first(b_.pair + pair) + from * kStepBytes;
+    const std::byte* second = job_.second(b_.pair + pair);
+    std::byte* sums = sums_of(pair);
+    fetch_next(pair, from);
+    waiting_.share = resident_ || is_last(from) ? share() : 0;
+    for (int64_t row_pair = 0; row_pair < b_.row_pairs(); ++row_pair, sums += kSumsBytes) {
+      const int64_t tile_row = b_.tile_row + 2 * row_pair;
+      const bool single = 2 * row_pair + 1 == b_.tile_rows;
+      const Stretch stretch{.x = {job_.row_stretch(tile_row, from), job_.row_stretch(tile_row + !single, from)},
+                            .w = {first, second ? second + from * kStepBytes : first},
+                            .steps = count(from),
+                            .fresh = from == 0,
+                            .sums = sums};
+      if (single)
+        multiply_stretch<Job, Ends, 1>(job_, stretch, panels_, waiting_);
+      else
+        multiply_stretch<Job, Ends, 2>(job_, stretch, panels_, waiting_);
+    }
+    if (is_last(from)) await_finish(pair);
+  }
+
+  void await_finish(int64_t pair) {
+    finish();
+    const int64_t row = b_.tile_row * kTileRows;
+    waiting_ = {sums_of(pair), b_.pair + pair, row, std::min(b_.tile_rows * kTileRows, job_.M - row), 0, 0};
+  }
+  void finish() { finish_rows(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
+  // Of the waiting rows, per step until the next pair is complete.
+  int64_t share() const {
+    const int64_t steps = b_.row_pairs() * (resident_ ? job_.steps : job_.stretch);
+    return (waiting_.rows * 1024 + steps - 1) / steps;
+  }
+
+  // While a pair's stretch is worked on: the stretch that follows.
+  void fetch_next(int64_t pair, int64_t from) {
+    int64_t next_pair = b_.pair + pair, next_from = from;
+    const bool last_pair = pair + 1 == b_.pairs;
+    if (resident_ ? !is_last(from) : last_pair && !is_last(from)) {
+      next_from += job_.stretch;
+      if (!resident_) next_pair = b_.pair;
+    } else {
+      ++next_pair;
+      if (resident_ || last_pair) next_from = 0;
+    }
+    next_pair = std::min(next_pair, job_.pairs - 1);
+    const int64_t bytes = count(next_from) * kStepBytes, parts = b_.row_pairs() * count(from);
+    const std::byte* second = job_.second(next_pair);
+    panels_[0] = {job_.first(next_pair) + next_from * kStepBytes, bytes, parts};
+    if (second) panels_[1] = {second + next_from * kStepBytes, bytes, parts};
+  }
+
+  const Job& job_;
+  const OutputBlock b_;
+  const bool resident_;
+  std::byte* const sums_;
+  Fetch<_MM_HINT_T1> panels_[2];
+  Unfinished waiting_;
+};
+
+// How outputs are cut: groups of rows, each of blocks.
+struct Grid {
+  // With as many blocks of columns as keep `threads` equally busy.
+  Grid(const TileProduct& job, int64_t threads)
+      : job(job),
+        group_rows(balanced(job.tile_rows, std::max(kGroupTileRows, (job.tile_rows + kMostGroups - 1) / kMostGroups))),
+        groups((job.tile_rows + group_rows - 1) / group_rows),
+        block_rows(balanced(group_rows, kGroupTileRows)),
+        row_blocks((group_rows + block_rows - 1) / block_rows),
+        block_pairs(balanced(job.pairs, kGroupPairs, threads)),
+        pair_blocks((job.pairs + block_pairs - 1) / block_pairs) {}
+
+  int64_t group_items() const { return row_blocks * pair_blocks; }
+  OutputBlock block(int64_t group, int64_t item) const {
+    const int64_t begin = group * group_rows, tile_row = begin + item % row_blocks * block_rows;
+    const int64_t end = std::min({job.tile_rows, begin + group_rows, tile_row + block_rows});
+    const int64_t pair = item / row_blocks * block_pairs;
+    return {tile_row, std::max<int64_t>(0, end - tile_row), pair, std::min(block_pairs, job.pairs - pair)};
+  }
+
+  static constexpr int64_t kMostGroups = 64;
+  const TileProduct& job;
+  const int64_t group_rows, groups, block_rows, row_blocks, block_pairs, pair_blocks;
+};
+
+// A thread begins with a group of its own, so that its caches have the group's rows; then it helps with others.
+template <class Job, class Ends>
+void multiply_thick(const Job& job) {
+  const Grid grid(job, compute_threads());
+  std::atomic<int64_t> begun[Grid::kMostGroups] = {};
+  parallel_team([&](const TeamMember& me) {
+    const int64_t begin = job.tile_rows * me.index / me.size, end = job.tile_rows * (me.index + 1) / me.size;
+    job.pack(begin * kTileRows, end * kTileRows);
+    me.barrier();
+    const TileUse use(TileShapes::full());
+    std::byte* sums = job.memory + job.packed_bytes() + me.index * kOwnBytes;
+    for (int64_t i = 0; i < grid.groups; ++i) {
+      const int64_t group = (me.index * grid.groups / me.size + i) % grid.groups;
+      for (int64_t item; (item = begun[group].fetch_add(1, std::memory_order_relaxed)) < grid.group_items();)
+        BlockRun<Job, Ends>(job, grid.block(group, item), sums).run();
+    }
+  });
+}
+
+inline bool is_thin(const TileProduct& job) { return job.tile_rows <= kThinTileRows; }
+
+// Memory: packed_bytes, then kOwnBytes for every thread.
+template <class Job, class Ends>
+void multiply(const Job& job) {
+  if (is_thin(job))
+    multiply_thin<Job, Ends>(job);
+  else
+    multiply_thick<Job, Ends>(job);
+}
+
+// ---- as one of many products: tile rows are packed, then items run, each on any thread ----
+
+inline int64_t items_of(const TileProduct& job) {
+  if (is_thin(job)) return thin_items(job);
+  const Grid grid(job, 1);
+  return grid.groups * grid.group_items();
+}
+
+// `own`: kOwnBytes of the thread's.
+template <class Job, class Ends>
+void run_item(const Job& job, int64_t item, std::byte* own) {
+  if (is_thin(job)) {
+    const TileUse use(thin_shapes(job));
+    return run_thin_item<Job, Ends>(job, item);
+  }
+  const TileUse use(TileShapes::full());
+  const Grid grid(job, 1);
+  BlockRun<Job, Ends>(job, grid.block(item % grid.groups, item / grid.groups), own).run();
+}
+
+inline void pack_tile_row(const auto& job, int64_t tile_row) {
+  job.pack(tile_row * kTileRows, std::min((tile_row + 1) * kTileRows, job.rows_to_pack()));
+}
+
+}  // namespace millrace::amx
+#pragma GCC pop_options
