@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "bench/outputs.h"
+#include "bench/rate_sweep.h"
 #include "report/chart.h"
 
 namespace millrace::bench {
 namespace {
-
-constexpr double kPanelPercent = 90;
 
 // Every check of every point, so that one bad point marks the report.
 report::Validity all_checks(const std::vector<Point>& points) {
@@ -23,8 +23,6 @@ report::Validity all_checks(const std::vector<Point>& points) {
   }
   return all;
 }
-
-bool has_rate(const Point& p) { return p.run.request_rate > 0 && !std::isinf(p.run.request_rate); }
 
 // Tokens that came in each second, and requests under way at its end.
 report::LineChart timeline(const Point& p, const std::string& invalid) {
@@ -119,10 +117,16 @@ Json data_of(const std::vector<Point>& points) {
   return {{"outcomes", kOutcomeNames}, {"points", std::move(list)}};
 }
 
-double limit_of(const std::vector<Point>& points, Metric metric) {
-  for (const Limit& limit : points.front().measures.limits)
-    if (limit.metric == metric) return limit.ms;
-  return 0;
+// The panels against the rate, where there are several.
+void add_rates(report::HtmlReport& html, const std::vector<Point>& points) {
+  std::vector<SweepSystem> systems = sweep_systems(points);
+  for (SweepSystem& system : systems) MR_CHECK(merge_equal_rates(system).ok(), "measured points have their requests");
+  std::erase_if(systems, [](const SweepSystem& system) { return system.points.size() < 2; });
+  if (systems.empty()) return;
+  const report::Sweep sweep =
+      rate_sweep("Against the request rate", systems, sweep_limits(points.front().measures.limits));
+  report::add_sweep(html, sweep);
+  if (const std::string text = sustained_text(sweep); !text.empty()) html.add_text(text);
 }
 
 }  // namespace
@@ -137,115 +141,10 @@ report::HtmlReport html_report(const std::string& title, const std::vector<Point
   html.add_fact("started", run.started_at);
   html.begin_panel("Points");
   html.add_table(summary_table(points));
-  if (std::count_if(points.begin(), points.end(), has_rate) > 1) {
-    SystemPoints system{.name = run.model.empty() ? "server" : run.model};
-    for (const Point& p : points) system.points.push_back(&p);
-    html.begin_panel("Against the request rate");
-    html.add_chart(rate_panels({system}, limit_of(points, Metric::kTtft), limit_of(points, Metric::kTpot)));
-  }
+  add_rates(html, points);
   for (const Point& p : points) add_point(html, p);
   html.set_data(data_of(points));
   return html;
-}
-
-namespace {
-
-struct Curve {
-  double rate;
-  const Point* point;
-};
-
-std::vector<Curve> by_rate(const SystemPoints& system) {
-  std::vector<Curve> curve;
-  for (const Point* p : system.points)
-    if (has_rate(*p)) curve.push_back({p->run.request_rate, p});
-  std::sort(curve.begin(), curve.end(), [](const Curve& a, const Curve& b) { return a.rate < b.rate; });
-  return curve;
-}
-
-template <class Value>
-report::Series series_of(const SystemPoints& system, std::string name, int colour, report::Stroke stroke,
-                         const Value& value) {
-  report::Series series{.name = std::move(name), .colour = colour, .stroke = stroke, .markers = true};
-  for (const Curve& c : by_rate(system)) {
-    series.x.push_back(c.rate);
-    series.y.push_back(value(*c.point));
-  }
-  return series;
-}
-
-// P90 with the 95 % band of its bootstrap replicates.
-report::Series percentile_series(const SystemPoints& system, Metric metric, int colour) {
-  report::Series series = series_of(system, system.name, colour, report::Stroke::kSolid, [&](const Point& p) {
-    return p.measures.sample(metric).percentile(kPanelPercent);
-  });
-  for (const Curve& c : by_rate(system)) {
-    const report::Sample replicates(report::bootstrap_percentiles(c.point->measures.sample(metric), kPanelPercent));
-    series.low.push_back(replicates.percentile(2.5));
-    series.high.push_back(replicates.percentile(97.5));
-  }
-  return series;
-}
-
-double attained(const Point& p, double ttft_ms, double tpot_ms) {
-  std::vector<Limit> limits;
-  if (ttft_ms > 0) limits.push_back({Metric::kTtft, ttft_ms});
-  if (tpot_ms > 0) limits.push_back({Metric::kTpot, tpot_ms});
-  return measure(p.run, limits).attainment * 100;
-}
-
-report::LineChart percentile_panel(const std::vector<SystemPoints>& systems, Metric metric, double limit_ms) {
-  report::LineChart chart{.title = fmt::format("P90 {}", kMetricTitles[static_cast<size_t>(metric)]),
-                          .x = {.label = "requests/s"},
-                          .y = {.label = "ms", .min = 0}};
-  for (size_t i = 0; i < systems.size(); ++i)
-    chart.series.push_back(percentile_series(systems[i], metric, static_cast<int>(i)));
-  if (limit_ms > 0) chart.limits.push_back({fmt::format("limit {:g} ms", limit_ms), limit_ms});
-  return chart;
-}
-
-report::LineChart attainment_panel(const std::vector<SystemPoints>& systems, double ttft_ms, double tpot_ms) {
-  report::LineChart chart{
-      .title = "Requests within the limits", .x = {.label = "requests/s"}, .y = {.label = "%", .min = 0, .max = 110}};
-  for (size_t i = 0; i < systems.size(); ++i) {
-    const auto add = [&](const char* what, report::Stroke stroke, double ttft, double tpot) {
-      chart.series.push_back(series_of(systems[i], systems[i].name + what, static_cast<int>(i), stroke,
-                                       [&](const Point& p) { return attained(p, ttft, tpot); }));
-    };
-    add("", report::Stroke::kSolid, ttft_ms, tpot_ms);
-    if (ttft_ms > 0 && tpot_ms > 0) {
-      add(", TTFT alone", report::Stroke::kDotted, ttft_ms, 0);
-      add(", TPOT alone", report::Stroke::kDashed, 0, tpot_ms);
-    }
-  }
-  chart.limits.push_back({"90 %", 90});
-  return chart;
-}
-
-report::LineChart throughput_panel(const std::vector<SystemPoints>& systems, double ttft_ms, double tpot_ms) {
-  report::LineChart chart{.title = "Output throughput, and that of requests within the limits",
-                          .x = {.label = "requests/s"},
-                          .y = {.label = "tokens/s", .min = 0}};
-  for (size_t i = 0; i < systems.size(); ++i) {
-    const int colour = static_cast<int>(i);
-    chart.series.push_back(series_of(systems[i], systems[i].name, colour, report::Stroke::kSolid,
-                                     [](const Point& p) { return p.measures.output_throughput; }));
-    chart.series.push_back(
-        series_of(systems[i], systems[i].name + ", within", colour, report::Stroke::kDashed,
-                  [&](const Point& p) { return p.measures.output_throughput * attained(p, ttft_ms, tpot_ms) / 100; }));
-  }
-  return chart;
-}
-
-}  // namespace
-
-std::string rate_panels(const std::vector<SystemPoints>& systems, double ttft_limit_ms, double tpot_limit_ms) {
-  return report::svg_grid("Against the request rate",
-                          {to_svg(percentile_panel(systems, Metric::kTtft, ttft_limit_ms)),
-                           to_svg(percentile_panel(systems, Metric::kTpot, tpot_limit_ms)),
-                           to_svg(attainment_panel(systems, ttft_limit_ms, tpot_limit_ms)),
-                           to_svg(throughput_panel(systems, ttft_limit_ms, tpot_limit_ms))},
-                          2);
 }
 
 }  // namespace millrace::bench

@@ -12,12 +12,4 @@ namespace millrace::bench {
 // `points` must not be empty. Limits come from the points' measures.
 report::HtmlReport html_report(const std::string& title, const std::vector<Point>& points);
 
-// Four panels against the request rate: P90 TTFT and P90 TPOT with their limits, attainment (both limits, TTFT alone,
-// TPOT alone), output throughput and goodput. One colour per system; points without a rate are left out.
-struct SystemPoints {
-  std::string name;
-  std::vector<const Point*> points;  // borrowed
-};
-std::string rate_panels(const std::vector<SystemPoints>& systems, double ttft_limit_ms, double tpot_limit_ms);
-
 }  // namespace millrace::bench

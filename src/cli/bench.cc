@@ -12,6 +12,7 @@ int bench_parallel(const Arguments& arguments);
 int bench_serving(const Arguments& arguments);
 int bench_dataset(const Arguments& arguments);
 int bench_machine(const Arguments& arguments);
+int bench_plot(const Arguments& arguments);
 
 namespace {
 
@@ -25,6 +26,7 @@ constexpr Measurement kMeasurements[] = {
     {"serving", "dynamic load on a server: random arrivals, traces, the largest rate", bench_serving},
     {"serve", "the same, under vLLM's name", bench_serving},
     {"dataset", "write a data set of texts with exact token counts", bench_dataset},
+    {"plot", "draw results of several rates and systems", bench_plot},
     {"machine", "measure what bounds this machine", bench_machine},
 };
 
@@ -36,7 +38,6 @@ constexpr Elsewhere kElsewhere[] = {
     {"all", "run 'millrace bench serving' and 'millrace bench parallel'"},
     {"speculative", "use 'millrace bench parallel --use-spec-decode --num-speculative-tokens N'"},
     {"pd", "use 'millrace bench serving' with a list of rates, --dataset-name random and --goodput"},
-    {"plot", "'millrace bench serving --output-html' draws the panels against the rate of one server"},
     {"modal", "requests with images cannot be generated"},
 };
 

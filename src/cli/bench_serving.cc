@@ -58,6 +58,18 @@ Result<Objective> parse_objective(const std::string& text) {
   return Objective{metric, percent, ms};
 }
 
+// The limits of the search are those of attainment and goodput, unless there are others.
+Status take_objectives(ServingArgs& args) {
+  const bool own = args.output.goodput.empty();
+  for (const std::string& text : args.slo) {
+    MR_ASSIGN_OR_RETURN(const Objective objective, parse_objective(text));
+    const std::string limit =
+        fmt::format("{}:{}", bench::kMetricNames[static_cast<size_t>(objective.metric)], objective.ms);
+    if (own && bench::parse_limit(limit).ok()) args.output.goodput.push_back(limit);
+  }
+  return {};
+}
+
 Result<double> parse_rate(const std::string& text) {
   if (text == "inf") return INFINITY;
   char* end = nullptr;
@@ -295,7 +307,7 @@ Result<int> run(ServingArgs& args) {
   MR_RETURN_IF_ERROR(check_arrivals(args));
   MR_RETURN_IF_ERROR(check_dataset(args));
   for (const std::string& rate : args.request_rate) MR_RETURN_IF_ERROR(parse_rate(rate).status());
-  for (const std::string& text : args.slo) MR_RETURN_IF_ERROR(parse_objective(text).status());
+  MR_RETURN_IF_ERROR(take_objectives(args));
   // vLLM ends answers where the model does, except with random prompts.
   if (!own_dialect(args)) args.target.ignore_eos = args.ignore_eos || args.dataset_name == "random";
   Source source{.args = args};

@@ -145,7 +145,6 @@ TEST(BenchCommand, UnknownFlagsAreRefusedByName) {
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_NE(result.output.find("did you mean '--parallel-num'"), std::string::npos) << result.output;
   EXPECT_EQ(bench({"servign"}).exit_code, 2);
-  EXPECT_NE(bench({"plot"}).output.find("there is no 'plot'"), std::string::npos);
 }
 
 TEST(BenchCommand, TheLargestRateIsFound) {
