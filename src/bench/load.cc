@@ -19,6 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kProbeInterval = std::chrono::milliseconds(10);
 constexpr size_t kMaxErrorBytes = 4096;
+constexpr double kBurstSeconds = 0.02;
+constexpr int64_t kMaxOpenAhead = 4096;
 
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
@@ -46,6 +48,21 @@ std::string local_time() {
   char text[32];
   std::strftime(text, sizeof text, "%Y%m%d-%H%M%S", &parts);
   return text;
+}
+
+// The most requests that are sent within kBurstSeconds.
+int64_t largest_burst(const LoadPlan& plan) {
+  auto count = static_cast<int64_t>(plan.requests.size());
+  if (!plan.due_s.empty()) {
+    size_t first = 0, most = 0;
+    for (size_t i = 0; i < plan.due_s.size(); ++i) {
+      while (plan.due_s[i] - plan.due_s[first] > kBurstSeconds) ++first;
+      most = std::max(most, i + 1 - first);
+    }
+    count = static_cast<int64_t>(most);
+  }
+  if (plan.max_concurrency > 0) count = std::min(count, plan.max_concurrency);
+  return plan.round > 0 ? std::min(count, plan.round) : count;
 }
 
 // One line of what an error answer says: its JSON message if there is one.
@@ -89,6 +106,7 @@ class LoadGenerator::Run {
   }
 
   RunRecord run() {
+    open_connections();
     read_cpu(/*begin=*/true);
     start_ = Clock::now();
     const double process_begin = process_cpu_s();
@@ -109,6 +127,16 @@ class LoadGenerator::Run {
     double cpu_begin = 0, cpu_end = 0;
     std::vector<double> lag_ms;  // loop thread only
   };
+
+  // As many as will be wanted at one moment; those of a slow rate open when they are needed.
+  void open_connections() {
+    const auto loops = static_cast<int64_t>(owner_.clients_.size());
+    const auto count = std::min(largest_burst(plan_), kMaxOpenAhead);
+    if (count > 1)
+      for (const auto& client : owner_.clients_)
+        client->open_ahead({.host = owner_.target_.host, .port = owner_.target_.port},
+                           static_cast<int>((count + loops - 1) / loops));
+  }
 
   double now_s() const { return seconds_between(start_, Clock::now()); }
 

@@ -1,6 +1,5 @@
 #include "net/http_client.h"
 
-#include <atomic>
 #include <boost/asio.hpp>
 #include <boost/asio/experimental/as_tuple.hpp>
 #include <boost/asio/ssl.hpp>
@@ -9,6 +8,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <future>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <unordered_map>
 
@@ -48,21 +48,27 @@ std::string request_text(const HttpCall& call) {
 // One request and its answer. Lives on the loop.
 class Call : public std::enable_shared_from_this<Call> {
  public:
-  Call(asio::io_context& context, IdleWires& idle, HttpCall call, HttpCallbacks callbacks)
+  // `buffer` is the loop's: what was read is dealt with before the next read of any call.
+  Call(asio::io_context& context, IdleWires& idle, std::vector<char>& buffer, HttpCall call, HttpCallbacks callbacks)
       : wire_{tcp::socket(context), nullptr},
         timer_(context),
         resolver_(context),
         idle_(idle),
+        buffer_(buffer),
         call_(std::move(call)),
+        text_(request_text(call_)),
         on_(std::move(callbacks)) {}
 
   asio::awaitable<Status> run() {
     const auto start = std::chrono::steady_clock::now();
-    stop_at(start + std::min(call_.timeout, call_.connect_timeout));
     parser_.body_limit(boost::none);
     parser_.header_limit(64 << 10);
     if (call_.method == "HEAD") parser_.skip(true);
-    Status status = co_await connect();
+    Status status;
+    if (hung_up_ || !call_.reuse_connection || !take_idle_wire()) {
+      stop_at(start + std::min(call_.timeout, call_.connect_timeout));
+      status = co_await connect();
+    }
     stop_at(start + call_.timeout);
     if (status.ok()) status = co_await send();
     if (status.ok()) status = co_await receive();
@@ -70,6 +76,14 @@ class Call : public std::enable_shared_from_this<Call> {
     if (status.ok() && call_.reuse_connection && parser_.keep_alive()) idle_.emplace(pool_key(), std::move(wire_));
     co_return hung_up_ ? cancelled("hung up") : status;
   }
+  // Connects and leaves the connection to later calls.
+  asio::awaitable<void> open() {
+    stop_at(std::chrono::steady_clock::now() + call_.connect_timeout);
+    const Status status = co_await connect();
+    timer_.cancel();
+    if (status.ok() && !hung_up_) idle_.emplace(pool_key(), std::move(wire_));
+  }
+  int idle_connections() const { return static_cast<int>(idle_.count(pool_key())); }
   void hang_up() {
     hung_up_ = true;
     close();
@@ -117,7 +131,6 @@ class Call : public std::enable_shared_from_this<Call> {
 
   asio::awaitable<Status> connect() {
     if (hung_up_) co_return cancelled("hung up");
-    if (call_.reuse_connection && take_idle_wire()) co_return Status();
     auto [resolve_error, found] = co_await resolver_.async_resolve(call_.host, std::to_string(call_.port), kAwait);
     if (resolve_error) co_return failure("resolving", resolve_error);
     error_code ec = asio::error::host_not_found;
@@ -152,20 +165,30 @@ class Call : public std::enable_shared_from_this<Call> {
   }
 
   asio::awaitable<Status> send() {
-    const std::string text = request_text(call_);
     if (on_.on_send) on_.on_send();
-    auto [ec, bytes] = co_await write(asio::buffer(text));
+    auto [ec, bytes] = co_await write(asio::buffer(text_));
     // A server may answer and close before it has read everything; what it said is still to be read.
     if (ec && ec != asio::error::broken_pipe && ec != asio::error::connection_reset)
       co_return failure("sending to", ec);
     co_return Status();
   }
 
+  asio::awaitable<std::pair<error_code, std::string_view>> read() {
+    if (wire_.tls) {
+      decrypted_.resize(16 << 10);  // its own: decrypted bytes may lie there while others read
+      auto [ec, bytes] = co_await wire_.tls->async_read_some(asio::buffer(decrypted_), kAwait);
+      co_return std::pair(ec, std::string_view(decrypted_.data(), bytes));
+    }
+    auto [ec] = co_await wire_.plain.async_wait(tcp::socket::wait_read, kAwait);
+    const size_t bytes = ec ? 0 : wire_.plain.read_some(asio::buffer(buffer_), ec);
+    co_return std::pair(ec, std::string_view(buffer_.data(), bytes));
+  }
+
   asio::awaitable<Status> receive() {
-    std::string input, piece(16 << 10, '\0');
+    std::string input;
     while (!parser_.is_done()) {
-      auto [ec, bytes] = wire_.tls ? co_await wire_.tls->async_read_some(asio::buffer(piece), kAwait)
-                                   : co_await wire_.plain.async_read_some(asio::buffer(piece), kAwait);
+      auto [ec, bytes] = co_await read();
+      if (ec == asio::error::would_block) continue;
       if (ec == asio::ssl::error::stream_truncated && !parser_.need_eof()) ec = asio::error::eof;
       if (ec == asio::error::eof && parser_.got_some()) {
         error_code end;
@@ -178,7 +201,7 @@ class Call : public std::enable_shared_from_this<Call> {
         co_return unavailable("{} closed the connection without an answer; is it https?", key());
       if (ec) co_return failure("reading from", ec);
       if (on_.on_read) on_.on_read();
-      input.append(piece, 0, bytes);
+      input += bytes;
       Status parsed = parse(input);
       if (!parsed.ok()) co_return parsed;
     }
@@ -227,7 +250,10 @@ class Call : public std::enable_shared_from_this<Call> {
   asio::steady_timer timer_;
   tcp::resolver resolver_;
   IdleWires& idle_;
+  std::vector<char>& buffer_;
+  std::vector<char> decrypted_;
   const HttpCall call_;
+  const std::string text_;
   HttpCallbacks on_;
   http::response_parser<http::string_body> parser_;
   bool head_delivered_ = false, hung_up_ = false, timed_out_ = false, reused_ = false;
@@ -249,18 +275,16 @@ class HttpClient::Impl {
   }
 
   uint64_t start(HttpCall call, HttpCallbacks callbacks) {
-    const uint64_t id = ++last_id_;
-    auto running = std::make_shared<Call>(context_, idle_, std::move(call), std::move(callbacks));
-    asio::post(context_, [this, id, running] {
-      calls_[id] = running;
-      if (closing_) running->hang_up();
-      asio::co_spawn(context_, running->run(), [this, id, running](std::exception_ptr error, Status status) {
-        calls_.erase(id);
-        if (closing_) idle_.clear();
-        running->done(error ? internal_error("the HTTP client failed") : status);
-      });
-    });
-    return id;
+    auto running = std::make_shared<Call>(context_, idle_, buffer_, std::move(call), std::move(callbacks));
+    std::lock_guard lock(mutex_);
+    starting_.emplace_back(++last_id_, std::move(running));
+    if (starting_.size() == 1) asio::post(context_, [this] { run_starting(); });  // one wake-up for all of a burst
+    return last_id_;
+  }
+  int open_ahead(const HttpCall& like, int count) {
+    std::promise<int> opened;
+    asio::post(context_, [&] { open_missing(like, count, opened); });
+    return opened.get_future().get();
   }
   void run_on_loop(std::function<void()> task) { asio::post(context_, std::move(task)); }
   void hang_up(uint64_t id) {
@@ -270,12 +294,49 @@ class HttpClient::Impl {
   }
 
  private:
+  using StartedCall = std::pair<uint64_t, std::shared_ptr<Call>>;
+
+  // On the loop, like the next.
+  void run_starting() {
+    std::vector<StartedCall> started;
+    {
+      std::lock_guard lock(mutex_);
+      started.swap(starting_);
+    }
+    for (StartedCall& call : started) run(call.first, std::move(call.second));
+  }
+  void run(uint64_t id, std::shared_ptr<Call> call) {
+    calls_[id] = call;
+    if (closing_) call->hang_up();
+    auto running = call->run();
+    asio::co_spawn(context_, std::move(running),
+                   [this, id, call = std::move(call)](const std::exception_ptr& error, const Status& status) {
+                     calls_.erase(id);
+                     if (closing_) idle_.clear();
+                     call->done(error ? internal_error("the HTTP client failed") : status);
+                   });
+  }
+  void open_missing(const HttpCall& like, int count, std::promise<int>& opened) {
+    const auto first = std::make_shared<Call>(context_, idle_, buffer_, like, HttpCallbacks());
+    const auto left = std::make_shared<int>(count - first->idle_connections());
+    if (*left <= 0) return opened.set_value(first->idle_connections());
+    for (int i = *left; i > 0; --i) {
+      const auto call = std::make_shared<Call>(context_, idle_, buffer_, like, HttpCallbacks());
+      asio::co_spawn(context_, call->open(), [left, call, &opened](const std::exception_ptr&) {
+        if (--*left == 0) opened.set_value(call->idle_connections());
+      });
+    }
+  }
+
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   IdleWires idle_;
+  std::vector<char> buffer_ = std::vector<char>(64 << 10);
   std::unordered_map<uint64_t, std::shared_ptr<Call>> calls_;  // loop thread only, like the next
   bool closing_ = false;
-  std::atomic<uint64_t> last_id_{0};
+  std::mutex mutex_;  // guards the next two
+  std::vector<StartedCall> starting_;
+  uint64_t last_id_ = 0;
   std::thread thread_;
 };
 
@@ -285,6 +346,7 @@ uint64_t HttpClient::start(HttpCall call, HttpCallbacks callbacks) {
   return impl_->start(std::move(call), std::move(callbacks));
 }
 void HttpClient::hang_up(uint64_t call) { impl_->hang_up(call); }
+int HttpClient::open_ahead(const HttpCall& like, int count) { return impl_->open_ahead(like, count); }
 void HttpClient::run_on_loop(std::function<void()> task) { impl_->run_on_loop(std::move(task)); }
 
 Result<HttpResponse> HttpClient::fetch(HttpCall call) {

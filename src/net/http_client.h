@@ -48,6 +48,10 @@ class HttpClient {
   void hang_up(uint64_t call);                   // unknown or finished calls are ignored
   void run_on_loop(std::function<void()> task);  // soon, between two events
 
+  // Blocking; not from a callback. Opens connections for calls to the address of `like` until `count` are idle, so that
+  // so many calls can start without connecting. What cannot be opened is left to the calls. The number that is idle.
+  int open_ahead(const HttpCall& like, int count);
+
   // Blocking; not from a callback. An answer of any status is a success.
   Result<HttpResponse> fetch(HttpCall call);
   Result<HttpResponse> get(const std::string& host, int port, const std::string& target);

@@ -21,6 +21,22 @@ TEST(HttpClient, ConnectionsAreReused) {
   EXPECT_NE(client.fetch({.port = server.port(), .reuse_connection = false})->body, first);
 }
 
+TEST(HttpClient, ConnectionsOpenedAheadAreUsed) {
+  HttpServer server({.port = 0}, [](HttpRequest&&, const HttpReply& reply) { reply.send({}); });
+  ASSERT_TRUE(server.start().ok());
+  HttpClient client;
+  const HttpCall like{.port = server.port()};
+  EXPECT_EQ(client.open_ahead(like, 3), 3);
+  EXPECT_EQ(client.open_ahead(like, 2), 3);
+  EXPECT_TRUE(client.fetch(like).ok());
+  EXPECT_EQ(client.open_ahead(like, 5), 5);
+}
+
+TEST(HttpClient, WhatCannotBeOpenedAheadIsLeftToTheCalls) {
+  HttpClient client;
+  EXPECT_EQ(client.open_ahead({.port = 1, .connect_timeout = std::chrono::milliseconds(500)}, 3), 0);
+}
+
 TEST(HttpClient, AServerThatRestartedIsReachedAgain) {
   HttpClient client;
   const auto handler = [](HttpRequest&&, const HttpReply& reply) { reply.send({.body = "here"}); };
