@@ -87,10 +87,12 @@ void silu_gate(benchmark::State& state) {
 }
 BENCHMARK(silu_gate)->Arg(1)->Arg(512)->UseRealTime();
 
-// `sequences` of `context` tokens, the last `fresh` of each new; the cache in `dtype`.
-void attention(benchmark::State& state, DType dtype) {
+// `sequences` of `context` tokens, the last `fresh` of each new; the cache in `dtype`. B/s counts the cache's bytes.
+void attention(benchmark::State& state, DType dtype, bool token_scales = false) {
   const int64_t S = state.range(0), context = state.range(1), fresh = state.range(2), T = S * fresh;
-  const KvLayout layout{.block_tokens = 16, .kv_heads = G, .head_dim = D, .dtype = dtype};
+  const KvLayout layout{.block_tokens = 16, .kv_heads = G, .head_dim = D, .dtype = dtype, .token_scales = token_scales};
+  const std::vector<float> scales(G, 0.01f);
+  const bool head_scales = dtype == DType::kI8 && !token_scales;
   const int64_t blocks = (context + 15) / 16;
   std::vector<uint8_t> k(S * blocks * layout.block_bytes(), 0x3c), v(k.size(), 0x3c);
   std::vector<int32_t> start(S + 1), length(S, static_cast<int32_t>(context)), table(S * blocks);
@@ -118,11 +120,13 @@ void attention(benchmark::State& state, DType dtype) {
                      .q_stride = H * D,
                      .out_stride = H * D,
                      .scale = 0.125f,
-                     .out_dtype = DType::kBf16});
+                     .out_dtype = DType::kBf16,
+                     .k_scales = head_scales ? scales.data() : nullptr,
+                     .v_scales = head_scales ? scales.data() : nullptr});
   std::free(scratch);
   const double pairs = static_cast<double>(S) * (static_cast<double>(context) * fresh - fresh * (fresh - 1) / 2.0);
   state.counters["FLOP/s"] = benchmark::Counter(4 * pairs * H * D, benchmark::Counter::kIsIterationInvariantRate);
-  count_bytes(state, S * context * 2 * G * D * dtype_bytes(dtype));
+  count_bytes(state, 2 * S * context * layout.block_bytes() / layout.block_tokens);
 }
 void attention_cases(benchmark::internal::Benchmark* b) {
   for (const auto& shape : {std::vector<int64_t>{1, 512, 512}, {1, 2048, 512}, {1, 512, 1}, {1, 8192, 1}, {16, 512, 1}})
@@ -131,6 +135,30 @@ void attention_cases(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK_CAPTURE(attention, f32, DType::kF32)->Apply(attention_cases);
 BENCHMARK_CAPTURE(attention, bf16, DType::kBf16)->Apply(attention_cases);
+BENCHMARK_CAPTURE(attention, int8, DType::kI8)->Apply(attention_cases);
+BENCHMARK_CAPTURE(attention, int8_dynamic, DType::kI8, true)->Apply(attention_cases);
+
+// A step's keys and values into the cache.
+void kv_write_rows(benchmark::State& state, DType dtype, bool token_scales = false) {
+  const int64_t T = state.range(0);
+  const KvLayout layout{.block_tokens = 16, .kv_heads = G, .head_dim = D, .dtype = dtype, .token_scales = token_scales};
+  std::vector<uint8_t> k((T + 15) / 16 * layout.block_bytes()), v(k.size());
+  const auto x = noise(T * G * D);
+  std::vector<int64_t> slots(T);
+  std::iota(slots.begin(), slots.end(), 0);
+  for (auto _ : state)
+    kv_write({.k = x.data(),
+              .v = x.data(),
+              .slots = slots.data(),
+              .k_cache = k.data(),
+              .v_cache = v.data(),
+              .layout = layout,
+              .T = T,
+              .stride = G * D});
+  count_bytes(state, T * G * D * 2 * (4 + dtype_bytes(dtype)));
+}
+BENCHMARK_CAPTURE(kv_write_rows, bf16, DType::kBf16)->Arg(1)->Arg(512)->UseRealTime();
+BENCHMARK_CAPTURE(kv_write_rows, int8_dynamic, DType::kI8, true)->Arg(1)->Arg(512)->UseRealTime();
 
 void pack_panels(benchmark::State& state) {
   const std::vector<uint8_t> w(F * C * 2, 0x3c);

@@ -1,6 +1,9 @@
 #include "kernels/kv_write.h"
 
+#include <cstring>
+
 #include "base/check.h"
+#include "kernels/cpu/attention_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -16,11 +19,19 @@ Item rounded(float x) {
     return x;
 }
 
+// Block and position within it of a slot.
+struct Place {
+  int64_t block, position;
+};
+Place place_of(const KvWriteArgs& a, int64_t t) {
+  return {a.slots[t] / a.layout.block_tokens, a.slots[t] % a.layout.block_tokens};
+}
+
 // One token's keys and values into its block.
 template <class Item>
 void write_token(const KvWriteArgs& a, int64_t t) {
   const KvLayout& layout = a.layout;
-  const int64_t block = a.slots[t] / layout.block_tokens, position = a.slots[t] % layout.block_tokens;
+  const auto [block, position] = place_of(a, t);
   Item* keys = static_cast<Item*>(a.k_cache) + block * layout.block_elements();
   Item* values = static_cast<Item*>(a.v_cache) + block * layout.block_elements();
   const bool pairs = layout.dtype == DType::kBf16;
@@ -34,12 +45,42 @@ void write_token(const KvWriteArgs& a, int64_t t) {
   }
 }
 
+constexpr Impl<KvQuantizeFn> kQuantizeImpls[] = {{"avx512", Isa::kAvx512, avx512::kv_quantize},
+                                                 {"avx2", Isa::kAvx2, avx2::kv_quantize},
+                                                 {"portable", Isa::kPortable, portable::kv_quantize}};
+
+// The same as int8. Elements beyond D of the last run of a key are zero, as its padding is.
+void write_int8_token(const KvWriteArgs& a, int64_t t) {
+  static KvQuantizeFn* const quantize = best_impl(kv_quantize_impls());
+  const KvLayout& layout = a.layout;
+  const auto [block, position] = place_of(a, t);
+  int8_t* keys = static_cast<int8_t*>(a.k_cache) + block * layout.block_elements();
+  int8_t* values = static_cast<int8_t*>(a.v_cache) + block * layout.block_elements();
+  const int64_t D = layout.head_dim, run = layout.key_run();
+  alignas(64) int8_t key[kMaxHeadDim] = {};
+  for (int64_t g = 0; g < layout.kv_heads; ++g) {
+    const int64_t from = t * a.stride + g * D;
+    const float k_scale = quantize(a.k + from, D, a.k_scales ? a.k_scales[g] : 0, key);
+    for (int64_t d = 0; d < D; d += run) std::memcpy(keys + layout.key_at(g, position, d), key + d, run);
+    int8_t* to_v = values + layout.value_at(g, position, 0);
+    const float v_scale = quantize(a.v + from, D, a.v_scales ? a.v_scales[g] : 0, to_v);
+    if (!layout.token_scales) continue;
+    std::memcpy(keys + layout.scale_at(g, position), &k_scale, sizeof k_scale);
+    std::memcpy(values + layout.scale_at(g, position), &v_scale, sizeof v_scale);
+  }
+}
+
 }  // namespace
+
+std::span<const Impl<KvQuantizeFn>> kv_quantize_impls() { return kQuantizeImpls; }
 
 void kv_write(const KvWriteArgs& args) {
   const KvLayout& layout = args.layout;
   MR_CHECK(layout.block_tokens % kKvLanes == 0 && layout.head_dim <= kMaxHeadDim,
            "blocks of {} tokens, heads of {} elements", layout.block_tokens, layout.head_dim);
+  const bool int8 = layout.dtype == DType::kI8, scaled = args.k_scales && args.v_scales;
+  MR_CHECK(scaled == (int8 && !layout.token_scales), "scales given: {}; a cache of {}", scaled,
+           dtype_name(layout.dtype));
   const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(layout.kv_heads * layout.head_dim, 1));
   parallel_ranges(args.T, grain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -47,6 +88,8 @@ void kv_write(const KvWriteArgs& args) {
         write_token<float>(args, t);
       else if (layout.dtype == DType::kBf16)
         write_token<bf16>(args, t);
+      else if (int8)
+        write_int8_token(args, t);
       else
         write_token<f16>(args, t);
     }

@@ -20,6 +20,9 @@ void paged_attention(const AttentionArgs& args) {
   MR_CHECK(kv.head_dim <= kMaxHeadDim && kv.block_tokens % kKvLanes == 0, "heads of {} elements, blocks of {} tokens",
            kv.head_dim, kv.block_tokens);
   MR_CHECK(args.H % kv.kv_heads == 0, "{} query heads for {} key/value heads", args.H, kv.kv_heads);
+  const bool scaled = args.k_scales && args.v_scales;
+  MR_CHECK(scaled == (kv.dtype == DType::kI8 && !kv.token_scales), "scales given: {}; a cache of {}", scaled,
+           dtype_name(kv.dtype));
   run(args);
 }
 

@@ -3,6 +3,9 @@
 // where alibi_bf16, the bias is scale * bf16(slope[h] * bf16(j)), slopes being bfloat16 values
 // i is the token's position; visible: j <= i and, with a window, j > i - window; cap(s) = soft_cap * tanh(s/soft_cap).
 //
+// Of an int8 cache, k[j,g] is the integers times the scale of head g or, with token_scales, of token j and head g; v
+// likewise. Scales multiply products and weights; integers are widened in registers.
+//
 // A row (t, h) is computed the same way whatever else is in the batch, however it was chunked and on however many
 // threads: tiles of kTilePositions at absolute positions run through an online softmax (Milakov and Gimelshein, 2018),
 // partitions of kPartitionPositions are reduced apart and merged in rising order (as Flash-Decoding does). Splitting
@@ -35,7 +38,8 @@ struct AttentionArgs {
   float soft_cap = 0;  // 0: none
   int64_t window = 0;  // 0: all
   bool alibi_bf16 = false;
-  DType out_dtype = DType::kF32;  // kF32 or kBf16
+  DType out_dtype = DType::kF32;                         // kF32 or kBf16
+  const float *k_scales = nullptr, *v_scales = nullptr;  // kI8 without token_scales: [G]
 };
 using AttentionFn = void(const AttentionArgs&);
 

@@ -20,6 +20,7 @@ struct Heads {
   bool alibi = false, alibi_bf16 = false;
   bool factors = false;  // of queries, by position
   int64_t block_tokens = 16;
+  bool token_scales = false;
 };
 
 // Sequences with all their keys and values in a paged cache whose blocks lie in random order; unused positions hold
@@ -28,7 +29,14 @@ class Model {
  public:
   Model(const Heads& heads, std::vector<int64_t> lengths, uint64_t seed)
       : heads_(heads), lengths_(std::move(lengths)), random_(seed) {
-    layout_ = {.block_tokens = heads.block_tokens, .kv_heads = heads.G, .head_dim = heads.D, .dtype = heads.kv};
+    layout_ = {.block_tokens = heads.block_tokens,
+               .kv_heads = heads.G,
+               .head_dim = heads.D,
+               .dtype = heads.kv,
+               .token_scales = heads.token_scales};
+    if (heads.kv == DType::kI8 && !heads.token_scales)
+      for (std::vector<float>* scales : {&k_scales_, &v_scales_})
+        for (int64_t g = 0; g < heads.G; ++g) scales->push_back(0.02f + 0.01f * static_cast<float>(random_.below(3)));
     int64_t blocks = 1;
     for (const int64_t n : lengths_) blocks += (n + layout_.block_tokens - 1) / layout_.block_tokens;
     std::vector<int32_t> order(blocks);
@@ -88,7 +96,9 @@ class Model {
                .soft_cap = heads_.soft_cap,
                .window = heads_.window,
                .alibi_bf16 = heads_.alibi_bf16,
-               .out_dtype = out_dtype});
+               .out_dtype = out_dtype,
+               .k_scales = scales_or_null(k_scales_),
+               .v_scales = scales_or_null(v_scales_)});
     std::vector<std::vector<float>> rows;
     for (int64_t t = 0; t < start.back(); ++t) {
       rows.emplace_back();
@@ -98,8 +108,12 @@ class Model {
   }
 
  private:
+  static const float* scales_or_null(const std::vector<float>& scales) {
+    return scales.empty() ? nullptr : scales.data();
+  }
   std::vector<uint8_t> poisoned(int64_t blocks) {
     const int64_t n = blocks * layout_.block_elements();
+    if (layout_.dtype == DType::kI8) return std::vector<uint8_t>(n, 0xff);  // scales of NaN, where there are any
     std::vector<float> values(n, NAN);
     if (layout_.head_dim != layout_.padded_dim()) std::fill(values.begin(), values.end(), 0.0f);  // padding is zero
     return as_dtype(values, layout_.dtype);
@@ -119,7 +133,9 @@ class Model {
               .v_cache = v_.data(),
               .layout = layout_,
               .T = n,
-              .stride = width});
+              .stride = width,
+              .k_scales = scales_or_null(k_scales_),
+              .v_scales = scales_or_null(v_scales_)});
     q_.push_back(random_floats(random_, n * (heads_.H * heads_.D + 5), 1.5f));
   }
 
@@ -131,7 +147,7 @@ class Model {
   std::vector<uint8_t> k_, v_;
   std::vector<std::vector<int32_t>> tables_;
   std::vector<std::vector<float>> q_;
-  std::vector<float> slopes_;
+  std::vector<float> slopes_, k_scales_, v_scales_;
 };
 
 constexpr Heads kHeads[] = {
@@ -150,7 +166,21 @@ constexpr Heads kHeads[] = {
     {.H = 4, .G = 1, .D = 64, .kv = DType::kBf16, .alibi = true, .alibi_bf16 = true},
     {.H = 6, .G = 2, .D = 32, .factors = true},
     {.H = 14, .G = 2, .D = 64, .kv = DType::kBf16, .factors = true},
+    {.H = 1, .G = 1, .D = 1, .kv = DType::kI8},
+    {.H = 1, .G = 1, .D = 2, .kv = DType::kI8, .token_scales = true},
+    {.H = 14, .G = 2, .D = 64, .kv = DType::kI8},
+    {.H = 14, .G = 2, .D = 64, .kv = DType::kI8, .token_scales = true},
+    {.H = 4, .G = 2, .D = 33, .kv = DType::kI8, .window = 7, .token_scales = true},
+    {.H = 3, .G = 1, .D = 128, .kv = DType::kI8, .soft_cap = 5, .token_scales = true},
+    {.H = 2, .G = 1, .D = 256, .kv = DType::kI8, .soft_cap = 20, .block_tokens = 32},
+    {.H = 40, .G = 1, .D = 24, .kv = DType::kI8, .alibi = true, .block_tokens = 48, .token_scales = true},
+    {.H = 7, .G = 1, .D = 80, .kv = DType::kI8, .window = 100, .alibi = true},
+    {.H = 4, .G = 1, .D = 96, .kv = DType::kI8, .alibi = true, .alibi_bf16 = true, .token_scales = true},
+    {.H = 14, .G = 2, .D = 64, .kv = DType::kI8, .factors = true, .block_tokens = 64, .token_scales = true},
 };
+
+// Tiles round weights to bf16, and queries of a bf16 cache: 2^-9 of weights, and of scores.
+float tile_error(DType kv) { return kv == DType::kBf16 ? 0.03f : kv == DType::kI8 ? 0.01f : 0.0f; }
 
 TEST(PagedAttention, EveryImplementationAgreesWithPortable) {
   for (size_t i = 0; i < std::size(kHeads); ++i) {
@@ -159,14 +189,12 @@ TEST(PagedAttention, EveryImplementationAgreesWithPortable) {
     const auto want = model.run(paged_attention_impls().back().run, queries, DType::kF32);
     for (const auto& impl : paged_attention_impls()) {
       if (!cpu_has(impl.needs)) continue;
-      const bool tiles = impl.needs == Isa::kAmx;
+      const float bound = 1e-5f + (impl.needs == Isa::kAmx ? tile_error(kHeads[i].kv) : 0.0f);
       for (const DType out : {DType::kF32, DType::kBf16}) {
         const auto got = model.run(impl.run, queries, out);
         for (size_t t = 0; t < want.size(); ++t)
           for (size_t j = 0; j < want[t].size(); ++j)
-            // Tiles round queries and weights of a bf16 cache to bf16 as well: 2^-9 of scores and of weights.
-            ASSERT_NEAR(got[t][j], want[t][j],
-                        (tiles && kHeads[i].kv == DType::kBf16 ? 0.03f : 1e-5f) + step_of(want[t][j], out))
+            ASSERT_NEAR(got[t][j], want[t][j], bound + step_of(want[t][j], out))
                 << impl.name << " heads " << i << " row " << t << " element " << j;
       }
     }
@@ -197,6 +225,91 @@ TEST(PagedAttention, ARowIsBitIdenticalAloneInABatchAndInAnyChunks) {
       }
       set_compute_threads(all);
     }
+  }
+}
+
+TEST(KvQuantize, EveryImplementationIsThePortableOne) {
+  Random random(5);
+  KvQuantizeFn* const portable = kv_quantize_impls().back().run;
+  for (const auto& impl : kv_quantize_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const int64_t n : {1, 3, 15, 16, 17, 64, 80, 255, 256})
+      for (const float given : {0.0f, 0.03f})
+        for (const float odd : {1.0f, 0.0f, 1e-35f, 1e30f, INFINITY, NAN}) {
+          auto x = random_floats(random, n);
+          if (std::abs(odd) < 1) std::fill(x.begin(), x.end(), odd);
+          x[random.below(static_cast<uint32_t>(n))] = odd;
+          std::vector<int8_t> got(n + 16, 99), want(n + 16, 99);
+          const float scale = impl.run(x.data(), n, given, got.data());
+          const float expected = portable(x.data(), n, given, want.data());
+          EXPECT_EQ(std::memcmp(&scale, &expected, 4), 0) << impl.name << ' ' << n << ' ' << odd;
+          EXPECT_EQ(got, want) << impl.name << ' ' << n << ' ' << odd;
+        }
+  }
+}
+
+TEST(KvQuantize, AnElementIsAtMostHalfAStepAway) {
+  Random random(6);
+  std::vector<int8_t> q(64);
+  for (const float size : {1e-3f, 1.0f, 1e4f}) {
+    const auto x = random_floats(random, 64, size);
+    const float scale = kv_quantize_impls().front().run(x.data(), 64, 0, q.data());
+    int largest = 0;
+    for (int d = 0; d < 64; ++d) {
+      EXPECT_NEAR(x[d], scale * q[d], 0.5001f * scale);
+      largest = std::max(largest, std::abs(static_cast<int>(q[d])));
+    }
+    EXPECT_EQ(largest, 127);
+  }
+}
+
+TEST(KvQuantize, WhatAScaleDoesNotReachIsClamped) {
+  const float x[] = {1.0f, -1.0f, 0.015f, 0.005f, NAN, INFINITY};
+  int8_t q[6];
+  for (const auto& impl : kv_quantize_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    EXPECT_EQ(impl.run(x, 6, 0.0078125f / 2, q), 0.0078125f / 2);
+    EXPECT_EQ(std::vector<int8_t>(q, q + 6), (std::vector<int8_t>{127, -127, 4, 1, -127, 127})) << impl.name;
+  }
+}
+
+TEST(PagedAttention, AHeadThatIsNotFiniteIsSeenInAnInt8Cache) {
+  const KvLayout layout{.kv_heads = 1, .head_dim = 16, .dtype = DType::kI8, .token_scales = true};
+  std::vector<int8_t> keys(layout.block_bytes()), values(layout.block_bytes());
+  std::vector<float> k(32, 1.0f), v(32, 1.0f), q(32, 1.0f), out(32);
+  v[20] = NAN;
+  const int64_t slots[] = {0, 1};
+  kv_write({.k = k.data(),
+            .v = v.data(),
+            .slots = slots,
+            .k_cache = keys.data(),
+            .v_cache = values.data(),
+            .layout = layout,
+            .T = 2,
+            .stride = 16});
+  const int32_t start[] = {0, 2}, context[] = {2}, table[] = {0};
+  for (const auto& impl : paged_attention_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    impl.run({.q = q.data(),
+              .k_cache = keys.data(),
+              .v_cache = values.data(),
+              .layout = layout,
+              .query_start = start,
+              .context_len = context,
+              .block_table = table,
+              .out = out.data(),
+              .alibi_slopes = nullptr,
+              .q_factors = nullptr,
+              .scratch = nullptr,
+              .scratch_bytes = 0,
+              .S = 1,
+              .H = 1,
+              .max_blocks = 1,
+              .q_stride = 16,
+              .out_stride = 16,
+              .scale = 1});
+    EXPECT_NEAR(out[0], 1.0f, 0.01f) << impl.name;
+    EXPECT_TRUE(std::isnan(out[16])) << impl.name;
   }
 }
 

@@ -1,22 +1,29 @@
-// The implementations of paged_attention, for the list in kernels/paged_attention.cc, and what they share: which
-// pieces of work a step consists of.
+// The implementations of paged_attention and of what kv_write rounds with, for the lists in kernels/, and what they
+// share: which pieces of work a step consists of.
 #pragma once
+#include "kernels/kv_write.h"
 #include "kernels/paged_attention.h"
 
 namespace millrace {
 
 namespace portable {
 void paged_attention(const AttentionArgs&);
-}
+KvQuantizeFn kv_quantize;
+}  // namespace portable
 namespace avx2 {
 void paged_attention(const AttentionArgs&);
-}
+KvQuantizeFn kv_quantize;
+}  // namespace avx2
 namespace amx {
 void paged_attention(const AttentionArgs&);
 }
 namespace avx512 {
 void paged_attention(const AttentionArgs&);
-}
+KvQuantizeFn kv_quantize;
+}  // namespace avx512
+
+// Heads whose largest element is smaller are all zeros in an int8 cache with a scale for each token.
+constexpr float kLeastKvMax = 1e-30f;
 
 // Query rows that share a key/value head and are computed together. The rows of sequence s and kv head g are counted
 // token by token, the H/G query heads of a token one after another.

@@ -1,5 +1,6 @@
-// Paged attention for a bf16 cache on AMX tiles: queries and weights are rounded to bf16, products summed in float32.
-// Sixteen query rows are a tile's rows; a row's sums do not depend on the other fifteen, so decode and prefill agree.
+// Paged attention for bf16 and int8 caches on AMX tiles: weights, and the queries of a bf16 cache, are rounded to bf16,
+// products summed in float32. Sixteen query rows are a tile's rows; a row's sums do not depend on the other fifteen, so
+// decode and prefill agree.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -26,7 +27,7 @@ constexpr int64_t kTileDims = 32;                         // of a head, in one t
 inline TileShapes shapes_for(int rows) {
   TileShapes shapes = TileShapes::full();
   if (rows < 16)
-    for (const int i : {0, 1, 4}) shapes.set(i, rows, 64);
+    for (const int i : {0, 1, 2, 3, 4, 5}) shapes.set(i, rows, 64);
   return shapes;
 }
 
@@ -46,6 +47,11 @@ inline void store_rounded(Vec low, Vec high, bf16* to) {
   _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v)));
 }
 
+inline void clear_spare_weights(TileWork& w, int rows) {
+  for (int r = w.rows; r < rows; ++r)
+    for (int i = 0; i < 2; ++i) store_rounded(Vec::zero(), Vec::zero(), w.weight[r] + 32 * i);
+}
+
 inline void prepare_queries(TileWork& w) {
   const int rows = (w.rows + 15) / 16 * 16;
   for (int r = 0; r < rows; ++r)
@@ -54,8 +60,7 @@ inline void prepare_queries(TileWork& w) {
       store_rounded(low ? Vec::load(w.q[r] + d) : Vec::zero(), high ? Vec::load(w.q[r] + d + 16) : Vec::zero(),
                     w.query[r] + d);
     }
-  for (int r = w.rows; r < rows; ++r)
-    for (int i = 0; i < 2; ++i) store_rounded(Vec::zero(), Vec::zero(), w.weight[r] + 32 * i);
+  clear_spare_weights(w, rows);
 }
 
 // Points key_tiles at the sixteen positions of each subtile that somebody sees, padded to whole tiles.
@@ -63,8 +68,8 @@ inline void find_keys(TileWork& w, int64_t tile, int first, int end) {
   const KvLayout& kv = w.a.layout;
   for (int i = first; i < end; ++i) {
     const int64_t position = tile + i * kKvLanes;
-    const bf16* keys = static_cast<const bf16*>(w.a.k_cache) + block_at(w, position) +
-                       kv.key_lanes_at(w.g, position % kv.block_tokens);
+    const bf16* keys =
+        static_cast<const bf16*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
     w.key_tiles[i] = keys;
     if (w.padded % kTileDims == 0) continue;
     const int64_t vectors = w.padded / 2;
@@ -145,6 +150,13 @@ inline void add_values(TileWork& w, int64_t d) {
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(w.sums[16] + d + 16, kRowBytes);
 }
 
+inline Vec raw_product(const TileWork& w, int r, int at) { return Vec::load(w.weights[r] + at); }
+// The weight that values are multiplied with, of the positions from `at` on.
+inline __m512 value_weight(const TileWork&, int, __mmask16, __m512 weight) { return weight; }
+
+inline void clear16(int8_t* to) { _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_setzero_si128()); }
+#include "kernels/cpu/amx/attention_int8.inl"
+
 // ---- scores to weights, sixteen rows at a time ----
 
 // Lane r of the result combines the sixteen lanes of values[r], in the same order for every r.
@@ -189,7 +201,8 @@ struct RowGroup {
 };
 
 // The highest raw product of each row. Where scores are more than scaled products, they replace them.
-inline __m512 highest_of(TileWork& w, const RowGroup& g, int64_t tile) {
+template <class Work>
+inline __m512 highest_of(Work& w, const RowGroup& g, int64_t tile) {
   const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
   __m512 highest[16];
   for (int r = 0; r < 16; ++r) {
@@ -197,11 +210,9 @@ inline __m512 highest_of(TileWork& w, const RowGroup& g, int64_t tile) {
     if (r >= g.rows) continue;
     float* at = w.weights[g.first + r];
     for (int i = 0; i < kTileVecs; ++i) {
-      Vec raw = Vec::load(at + 16 * i);
-      if (finish) {
-        raw = finished_score(w, w.row[g.first + r], raw, tile + 16 * i);
-        raw.store(at + 16 * i);
-      }
+      Vec raw = raw_product(w, g.first + r, 16 * i);
+      if (finish) raw = finished_score(w, w.row[g.first + r], raw, tile + 16 * i);
+      if (finish || w.scaled) raw.store(at + 16 * i);
       const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
       highest[r] = _mm512_mask_max_ps(highest[r], seen, highest[r], raw.v);
     }
@@ -210,7 +221,8 @@ inline __m512 highest_of(TileWork& w, const RowGroup& g, int64_t tile) {
 }
 
 // Scores to weights 2^(factor * score - base), in bf16. Returns each row's sum of them.
-inline __m512 weigh_group(TileWork& w, const RowGroup& g, float factor, __m512 base) {
+template <class Work>
+inline __m512 weigh_group(Work& w, const RowGroup& g, float factor, __m512 base) {
   alignas(64) float bases[16];
   _mm512_store_ps(bases, base);
   __m512 totals[16];
@@ -220,9 +232,10 @@ inline __m512 weigh_group(TileWork& w, const RowGroup& g, float factor, __m512 b
     __m512 weight[kTileVecs];
     for (int i = 0; i < kTileVecs; ++i) {
       const __m512 score = _mm512_loadu_ps(w.weights[g.first + r] + 16 * i);
-      weight[i] = power_of_two(_mm512_fmsub_ps(score, _mm512_set1_ps(factor), _mm512_set1_ps(bases[r])),
-                               static_cast<__mmask16>(g.seen[r] >> (16 * i)));
+      const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
+      weight[i] = power_of_two(_mm512_fmsub_ps(score, _mm512_set1_ps(factor), _mm512_set1_ps(bases[r])), seen);
       totals[r] = _mm512_add_ps(totals[r], weight[i]);
+      weight[i] = value_weight(w, 16 * i, seen, weight[i]);
     }
     for (int i = 0; i < kTileVecs; i += 2) store_rounded({weight[i]}, {weight[i + 1]}, w.weight[g.first + r] + 16 * i);
   }
@@ -235,7 +248,8 @@ inline void rescale(TileWork& w, int r, float keep) {
 }
 
 // Rows' raw products with the tile to weights, folded into the rows' states; their sums shrink to the new tops.
-inline void weigh_rows(TileWork& w, int first, int64_t tile) {
+template <class Work>
+inline void weigh_rows(Work& w, int first, int64_t tile) {
   constexpr float kLog2E = 1.44269504f;
   RowGroup g{first, std::min(16, w.rows - first), {}};
   for (int r = 0; r < g.rows; ++r) g.seen[r] = seen_bits(w.row[first + r].seen, tile);
@@ -255,8 +269,8 @@ inline void weigh_rows(TileWork& w, int first, int64_t tile) {
   for (int r = 0; r < g.rows; ++r) rescale(w, first + r, keeps[r]);
 }
 
-template <int kTileRowCount>
-inline void run_tile(TileWork& w, int64_t tile) {
+template <int kTileRowCount, class Work>
+inline void run_tile(Work& w, int64_t tile) {
   const Visible span = seen_of_tile(w, 0, w.rows, tile);
   const int first = static_cast<int>((span.begin - tile) / kKvLanes);
   const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
@@ -269,10 +283,11 @@ inline void run_tile(TileWork& w, int64_t tile) {
   if (d < w.padded) add_values<kTileRowCount, false>(w, d);
 }
 
+template <class W>
 struct Tiles {
-  using Work = TileWork;
-  static void prepare(TileWork& w) { prepare_queries(w); }
-  static void run(TileWork& w, int64_t tile) {
+  using Work = W;
+  static void prepare(W& w) { prepare_queries(w); }
+  static void run(W& w, int64_t tile) {
     if (w.rows <= 16)
       run_tile<1>(w, tile);
     else
@@ -283,7 +298,8 @@ struct Tiles {
 }  // namespace
 
 void paged_attention(const AttentionArgs& a) {
-  if (a.layout.dtype == DType::kBf16) return attend_with<Tiles>(a);
+  if (a.layout.dtype == DType::kBf16) return attend_with<Tiles<TileWork>>(a);
+  if (a.layout.dtype == DType::kI8) return attend_with<Tiles<Int8Work>>(a);
   avx512::paged_attention(a);
 }
 

@@ -20,6 +20,8 @@ constexpr int kScoreRows = 3, kScoreVecs = 2, kValueRows = 3, kValueVecs = 2;
 #include "kernels/cpu/simd/attention_tiles.inl"
 }  // namespace
 
+#include "kernels/cpu/simd/kv_quantize.inl"
+
 void paged_attention(const AttentionArgs& a) { attend(a); }
 
 }  // namespace millrace::avx2

@@ -22,6 +22,16 @@ struct Vec {
   static Vec load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static Vec load(const f16* p) { return {_mm256_cvtph_ps(half(p)), _mm256_cvtph_ps(half(p + 8))}; }
   static Vec load(const bf16* p) { return {widen(half(p)), widen(half(p + 8))}; }
+  static Vec load(const int8_t* p) {
+    const __m128i bytes = half(p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+  // Element kWhich of each of sixteen fours.
+  template <int kWhich>
+  static Vec load_of_four(const int8_t* p) {
+    return {of_four<kWhich>(whole(p)), of_four<kWhich>(whole(p + 32))};
+  }
   // The first and the second of sixteen bf16 pairs.
   static Vec load_even(const bf16* p) { return {shifted(p), shifted(p + 16)}; }
   static Vec load_odd(const bf16* p) { return {masked(p), masked(p + 16)}; }
@@ -45,6 +55,15 @@ struct Vec {
     constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     _mm_storeu_si128(reinterpret_cast<__m128i*>(all), _mm256_cvtps_ph(a, kNearest));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(all + 8), _mm256_cvtps_ph(b, kNearest));
+    for (int64_t i = 0; i < n; ++i) p[i] = all[i];
+  }
+  // To int8, nearest even. Requires: lanes within its range.
+  void store_n(int8_t* p, int64_t n) const {
+    alignas(16) int8_t all[16];
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+    _mm_store_si128(reinterpret_cast<__m128i*>(all),
+                    _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
     for (int64_t i = 0; i < n; ++i) p[i] = all[i];
   }
   void store_n(bf16* p, int64_t n) const {
@@ -120,6 +139,10 @@ struct Vec {
   static __m128i half(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   static __m256 widen(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
   static __m256i whole(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  template <int kWhich>
+  static __m256 of_four(__m256i x) {
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * kWhich), 24));
+  }
   static __m256 shifted(const void* p) { return _mm256_castsi256_ps(_mm256_slli_epi32(whole(p), 16)); }
   static __m256 masked(const void* p) {
     return _mm256_castsi256_ps(_mm256_and_si256(whole(p), _mm256_set1_epi32(-65536)));

@@ -20,6 +20,8 @@ constexpr int kScoreRows = 6, kScoreVecs = 4, kValueRows = 6, kValueVecs = 4;
 #include "kernels/cpu/simd/attention_tiles.inl"
 }  // namespace
 
+#include "kernels/cpu/simd/kv_quantize.inl"
+
 void paged_attention(const AttentionArgs& a) { attend(a); }
 
 }  // namespace millrace::avx512

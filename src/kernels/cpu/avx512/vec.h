@@ -25,6 +25,15 @@ struct Vec {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
   }
+  static Vec load(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  // Element kWhich of each of sixteen fours.
+  template <int kWhich>
+  static Vec load_of_four(const int8_t* p) {
+    const __m512i low = _mm512_slli_epi32(_mm512_loadu_si512(p), 24 - 8 * kWhich);
+    return {_mm512_cvtepi32_ps(_mm512_srai_epi32(low, 24))};
+  }
   // The first and the second of sixteen bf16 pairs.
   static Vec load_even(const bf16* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16))}; }
   static Vec load_odd(const bf16* p) {
@@ -39,6 +48,10 @@ struct Vec {
   void store_n(f16* p, int64_t n) const {
     const __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm256_mask_storeu_epi16(p, mask_of(n), half);
+  }
+  // To int8, nearest even. Requires: lanes within its range.
+  void store_n(int8_t* p, int64_t n) const {
+    _mm_mask_storeu_epi8(p, mask_of(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
   }
   void store_n(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, mask_of(n), v); }
   void store_n(bf16* p, int64_t n) const { _mm256_mask_storeu_epi16(p, mask_of(n), rounded()); }

@@ -1,5 +1,7 @@
 // What paged_attention means. Plain on purpose.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kernels/cpu/attention_impls.h"
@@ -11,12 +13,25 @@ namespace {
 double element(const void* cache, DType dtype, int64_t at) {
   if (dtype == DType::kBf16) return to_float(static_cast<const bf16*>(cache)[at]);
   if (dtype == DType::kF16) return to_float(static_cast<const f16*>(cache)[at]);
+  if (dtype == DType::kI8) return static_cast<const int8_t*>(cache)[at];
   return static_cast<const float*>(cache)[at];
 }
 
 // First element of the block that holds `position`.
 int64_t block_at(const AttentionArgs& a, int64_t s, int64_t position) {
   return a.block_table[s * a.max_blocks + position / a.layout.block_tokens] * a.layout.block_elements();
+}
+
+// What the elements of head g count at `position` of sequence s, in the keys or the values; `scales` are theirs.
+double scale_of(const AttentionArgs& a, const void* cache, const float* scales, int64_t s, int64_t g,
+                int64_t position) {
+  const KvLayout& kv = a.layout;
+  if (scales) return scales[g];
+  if (!kv.token_scales) return 1;
+  float scale;
+  const int64_t at = block_at(a, s, position) + kv.scale_at(g, position % kv.block_tokens);
+  std::memcpy(&scale, static_cast<const int8_t*>(cache) + at, sizeof scale);
+  return scale;
 }
 
 double score(const AttentionArgs& a, int64_t s, int64_t token, int64_t h, int64_t position) {
@@ -26,7 +41,7 @@ double score(const AttentionArgs& a, int64_t s, int64_t token, int64_t h, int64_
   double dot = 0;
   for (int64_t d = 0; d < kv.head_dim; ++d)
     dot += q[d] * element(a.k_cache, kv.dtype, block + kv.key_at(g, position % kv.block_tokens, d));
-  dot *= a.scale;
+  dot *= scale_of(a, a.k_cache, a.k_scales, s, g, position) * a.scale;
   if (a.q_factors) dot *= a.q_factors[token];
   if (a.soft_cap > 0) dot = a.soft_cap * std::tanh(dot / a.soft_cap);
   if (a.alibi_slopes && a.alibi_bf16) dot += a.scale * bf16_bias(a.alibi_slopes[h], position);
@@ -44,8 +59,10 @@ void attend(const AttentionArgs& a, int64_t s, int64_t token, int64_t h) {
   for (int64_t p = seen.begin; p < seen.end; ++p) {
     const double weight = std::exp(score(a, s, token, h, p) - highest);
     total += weight;
+    const double scale = scale_of(a, a.v_cache, a.v_scales, s, g, p);
     for (int64_t d = 0; d < kv.head_dim; ++d)
-      sums[d] += weight * element(a.v_cache, kv.dtype, block_at(a, s, p) + kv.value_at(g, p % kv.block_tokens, d));
+      sums[d] +=
+          weight * scale * element(a.v_cache, kv.dtype, block_at(a, s, p) + kv.value_at(g, p % kv.block_tokens, d));
   }
   for (int64_t d = 0; d < kv.head_dim; ++d) {
     const auto value = static_cast<float>(sums[d] / total);
@@ -58,6 +75,21 @@ void attend(const AttentionArgs& a, int64_t s, int64_t token, int64_t h) {
 }
 
 }  // namespace
+
+float kv_quantize(const float* x, int64_t n, float scale, int8_t* to) {
+  float largest = 0, inverse = 1 / scale;
+  bool finite = true;
+  for (int64_t d = 0; d < n; ++d) largest = std::max(largest, std::abs(x[d])), finite = finite && std::isfinite(x[d]);
+  if (scale == 0) {
+    scale = finite ? largest / 127 : NAN;
+    inverse = finite && largest >= kLeastKvMax ? 127 / largest : 0;
+  }
+  for (int64_t d = 0; d < n; ++d) {
+    const float q = x[d] * inverse;
+    to[d] = inverse == 0 ? int8_t{0} : static_cast<int8_t>(std::nearbyint(std::min(q > -127 ? q : -127, 127.0f)));
+  }
+  return scale;
+}
 
 void paged_attention(const AttentionArgs& a) {
   for (int64_t s = 0; s < a.S; ++s) {

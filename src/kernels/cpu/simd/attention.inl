@@ -20,14 +20,21 @@ struct Row {
 
 struct AttentionWork {
   AttentionWork(const AttentionArgs& args, const AttentionItem& item)
-      : a(args), s(item.s), g(item.g), padded(args.layout.padded_dim()), rows(static_cast<int>(item.rows)) {}
+      : a(args),
+        s(item.s),
+        g(item.g),
+        padded(args.layout.padded_dim()),
+        rows(static_cast<int>(item.rows)),
+        scaled(args.layout.dtype == DType::kI8) {}
   const AttentionArgs& a;
   const int64_t s, g, padded;  // sequence, kv head, Dp
   const int rows;
+  const bool scaled;  // keys and values are integers
   Row row[kMaxRows];
   alignas(64) float q[kMaxRows][kMaxHeadDim];
   alignas(64) float sums[kMaxRows][kMaxHeadDim];  // of the partition under way
   alignas(64) float weights[kMaxRows][kTilePositions];
+  alignas(64) float key_scales[kTilePositions], value_scales[kTilePositions];  // of the tile under way, where scaled
   RowState state[kMaxRows];
 };
 
@@ -51,6 +58,21 @@ inline void load_rows(AttentionWork& w, const AttentionItem& item) {
 inline int64_t block_at(const AttentionWork& w, int64_t position) {
   const int64_t block = w.a.block_table[w.s * w.a.max_blocks + position / w.a.layout.block_tokens];
   return block < 0 ? -1 : block * w.a.layout.block_elements();
+}
+
+// Scales of the positions of subtiles [first, end) of the tile.
+inline void load_scales(AttentionWork& w, int64_t tile, int first, int end) {
+  const KvLayout& kv = w.a.layout;
+  const auto load = [&](const void* cache, const float* scales, int64_t position) {
+    if (scales) return Vec::set(scales[w.g]);
+    const int64_t at = block_at(w, position) + kv.scale_at(w.g, position % kv.block_tokens);
+    return Vec::load(reinterpret_cast<const float*>(static_cast<const int8_t*>(cache) + at));
+  };
+  for (int i = first; i < end; ++i) {
+    const int64_t position = tile + i * kKvLanes;
+    load(w.a.k_cache, w.a.k_scales, position).store(w.key_scales + i * kKvLanes);
+    load(w.a.v_cache, w.a.v_scales, position).store(w.value_scales + i * kKvLanes);
+  }
 }
 
 // Raw products to scores: scale, cap, slope; minus infinity where the row does not look.
@@ -81,7 +103,9 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
   Vec score[kTileVecs], highest = Vec::set(-__builtin_inff());
 #pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) {
-    score[i] = finished_score(w, row, Vec::load(at + 16 * i), tile + 16 * i);
+    Vec raw = Vec::load(at + 16 * i);
+    if (w.scaled) raw = raw * Vec::load(w.key_scales + 16 * i);
+    score[i] = finished_score(w, row, raw, tile + 16 * i);
     highest = Vec::max(highest, score[i]);
   }
   RowState& state = w.state[r];
@@ -90,7 +114,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
 #pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) {
     const Vec weight = exp(score[i] - Vec::set(top));
-    weight.store(at + 16 * i);
+    (w.scaled ? weight * Vec::load(w.value_scales + 16 * i) : weight).store(at + 16 * i);
     total = total + weight;
   }
   const float keep = std::exp(state.top - top);

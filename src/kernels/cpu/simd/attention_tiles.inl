@@ -22,6 +22,14 @@ inline void score_rows(AttentionWork& w, int row, int vec, const Kv* const* keys
       for (int i = 0; i < kVecs; ++i) k[i] = Vec::load_odd(keys[i] + d * 16);
       step(d + 1, k);
     }
+  } else if constexpr (std::is_same_v<Kv, int8_t>) {
+    const auto load = [&]<int kWhich>(int64_t d) __attribute__((always_inline)) {
+      for (int i = 0; i < kVecs; ++i) k[i] = Vec::template load_of_four<kWhich>(keys[i] + d * 16);
+      step(d + kWhich, k);
+    };
+    for (int64_t d = 0; d < w.padded; d += 4)
+      load.template operator()<0>(d), load.template operator()<1>(d), load.template operator()<2>(d),
+          load.template operator()<3>(d);
   } else {
     for (int64_t d = 0; d < w.padded; ++d) {
       for (int i = 0; i < kVecs; ++i) k[i] = Vec::load(keys[i] + d * 16);
@@ -64,10 +72,9 @@ inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visib
   const KvLayout& kv = w.a.layout;
   Vec v[kVecs];
   for (int64_t p = span.begin; p < span.end;) {
-    const int64_t within = p % kv.block_tokens;
-    const int64_t end = std::min(span.end, p - within + kv.block_tokens);
-    const Kv* values = static_cast<const Kv*>(w.a.v_cache) + block_at(w, p) + kv.value_at(w.g, 0, d);
-    const int64_t start = p - within;
+    const int64_t start = p / kKvLanes * kKvLanes, end = std::min(span.end, start + kKvLanes);
+    const Kv* values =
+        static_cast<const Kv*>(w.a.v_cache) + block_at(w, p) + kv.value_at(w.g, start % kv.block_tokens, d);
     if constexpr (std::is_same_v<Kv, bf16>) {
       for (; p < end; ++p) {
         const Kv* pair = values + (p - start) / 2 * 2 * w.padded;
@@ -107,8 +114,9 @@ inline void run_tile(AttentionWork& w, int64_t tile) {
   for (int i = first; i < end; ++i) {
     const int64_t position = tile + i * kKvLanes;
     keys[i] =
-        static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.key_lanes_at(w.g, position % kv.block_tokens);
+        static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
   }
+  if (w.scaled) load_scales(w, tile, first, end);
   score_tile<Kv>(w, first, end - first, keys + first);
   float keep[kMaxRows];
   for (int r = 0; r < w.rows; ++r) keep[r] = weigh_row(w, r, tile);
@@ -133,5 +141,6 @@ struct VecTiles {
 inline void attend(const AttentionArgs& a) {
   if (a.layout.dtype == DType::kF32) return attend_with<VecTiles<float>>(a);
   if (a.layout.dtype == DType::kBf16) return attend_with<VecTiles<bf16>>(a);
+  if (a.layout.dtype == DType::kI8) return attend_with<VecTiles<int8_t>>(a);
   attend_with<VecTiles<f16>>(a);
 }

@@ -1,0 +1,26 @@
+// One head as int8 (kernels/kv_write.h), sixteen elements at a time.
+
+// What the elements of x are multiplied with; 0 where all become 0. `scale` is given, or 0 and found here.
+inline float kv_inverse(const float* x, int64_t n, float& scale) {
+  if (scale != 0) return 1 / scale;
+  Vec largest = Vec::zero(), poison = Vec::zero();  // 0, or NaN where an element is not finite
+  for (int64_t d = 0; d < n; d += 16) {
+    const Vec v = Vec::load_n(x + d, lanes_left(d, n));
+    largest = Vec::max(largest, Vec::abs(v));
+    poison = Vec::fma(v, Vec::zero(), poison);
+  }
+  const bool finite = poison.sum() == 0;
+  const float most = largest.largest();
+  scale = finite ? most / 127 : __builtin_nanf("");
+  return finite && most >= kLeastKvMax ? 127 / most : 0;
+}
+
+float kv_quantize(const float* x, int64_t n, float scale, int8_t* to) {
+  const float inverse = kv_inverse(x, n, scale);
+  for (int64_t d = 0; d < n; d += 16) {
+    const int64_t lanes = lanes_left(d, n);
+    const Vec q = inverse == 0 ? Vec::zero() : Vec::load_n(x + d, lanes) * Vec::set(inverse);
+    Vec::min(Vec::max(q, Vec::set(-127)), Vec::set(127)).store_n(to + d, lanes);
+  }
+  return scale;
+}
