@@ -106,9 +106,22 @@ Sample increment_latency_ms(const RunRecord& run) {
   return Sample(std::move(values));
 }
 
+// What was asked for where all requests asked for the same, else the mean of what was counted; 512.0 as Python prints
+// it.
+double mean_length(int64_t asked, int64_t counted, int64_t completed) {
+  if (asked != kUnknown) return static_cast<double>(asked);
+  return completed > 0 ? static_cast<double>(counted) / static_cast<double>(completed) : NAN;
+}
+double input_length(const Point& p) {
+  return mean_length(p.run.input_tokens, p.measures.input_tokens, p.measures.completed);
+}
+double output_length(const Point& p) {
+  return mean_length(p.run.output_tokens, p.measures.output_tokens, p.measures.completed);
+}
+
 void add_static_gen1(Row& row, const Point& p) {
-  row.add("输入长度", p.run.input_tokens);
-  row.add("输出长度", p.run.output_tokens);
+  row.add("输入长度", input_length(p));
+  row.add("输出长度", output_length(p));
   row.add("并发数", p.run.max_concurrency);
   row.add("输出tokens总吞吐", p.measures.output_throughput);
   const Sample& ttft = p.measures.sample(Metric::kTtft);
@@ -144,8 +157,8 @@ void add_static_gen2(Row& row, const Point& p) {
     if (r.output_tokens < 3) return std::nullopt;
     return (r.last_token_s - token_time(r, 1)) / static_cast<double>(r.output_tokens - 2);
   };
-  row.add("Input_Length", p.run.input_tokens);
-  row.add("Output_Length", p.run.output_tokens);
+  row.add("Input_Length", input_length(p));
+  row.add("Output_Length", output_length(p));
   row.add("Concurrency", p.run.max_concurrency);
   row.add("Total_Token_Throughput(tokens/s)", m.total_throughput);
   row.add("Output_Token_Throughput(tokens/s)", m.output_throughput);
@@ -159,9 +172,9 @@ void add_static_gen2(Row& row, const Point& p) {
   row.add("QPS", m.request_throughput);
   row.add("Fail_Rate", m.issued > 0 ? static_cast<double>(m.failed) / static_cast<double>(m.issued) : 0);
   row.add("Backend", p.run.backend);
-  row.add("Temperature", std::string("0"));
-  row.add("Top_k", std::string());
-  row.add("Top_p", std::string());
+  row.add("Temperature", p.run.temperature == 0 ? std::string("0") : python_float(p.run.temperature));
+  row.add("Top_k", std::string("-1"));  // neither is sent
+  row.add("Top_p", std::string("1"));
 }
 
 void add_ours(Row& row, const Point& p) {
@@ -194,8 +207,8 @@ void add_ours(Row& row, const Point& p) {
 
 bool fewer_at_once(const Point* a, const Point* b) { return a->run.max_concurrency < b->run.max_concurrency; }
 bool shorter(const Point* a, const Point* b) {
-  const auto key = [](const RunRecord& r) { return std::tuple(r.input_tokens, r.output_tokens, r.max_concurrency); };
-  return key(a->run) < key(b->run);
+  const auto key = [](const Point& p) { return std::tuple(input_length(p), output_length(p), p.run.max_concurrency); };
+  return key(*a) < key(*b);
 }
 bool slower(const Point* a, const Point* b) { return a->run.request_rate < b->run.request_rate; }
 
@@ -251,7 +264,7 @@ void add_dynamic(Row& row, CsvDialect dialect, const Point& p) {
 }
 
 std::string quoted(const std::string& cell) {
-  if (cell.find_first_of(",\"\n") == std::string::npos) return cell;
+  if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
   std::string out = "\"";
   for (const char c : cell) out += c == '"' ? std::string("\"\"") : std::string(1, c);
   return out + '"';
@@ -260,7 +273,7 @@ std::string quoted(const std::string& cell) {
 std::string line(const std::vector<std::string>& cells) {
   std::string out;
   for (size_t i = 0; i < cells.size(); ++i) out += (i > 0 ? "," : "") + quoted(cells[i]);
-  return out + "\n";
+  return out + "\r\n";
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The result tables that the Python load scripts write, and ours. Files are UTF-8 with a byte order mark, commas,
-// floats rounded to four digits, mode 0600; a file that exists is left alone and the time is added to the new one's
-// name.
+// lines that end in CR LF, floats rounded to four digits, mode 0600; a file that exists is left alone and the time is
+// added to the new one's name.
 #pragma once
 #include <string>
 #include <vector>

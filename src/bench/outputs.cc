@@ -10,7 +10,7 @@ namespace millrace::bench {
 namespace {
 
 std::string padded(const std::string& label, const std::string& value) {
-  return fmt::format("{:<40}{:<10}\n", label, value);
+  return fmt::format("{:<40} {:<10}\n", label, value);
 }
 std::string padded(const std::string& label, int64_t value) { return padded(label, std::to_string(value)); }
 std::string padded(const std::string& label, double value) { return padded(label, fmt::format("{:.2f}", value)); }
@@ -112,7 +112,7 @@ std::string vllm_text(const Point& p, const ShownMetrics& shown) {
   if (!m.limits.empty()) out += padded("Request goodput (req/s):", m.goodput);
   out += padded("Output token throughput (tok/s):", m.output_throughput);
   out += padded("Peak output token throughput (tok/s):", m.peak_output_throughput);
-  out += padded("Peak concurrent requests:", m.peak_concurrency);
+  out += padded("Peak concurrent requests:", static_cast<double>(m.peak_concurrency));
   out += padded("Total token throughput (tok/s):", m.total_throughput);
   for (const Metric metric : shown.metrics) out += latency_rows(m.sample(metric), metric, shown.percentiles);
   out += acceptance_rows(p.run) + our_rows(p);
@@ -171,25 +171,41 @@ namespace {
 
 Json or_null(double value) { return std::isfinite(value) ? Json(value) : Json(); }
 
-// vLLM's per-request lists; failed requests are in them with zeros.
+// A list with one entry for each request.
+template <class Value>
+OrderedJson per_request(const RunRecord& run, const Value& value) {
+  OrderedJson list = OrderedJson::array();
+  for (const RequestRecord& r : run.requests) list.push_back(value(r, r.outcome == Outcome::kCompleted));
+  return list;
+}
+
+OrderedJson gaps_of(const RequestRecord& r, bool good) {
+  OrderedJson gaps = OrderedJson::array();
+  for (size_t i = 1; good && i < r.chunks.size(); ++i) gaps.push_back(r.chunks[i].at_s - r.chunks[i - 1].at_s);
+  return gaps;
+}
+
+// Seconds that the request waited in the client.
+double queued_s(const RequestRecord& r, bool) {
+  return r.sent_s == kNever ? 0 : std::max(0.0, r.sent_s - r.scheduled_s);
+}
+
+// vLLM's per-request lists, in its order; failed requests are in them with zeros. Latencies and waiting times are
+// always kept.
 void add_details(const RunRecord& run, bool detailed, OrderedJson& json) {
-  OrderedJson inputs = OrderedJson::array(), outputs = inputs, ttfts = inputs, itls = inputs, starts = inputs,
-              texts = inputs, errors = inputs;
-  for (const RequestRecord& r : run.requests) {
-    const bool good = r.outcome == Outcome::kCompleted;
-    inputs.push_back(std::max<int64_t>(r.prompt_tokens, 0));
-    outputs.push_back(good ? std::max<int64_t>(r.output_tokens, 0) : 0);
-    ttfts.push_back(good ? ttft_ms(r).value_or(0) * 1e-3 : 0.0);
-    OrderedJson gaps = OrderedJson::array();
-    for (size_t i = 1; good && i < r.chunks.size(); ++i) gaps.push_back(r.chunks[i].at_s - r.chunks[i - 1].at_s);
-    itls.push_back(std::move(gaps));
-    starts.push_back(r.sent_s);
-    texts.push_back(r.text);
-    errors.push_back(r.error);
-  }
-  if (!detailed) return;
-  json["input_lens"] = inputs, json["output_lens"] = outputs, json["ttfts"] = ttfts, json["itls"] = itls;
-  json["start_times"] = starts, json["generated_texts"] = texts, json["errors"] = errors;
+  const auto add = [&](const char* key, bool always, const auto& value) {
+    if (always || detailed) json[key] = per_request(run, value);
+  };
+  add("input_lens", false, [](const RequestRecord& r, bool) { return std::max<int64_t>(r.prompt_tokens, 0); });
+  add("output_lens", false,
+      [](const RequestRecord& r, bool good) { return good ? std::max<int64_t>(r.output_tokens, 0) : 0; });
+  add("ttfts", false, [](const RequestRecord& r, bool good) { return good ? ttft_ms(r).value_or(0) * 1e-3 : 0.0; });
+  add("itls", false, gaps_of);
+  add("latencies", true, [](const RequestRecord& r, bool good) { return good ? e2el_ms(r).value_or(0) * 1e-3 : 0.0; });
+  add("start_times", false, [](const RequestRecord& r, bool) { return r.sent_s; });
+  add("queue_times", true, queued_s);
+  add("generated_texts", false, [](const RequestRecord& r, bool) { return r.text; });
+  add("errors", false, [](const RequestRecord& r, bool) { return r.error; });
 }
 
 // vLLM takes its ITL from events, which is our chunk gap.

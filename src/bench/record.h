@@ -86,6 +86,7 @@ struct RunRecord {
   int64_t input_tokens = kUnknown, output_tokens = kUnknown;  // where all requests ask for the same
   int64_t epochs = 0;                                         // rounds of a static run
   uint64_t seed = 0;
+  double temperature = 0;
   std::string started_at;  // local time, %Y%m%d-%H%M%S
   std::vector<std::pair<std::string, std::string>> metadata;
   // What happened.

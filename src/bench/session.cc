@@ -26,6 +26,7 @@ void take_labels(const RunRecord& labels, RunRecord& run) {
   run.arrival = labels.arrival, run.request_rate = labels.request_rate, run.burstiness = labels.burstiness;
   run.max_concurrency = labels.max_concurrency, run.input_tokens = labels.input_tokens;
   run.output_tokens = labels.output_tokens, run.epochs = labels.epochs, run.seed = labels.seed;
+  run.temperature = labels.temperature;
   run.metadata = labels.metadata, run.inexact_prompts = labels.inexact_prompts;
 }
 

@@ -217,7 +217,8 @@ Result<LoadSetup> open_load(const std::string& command, const TargetFlags& flags
                   .backend = flags.backend,
                   .endpoint = config.target.endpoint(),
                   .model = config.target.options.model,
-                  .tokenizer = flags.tokenizer};
+                  .tokenizer = flags.tokenizer,
+                  .temperature = flags.temperature};
   MR_ASSIGN_OR_RETURN(setup.labels.metadata, parse_metadata(output.metadata));
   std::signal(SIGINT, on_interrupt);
   bench::LoadRequest first{.prompt = "Hello", .output_tokens = 2};

@@ -2,6 +2,7 @@
 #include "bench/outputs.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 
@@ -41,11 +42,11 @@ TEST(Csv, StaticTitlesAreThoseOfTheirGeneration) {
   const std::vector<Point> points = {point(8, 512), point(1, 512)};
   const CsvTable gen1 = static_table(CsvDialect::kGen1, points, 0);
   EXPECT_EQ(
-      gen1.text().substr(0, gen1.text().find('\n')),
+      gen1.text().substr(0, gen1.text().find('\r')),
       "输入长度,输出长度,并发数,输出tokens总吞吐,首tokens时延TP90（ms）,首tokens时延TP99（ms）,最大首tokens时延（ms）,"
       "平均首tokens时延（ms）,增量时延TP90（ms）,增量时延TP99（ms）,最大增量时延（ms）,平均增量时延（ms）");
   const CsvTable gen2 = static_table(CsvDialect::kGen2, points, 0);
-  EXPECT_EQ(gen2.text().substr(0, gen2.text().find('\n')),
+  EXPECT_EQ(gen2.text().substr(0, gen2.text().find('\r')),
             "Input_Length,Output_Length,Concurrency,Total_Token_Throughput(tokens/s),Output_Token_Throughput(tokens/s),"
             "TP75_TTFT(s),TP90_TTFT(s),TP95_TTFT(s),TP99_TTFT(s),MAX_TTFT(s),AVG_TTFT(s),TP75_TPOT(s),TP90_TPOT(s),"
             "TP95_TPOT(s),TP99_TPOT(s),MAX_TPOT(s),AVG_TPOT(s),TP90_TPOT_SEC(s),TP95_TPOT_SEC(s),TP99_TPOT_SEC(s),"
@@ -60,6 +61,24 @@ TEST(Csv, StaticTitlesAreThoseOfTheirGeneration) {
   EXPECT_EQ(cell(gen2, "Total_Time(s)"), "0.25");
   EXPECT_EQ(cell(gen2, "Output_Token_Throughput(tokens/s)"), "88.0");
   EXPECT_EQ(cell(gen1, "平均首tokens时延（ms）"), "100.0");
+}
+
+// "512.0,11.0,8,...": means are floats, counts are not, as in files of the load scripts.
+TEST(Csv, CellsLookAsTheLoadScriptsWriteThem) {
+  const CsvTable gen1 = static_table(CsvDialect::kGen1, {point(8, 512)}, 0);
+  EXPECT_EQ(gen1.rows[0], (std::vector<std::string>{"512.0", "11.0", "8", "88.0", "100.0", "100.0", "100.0", "100.0",
+                                                    "10.0", "10.0", "10.0", "10.0"}));
+  EXPECT_TRUE(gen1.text().ends_with("10.0\r\n"));
+  Point real = point(8, 512);
+  real.run.input_tokens = real.run.output_tokens = kUnknown;  // of a data set
+  real.run.temperature = 0.5;
+  const CsvTable gen2 = static_table(CsvDialect::kGen2, {real}, 0);
+  EXPECT_EQ(cell(gen2, "Input_Length"), "512.0");
+  EXPECT_EQ(cell(gen2, "Output_Length"), "11.0");
+  EXPECT_EQ(cell(gen2, "Temperature"), "0.5");
+  EXPECT_EQ(cell(gen2, "Top_k"), "-1");
+  EXPECT_EQ(cell(gen2, "Top_p"), "1");
+  EXPECT_EQ(cell(gen2, "Fail_Rate"), "0.0");
 }
 
 TEST(Csv, IncrementLatencyLeavesOutGapsDuringSomeonesPrefill) {
@@ -97,9 +116,13 @@ TEST(Csv, FilesHaveAMarkAndDoNotReplaceOthers) {
   const std::string path = *write_csv(folder.file("t.csv"), table);
   EXPECT_EQ(*read_file(path),
             "\xEF\xBB\xBF"
-            "a,b\n\"1,5\",\"say \"\"x\"\"\"\n");
+            "a,b\r\n\"1,5\",\"say \"\"x\"\"\"\r\n");
   const std::string second = *write_csv(folder.file("t.csv"), table);
-  EXPECT_NE(second, path);
+  struct stat status {};
+  ASSERT_EQ(::stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600u);
+  const std::string stamp = second.substr(folder.file("t").size());
+  EXPECT_EQ(stamp.size(), std::string("_20260102030405.csv").size()) << second;
   EXPECT_TRUE(second.ends_with(".csv"));
 }
 
@@ -141,7 +164,9 @@ TEST(VllmResult, HasTheKeysInOrder) {
                                            "output_lens",
                                            "ttfts",
                                            "itls",
+                                           "latencies",
                                            "start_times",
+                                           "queue_times",
                                            "generated_texts",
                                            "errors",
                                            "max_output_tokens_per_s",
@@ -174,9 +199,9 @@ TEST(VllmText, IsFiftyWideAndMarksInvalidFigures) {
   const std::string text = vllm_text(p, {});
   EXPECT_TRUE(
       text.starts_with("============ Serving Benchmark Result ============\n"
-                       "Successful requests:                    2         \n"
-                       "Failed requests:                        0         \n"));
-  EXPECT_NE(text.find("Mean TTFT (ms):                         100.00    \n"), std::string::npos);
+                       "Successful requests:                     2         \n"
+                       "Failed requests:                         0         \n"));
+  EXPECT_NE(text.find("Mean TTFT (ms):                          100.00    \n"), std::string::npos);
   EXPECT_NE(text.find("---------------Time to First Token----------------\n"), std::string::npos);
   EXPECT_EQ(text.find("INVALID"), std::string::npos);
   p.run.client.cpu_share = 0.99;
