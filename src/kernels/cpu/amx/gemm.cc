@@ -76,6 +76,10 @@ class PlainEnds {
         stride_(job.a->y_stride),
         low_(lanes_below(job.N - column_of(pair))),
         high_(lanes_below(job.N - column_of(pair) - kPanelColumns)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const {
+    __builtin_prefetch(y_ + row * stride_, 1);
+    __builtin_prefetch(y_ + row * stride_ + kPanelColumns, 1);
+  }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
     const Vec low = sums_at(first), high = sums_at(second);
     float* y = y_ + row * stride_;
@@ -99,6 +103,7 @@ class GatedEnds {
         rounds_(job.gates->y_dtype == DType::kBf16),
         y_(static_cast<std::byte*>(job.gates->y) + pair * kPanelColumns * dtype_bytes(job.gates->y_dtype)),
         stride_(job.gates->y_stride * dtype_bytes(job.gates->y_dtype)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
     const Vec gate = sums_at(first), up = sums_at(second);
     const Vec value = Act::apply(gate + bias_[0]) * (up + bias_[1]);

@@ -79,6 +79,10 @@ class PlainEnds {
         stride_(job.a->y_stride),
         low_lanes_(lanes_below(job.N - 2 * pair * kColumns)),
         high_lanes_(lanes_below(job.N - (2 * pair + 1) * kColumns)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const {
+    __builtin_prefetch(y_ + row * stride_, 1);
+    __builtin_prefetch(y_ + row * stride_ + kColumns, 1);
+  }
   void store(int64_t row, const std::byte* low, const std::byte* high) const {
     const Vec scale = Vec::set(scales_[row]);
     float* y = y_ + row * stride_;
@@ -104,6 +108,7 @@ class GatedEnds {
         rounds_(job.gates->y_dtype == DType::kBf16),
         y_(static_cast<std::byte*>(job.gates->y) + pair * kColumns * dtype_bytes(job.gates->y_dtype)),
         stride_(job.gates->y_stride * dtype_bytes(job.gates->y_dtype)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
   void store(int64_t row, const std::byte* gate, const std::byte* up) const {
     const Vec scale = Vec::set(scales_[row]);
     const Vec value = Act::apply(gate_(gate, scale)) * up_(up, scale);

@@ -8,6 +8,7 @@
 //   int threads()                            that the product is worth
 // Ends say what becomes of the sums of a row with the two panels of a pair:
 //   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each, 64-byte aligned
+//   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
 #pragma once
 #include <immintrin.h>
 
@@ -81,8 +82,8 @@ struct TileProduct {
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
 // Memory of a thread's own: the sums of a block.
-constexpr int64_t kGroupTileRows = 16, kGroupPairs = 14;
-constexpr int64_t kOwnBytes = kGroupTileRows / 2 * kGroupPairs * kSumsBytes;
+constexpr int64_t kGroupTileRows = 16, kMostPairs = 32;
+constexpr int64_t kOwnBytes = kGroupTileRows / 2 * kMostPairs * kSumsBytes;
 
 inline const std::byte* sums_of_row(const std::byte* sums, int64_t row) {
   return sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
@@ -199,13 +200,20 @@ void multiply_thin(const Job& job) {
 
 // ---- many rows: blocks that stay in the second-level cache ----
 //
-// A thread takes a block of up to kGroupTileRows x kGroupPairs outputs and walks it stretch of k by stretch: a pair of
-// panels' stretch (32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Where the
-// second holds all of the rows' K, a pair of panels runs through its stretches at once; else all pairs go through one
-// stretch before the next. Sums wait between stretches in the thread's scratch. They are finished while the tiles are
-// busy with the next pair.
+// A thread takes a block of up to kGroupTileRows rows of tiles x kMostPairs pairs and walks it span of k by span: as
+// much of the rows as stays in the second-level cache. Within a span a pair of panels goes through its stretches at
+// once: a stretch of the pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second.
+// Sums wait between stretches and spans in the thread's memory. They are finished while the tiles are busy with the
+// next pair.
 
 constexpr int64_t kResidentTiles = 1024;  // of packed rows, beside what else the second-level cache holds
+constexpr int64_t kFetchedRows = 8;       // of y, ahead of being written
+
+// Steps of k whose tiles, `tile_rows` of them a step, stay in the second-level cache.
+inline int64_t span_of(const TileProduct& job, int64_t tile_rows) {
+  const int64_t stretches = std::max<int64_t>(1, kResidentTiles / (tile_rows * job.stretch));
+  return std::min(job.steps, stretches * job.stretch);
+}
 
 struct OutputBlock {
   int64_t tile_row, tile_rows, pair, pairs;
@@ -238,7 +246,10 @@ struct Unfinished {
 
 template <class Ends>
 inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
-  for (; u.done < end; ++u.done) store_pair(ends, u.row + u.done, sums_of_row(u.sums, u.done));
+  for (; u.done < end; ++u.done) {
+    if (u.done + kFetchedRows < u.rows) ends.fetch(u.row + u.done + kFetchedRows);
+    store_pair(ends, u.row + u.done, sums_of_row(u.sums, u.done));
+  }
 }
 
 // Two tile rows (or one) against two panels (the same twice where there is one), `steps` of k. Sums start from zero or
@@ -287,25 +298,24 @@ template <class Job, class Ends>
 class BlockRun {
  public:
   BlockRun(const Job& job, const OutputBlock& block, std::byte* sums)
-      : job_(job), b_(block), resident_(job.steps * block.tile_rows <= kResidentTiles), sums_(sums) {}
+      : job_(job), b_(block), span_(span_of(job, std::max<int64_t>(1, block.tile_rows))), sums_(sums) {}
 
   void run() {
     if (b_.tile_rows == 0) return;
-    if (resident_) {
+    for (int64_t begin = 0; begin < job_.steps; begin += span_)
       for (int64_t pair = 0; pair < b_.pairs; ++pair)
-        for (int64_t from = 0; from < job_.steps; from += job_.stretch) run_pair(pair, from);
-    } else {
-      for (int64_t from = 0; from < job_.steps; from += job_.stretch)
-        for (int64_t pair = 0; pair < b_.pairs; ++pair) run_pair(pair, from);
-    }
+        for (int64_t from = begin; from < end_of(begin); from += job_.stretch) run_pair(pair, from);
     finish();
   }
 
  private:
   int64_t count(int64_t from) const { return std::min(job_.stretch, job_.steps - from); }
   bool is_last(int64_t from) const { return from + job_.stretch >= job_.steps; }
+  // Of the span that holds step `from`.
+  int64_t begin_of(int64_t from) const { return from / span_ * span_; }
+  int64_t end_of(int64_t from) const { return std::min(job_.steps, begin_of(from) + span_); }
   int64_t pair_bytes() const { return b_.row_pairs() * kSumsBytes; }
-  std::byte* sums_of(int64_t pair) const { return sums_ + (resident_ ? pair % 2 : pair) * pair_bytes(); }
+  std::byte* sums_of(int64_t pair) const { return sums_ + (span_ == job_.steps ? pair % 2 : pair) * pair_bytes(); }
 
   // All rows with a pair's stretch.
   void run_pair(int64_t pair, int64_t from) {
@@ -313,7 +323,7 @@ class BlockRun {
     const std::byte* second = job_.second(b_.pair + pair);
     std::byte* sums = sums_of(pair);
     fetch_next(pair, from);
-    waiting_.share = resident_ || is_last(from) ? share() : 0;
+    waiting_.share = end_of(from) == job_.steps ? share(from) : 0;
     for (int64_t row_pair = 0; row_pair < b_.row_pairs(); ++row_pair, sums += kSumsBytes) {
       const int64_t tile_row = b_.tile_row + 2 * row_pair;
       const bool single = 2 * row_pair + 1 == b_.tile_rows;
@@ -336,22 +346,23 @@ class BlockRun {
     waiting_ = {sums_of(pair), b_.pair + pair, row, std::min(b_.tile_rows * kTileRows, job_.M - row), 0, 0};
   }
   void finish() { finish_rows(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
-  // Of the waiting rows, per step until the next pair is complete.
-  int64_t share() const {
-    const int64_t steps = b_.row_pairs() * (resident_ ? job_.steps : job_.stretch);
+  // Of the waiting rows, per step until the next pair is complete; `from` lies in the last span.
+  int64_t share(int64_t from) const {
+    const int64_t steps = b_.row_pairs() * (job_.steps - begin_of(from));
     return (waiting_.rows * 1024 + steps - 1) / steps;
   }
 
   // While a pair's stretch is worked on: the stretch that follows.
   void fetch_next(int64_t pair, int64_t from) {
-    int64_t next_pair = b_.pair + pair, next_from = from;
-    const bool last_pair = pair + 1 == b_.pairs;
-    if (resident_ ? !is_last(from) : last_pair && !is_last(from)) {
-      next_from += job_.stretch;
-      if (!resident_) next_pair = b_.pair;
-    } else {
-      ++next_pair;
-      if (resident_ || last_pair) next_from = 0;
+    int64_t next_pair = b_.pair + pair, next_from = from + job_.stretch;
+    if (next_from >= end_of(from)) {
+      const bool last_pair = pair + 1 == b_.pairs;
+      if (!last_pair || end_of(from) == job_.steps) {
+        ++next_pair;
+        next_from = last_pair ? 0 : begin_of(from);
+      } else {
+        next_pair = b_.pair;
+      }
     }
     next_pair = std::min(next_pair, job_.pairs - 1);
     const int64_t bytes = count(next_from) * kStepBytes, parts = b_.row_pairs() * count(from);
@@ -362,7 +373,7 @@ class BlockRun {
 
   const Job& job_;
   const OutputBlock b_;
-  const bool resident_;
+  const int64_t span_;
   std::byte* const sums_;
   Fetch<_MM_HINT_T1> panels_[2];
   Unfinished waiting_;
@@ -377,7 +388,7 @@ struct Grid {
         groups((job.tile_rows + group_rows - 1) / group_rows),
         block_rows(balanced(group_rows, kGroupTileRows)),
         row_blocks((group_rows + block_rows - 1) / block_rows),
-        block_pairs(balanced(job.pairs, kGroupPairs, threads)),
+        block_pairs(balanced(job.pairs, span_of(job, block_rows) < job.steps ? kMostPairs : kResidentPairs, threads)),
         pair_blocks((job.pairs + block_pairs - 1) / block_pairs) {}
 
   int64_t group_items() const { return row_blocks * pair_blocks; }
@@ -389,6 +400,7 @@ struct Grid {
   }
 
   static constexpr int64_t kMostGroups = 64;
+  static constexpr int64_t kResidentPairs = 14;  // a block where rows stay: small ones are shared out more evenly
   const TileProduct& job;
   const int64_t group_rows, groups, block_rows, row_blocks, block_pairs, pair_blocks;
 };
