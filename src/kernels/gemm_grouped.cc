@@ -21,13 +21,24 @@ constexpr Impl<GroupedGatedGemmFn> kGated[] = {{"composed", Isa::kPortable, gemm
 constexpr Impl<GroupedGatedGemmFn> kGatedBf16[] = {{"amx", Isa::kAmx, amx::gemm_gated_grouped_bf16},
                                                    {"composed", Isa::kPortable, gemm_then_glu_grouped}};
 
+constexpr Impl<GroupedW8A8Fn> kW8A8[] = {{"amx", Isa::kAmx, amx::gemm_w8a8_grouped},
+                                         {"avx512_vnni", Isa::kAvx512, avx512::gemm_w8a8_grouped},
+                                         {"avx2", Isa::kAvx2, avx2::gemm_w8a8_grouped},
+                                         {"portable", Isa::kPortable, portable::gemm_w8a8_grouped}};
+constexpr Impl<GroupedGatedW8A8Fn> kGatedW8A8[] = {{"amx", Isa::kAmx, amx::gemm_gated_w8a8_grouped},
+                                                   {"composed", Isa::kPortable, gemm_w8a8_then_glu_grouped}};
+
 // What the products of a group share, and the copies of theirs that a composed gated group makes.
-int64_t shared_bytes(int64_t products, bool bf16) {
-  return 2 * starts_bytes(products) + (bf16 ? compute_threads() * amx::gemm_own_bytes() : 0);
+int64_t shared_bytes(int64_t products, bool tiles) {
+  return 2 * starts_bytes(products) + (tiles ? compute_threads() * amx::gemm_own_bytes() : 0);
 }
 int64_t copies_bytes(int64_t products) { return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmArgs))); }
+int64_t w8a8_copies_bytes(int64_t products) {
+  return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmW8A8Args)));
+}
 
-GluArgs unit_of(const GatedGemmArgs& gated, const GemmArgs& product) {
+template <class Gated, class Product>
+GluArgs unit_of(const Gated& gated, const Product& product) {
   return {.gate = product.y,
           .up = product.y + product.N / 2,
           .y = gated.y,
@@ -37,6 +48,25 @@ GluArgs unit_of(const GatedGemmArgs& gated, const GemmArgs& product) {
           .y_stride = gated.y_stride,
           .activation = gated.activation,
           .y_dtype = gated.y_dtype};
+}
+
+// `grouped(products, scratch)` into scratch, then the units on it.
+template <class Product, class Gated, class Grouped>
+void then_units(std::span<Gated> gated, std::byte* scratch, const Grouped& grouped) {
+  const auto n = static_cast<int64_t>(gated.size());
+  auto* products = reinterpret_cast<Product*>(scratch);
+  std::byte* at = scratch + round_up_to_64(n * static_cast<int64_t>(sizeof(Product)));
+  for (int64_t i = 0; i < n; ++i) {
+    products[i] = gated[i].product;
+    products[i].y = reinterpret_cast<float*>(at);
+    products[i].y_stride = products[i].N;
+    at += products[i].M * products[i].N * 4;
+  }
+  grouped(std::span(products, static_cast<size_t>(n)), scratch + round_up_to_64(at - scratch));
+  // Many units side by side, or few one after another, each on all threads.
+  const auto unit = [&](int64_t i) { glu(unit_of(gated[i], products[i])); };
+  if (n >= 4 * compute_threads()) return parallel_items(n, unit);
+  for (int64_t i = 0; i < n; ++i) unit(i);
 }
 
 }  // namespace
@@ -101,21 +131,53 @@ int64_t gemm_gated_grouped_scratch_bytes(int64_t max_products, int64_t max_rows,
 }
 
 void gemm_then_glu_grouped(const GroupedGatedGemmArgs& args) {
-  const auto n = static_cast<int64_t>(args.products.size());
-  auto* products = reinterpret_cast<GemmArgs*>(args.scratch);
-  std::byte* at = args.scratch + copies_bytes(n);
-  for (int64_t i = 0; i < n; ++i) {
-    products[i] = args.products[i].product;
-    products[i].y = reinterpret_cast<float*>(at);
-    products[i].y_stride = products[i].N;
-    at += products[i].M * products[i].N * 4;
+  then_units<GemmArgs>(args.products, args.scratch, [](std::span<GemmArgs> products, std::byte* scratch) {
+    gemm_grouped({products, scratch});
+  });
+}
+
+std::span<const Impl<GroupedW8A8Fn>> gemm_w8a8_grouped_impls() { return kW8A8; }
+std::span<const Impl<GroupedGatedW8A8Fn>> gemm_gated_w8a8_grouped_impls() { return kGatedW8A8; }
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& args) {
+  static GroupedW8A8Fn* const best = best_impl(gemm_w8a8_grouped_impls());
+  if (!args.products.empty()) best(args);
+}
+
+void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& args) {
+  static GroupedGatedW8A8Fn* const best = best_impl(gemm_gated_w8a8_grouped_impls());
+  if (!args.products.empty()) best(args);
+}
+
+int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products) {
+  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()), true);
+  for (const GemmW8A8Args& a : products) bytes += prepared_bytes(a);
+  return bytes;
+}
+
+int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K) {
+  return shared_bytes(max_products, true) + w8a8_prepared_bytes(max_rows, K) + max_products * w8a8_prepared_bytes(0, K);
+}
+
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products) {
+  const auto n = static_cast<int64_t>(products.size());
+  int64_t bytes = shared_bytes(n, true) + w8a8_copies_bytes(n), outputs = 0;
+  for (const GatedGemmW8A8Args& gated : products) {
+    bytes += prepared_bytes(gated.product);
+    outputs += gated.product.M * gated.product.N * 4;
   }
-  at = args.scratch + round_up_to_64(at - args.scratch);
-  gemm_grouped({{products, static_cast<size_t>(n)}, at});
-  // Many units side by side, or few one after another, each on all threads.
-  const auto unit = [&](int64_t i) { glu(unit_of(args.products[i], products[i])); };
-  if (n >= 4 * compute_threads()) return parallel_items(n, unit);
-  for (int64_t i = 0; i < n; ++i) unit(i);
+  return bytes + round_up_to_64(outputs);
+}
+
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K) {
+  return gemm_w8a8_grouped_scratch_bytes(max_products, max_rows, K) + w8a8_copies_bytes(max_products) +
+         round_up_to_64(max_rows * N * 4);
+}
+
+void gemm_w8a8_then_glu_grouped(const GroupedGatedW8A8Args& args) {
+  then_units<GemmW8A8Args>(args.products, args.scratch, [](std::span<GemmW8A8Args> products, std::byte* scratch) {
+    gemm_w8a8_grouped({products, scratch});
+  });
 }
 
 }  // namespace millrace

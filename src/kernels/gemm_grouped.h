@@ -1,12 +1,14 @@
 // Many matrix products as one parallel region: threads take pieces of any of them as they become free, so that a few
 // rows against each of many matrices (the experts of a mixture) read memory as fast as one large matrix would be read.
-// Every product means what gemm and gemm_gated say of it, to the bit: a row of y depends on its row of x alone.
+// Every product means what gemm, gemm_w8a8 and their gated forms say of it, to the bit: a row of y depends on its row
+// of x alone.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "kernels/gemm.h"
+#include "kernels/gemm_w8a8.h"
 
 namespace millrace {
 
@@ -34,5 +36,28 @@ std::span<const Impl<GroupedGatedGemmFn>> gemm_gated_grouped_impls(DType weight)
 int64_t gemm_gated_grouped_scratch_bytes(std::span<const GatedGemmArgs> products);
 // As above; N of the products themselves, gates and ups.
 int64_t gemm_gated_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K, DType weight);
+
+// Products of integers: as above.
+struct GroupedW8A8Args {
+  std::span<GemmW8A8Args> products;
+  std::byte* scratch;  // gemm_w8a8_grouped_scratch_bytes
+};
+using GroupedW8A8Fn = void(const GroupedW8A8Args&);
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& args);
+std::span<const Impl<GroupedW8A8Fn>> gemm_w8a8_grouped_impls();  // names are those of gemm_w8a8_impls
+int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products);
+int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K);
+
+struct GroupedGatedW8A8Args {
+  std::span<GatedGemmW8A8Args> products;
+  std::byte* scratch;  // gemm_gated_w8a8_grouped_scratch_bytes
+};
+using GroupedGatedW8A8Fn = void(const GroupedGatedW8A8Args&);
+
+void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& args);
+std::span<const Impl<GroupedGatedW8A8Fn>> gemm_gated_w8a8_grouped_impls();
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products);
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K);
 
 }  // namespace millrace

@@ -14,12 +14,12 @@ void check_call(const LinearCall& call, int64_t width, bool rounded_too) {
            call.y.shape().to_string(), call.linear->out_features(), call.linear->in_features());
 }
 
-// Room for one `Args` per call; filled for the calls whose weights are of `weight`.
-template <class Args, class Make>
-std::span<Args> products_of(std::span<LinearCall> calls, DType weight, Args* room, const Make& make) {
+// Room for one `Args` per call; filled for the calls whose weights are `wanted`.
+template <class Args, class Wanted, class Make>
+std::span<Args> products_of(std::span<LinearCall> calls, const Wanted& wanted, Args* room, const Make& make) {
   size_t n = 0;
   for (LinearCall& call : calls)
-    if (call.linear->weight_dtype() == weight && call.x.size(0) > 0) std::construct_at(room + n++, make(call));
+    if (wanted(*call.linear) && call.x.size(0) > 0) std::construct_at(room + n++, make(call));
   return {room, n};
 }
 
@@ -28,71 +28,93 @@ Args* room_for(size_t calls, Workspace& workspace) {
   return reinterpret_cast<Args*>(workspace.bytes(static_cast<int64_t>(calls * sizeof(Args))));
 }
 
-// Integers have no grouped kernel: one after the other.
-bool dense(const LinearCall& call) { return call.linear->format() == LinearFormat::kDense; }
+bool w8a8(const Linear& linear) { return linear.format() == LinearFormat::kW8A8; }
+// W8A16 and W4A16 have no grouped kernel: one after the other.
+bool grouped(const Linear& linear) { return linear.format() == LinearFormat::kDense || w8a8(linear); }
+auto dense(DType weight) {
+  return [weight](const Linear& linear) { return linear.weight_dtype() == weight; };
+}
 
 constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
+
+// For every call a place among dense products and one among integers.
+template <class Dense, class Integers>
+int64_t rooms_bytes(int64_t calls) {
+  return Workspace::tensor_bytes(DType::kU8, {calls * static_cast<int64_t>(sizeof(Dense))}) +
+         Workspace::tensor_bytes(DType::kU8, {calls * static_cast<int64_t>(sizeof(Integers))});
+}
 
 }  // namespace
 
 void forward_grouped(std::span<LinearCall> calls, Workspace& workspace) {
-  const auto make = [](LinearCall& call) {
+  const auto into_y = [](LinearCall& call, auto args) {
     check_call(call, call.linear->out_features(), false);
-    GemmArgs args = call.linear->product(call.x, nullptr);
     args.y = call.y.data<float>();
     args.y_stride = call.y.stride(0);
     return args;
   };
   for (LinearCall& call : calls)
-    if (!dense(call) && call.x.size(0) > 0) call.linear->forward(call.x, call.y, workspace);
+    if (!grouped(*call.linear) && call.x.size(0) > 0) call.linear->forward(call.x, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
-    const std::span<GemmArgs> products = products_of(calls, weight, room, make);
+    const auto products = products_of(calls, dense(weight), room, [&](LinearCall& call) {
+      return into_y(call, call.linear->product(call.x, nullptr));
+    });
     if (products.empty()) continue;
     const Workspace::Scope inner(workspace);
     gemm_grouped({products, workspace.bytes(gemm_grouped_scratch_bytes(products))});
   }
+  auto* const integers = room_for<GemmW8A8Args>(calls.size(), workspace);
+  const auto products = products_of(calls, w8a8, integers,
+                                    [&](LinearCall& call) { return into_y(call, call.linear->w8a8(call.x, nullptr)); });
+  if (!products.empty()) gemm_w8a8_grouped({products, workspace.bytes(gemm_w8a8_grouped_scratch_bytes(products))});
 }
 
 void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace) {
-  const auto make = [&](LinearCall& call) {
+  const auto into_y = [&](LinearCall& call, auto gated) {
     check_call(call, call.linear->out_features() / 2, true);
-    return GatedGemmArgs{.product = call.linear->product(call.x, nullptr),
-                         .activation = activation,
-                         .y = call.y.raw(),
-                         .y_stride = call.y.stride(0),
-                         .y_dtype = call.y.dtype()};
+    gated.activation = activation;
+    gated.y = call.y.raw();
+    gated.y_stride = call.y.stride(0);
+    gated.y_dtype = call.y.dtype();
+    return gated;
   };
   for (LinearCall& call : calls)
-    if (!dense(call) && call.x.size(0) > 0) call.linear->forward_gated(call.x, activation, call.y, workspace);
+    if (!grouped(*call.linear) && call.x.size(0) > 0) call.linear->forward_gated(call.x, activation, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GatedGemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
-    const std::span<GatedGemmArgs> products = products_of(calls, weight, room, make);
+    const auto products = products_of(calls, dense(weight), room, [&](LinearCall& call) {
+      return into_y(call, GatedGemmArgs{.product = call.linear->product(call.x, nullptr)});
+    });
     if (products.empty()) continue;
     const Workspace::Scope inner(workspace);
     gemm_gated_grouped({products, workspace.bytes(gemm_gated_grouped_scratch_bytes(products))});
   }
+  auto* const integers = room_for<GatedGemmW8A8Args>(calls.size(), workspace);
+  const auto products = products_of(calls, w8a8, integers, [&](LinearCall& call) {
+    return into_y(call, GatedGemmW8A8Args{.product = call.linear->w8a8(call.x, nullptr)});
+  });
+  if (!products.empty())
+    gemm_gated_w8a8_grouped({products, workspace.bytes(gemm_gated_w8a8_grouped_scratch_bytes(products))});
 }
 
 int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
-  if (like.format() != LinearFormat::kDense)
-    return like.scratch_bytes(max_rows) +
-           Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GemmArgs))});
-  return Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GemmArgs))}) +
-         Workspace::tensor_bytes(
-             DType::kU8, {gemm_grouped_scratch_bytes(max_calls, max_rows, like.in_features(), like.weight_dtype())});
+  const int64_t rooms = rooms_bytes<GemmArgs, GemmW8A8Args>(max_calls), K = like.in_features();
+  if (!grouped(like)) return rooms + like.scratch_bytes(max_rows);
+  const int64_t bytes = w8a8(like) ? gemm_w8a8_grouped_scratch_bytes(max_calls, max_rows, K)
+                                   : gemm_grouped_scratch_bytes(max_calls, max_rows, K, like.weight_dtype());
+  return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
 }
 
 int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
-  if (like.format() != LinearFormat::kDense)
-    return like.gated_scratch_bytes(max_rows) +
-           Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GatedGemmArgs))});
-  return Workspace::tensor_bytes(DType::kU8, {max_calls * static_cast<int64_t>(sizeof(GatedGemmArgs))}) +
-         Workspace::tensor_bytes(
-             DType::kU8, {gemm_gated_grouped_scratch_bytes(max_calls, max_rows, like.out_features(), like.in_features(),
-                                                           like.weight_dtype())});
+  const int64_t rooms = rooms_bytes<GatedGemmArgs, GatedGemmW8A8Args>(max_calls);
+  const int64_t N = like.out_features(), K = like.in_features();
+  if (!grouped(like)) return rooms + like.gated_scratch_bytes(max_rows);
+  const int64_t bytes = w8a8(like) ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K)
+                                   : gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
+  return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
 }
 
 }  // namespace millrace

@@ -141,6 +141,105 @@ TEST(GroupedGemm, EveryGatedProductIsBitIdenticalToTheProductAlone) {
     }
 }
 
+// Integer products of the same sizes, every other one with a bias; x per token.
+struct W8A8Group {
+  explicit W8A8Group(int64_t columns_of) {
+    Random random(4);
+    for (const int64_t M : {1, 0, 5, 1, 17, 40, 1, 33, 300, 12, 13}) {
+      const int64_t N = (1 + static_cast<int64_t>(random.uniform() * 9)) * columns_of;
+      const int64_t K = 20 + static_cast<int64_t>(random.uniform() * 700);
+      std::vector<int8_t> values(N * K);
+      for (int8_t& q : values) q = static_cast<int8_t>(random() % 256 - 128);
+      packed.emplace_back(gemm_w8a8_packed_bytes(N, K));
+      gemm_w8a8_pack(
+          {.values = values.data(), .packed = packed.back().data, .row_begin = 0, .row_end = N, .N = N, .K = K});
+      x.push_back(as_dtype(random_floats(random, M * K), DType::kBf16));
+      floats.push_back(random_floats(random, 2 * N));
+      for (float& scale : std::span(floats.back()).first(N)) scale = 0.001f + 0.01f * std::abs(scale);
+      rows += M, most_columns = std::max(most_columns, N), most_k = std::max(most_k, K);
+      products.push_back({.x = x.back().data(),
+                          .w = packed.back().data,
+                          .scales = floats.back().data(),
+                          .bias = products.size() % 2 ? floats.back().data() + N : nullptr,
+                          .y = nullptr,
+                          .scratch = nullptr,
+                          .M = M,
+                          .N = N,
+                          .K = K,
+                          .x_stride = K,
+                          .y_stride = N});
+    }
+  }
+  // One vector of outputs for each product.
+  std::vector<std::vector<float>> outputs(int64_t width_divisor) const {
+    std::vector<std::vector<float>> y;
+    for (const GemmW8A8Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
+    return y;
+  }
+  std::list<Aligned> packed;
+  std::list<std::vector<uint8_t>> x;
+  std::list<std::vector<float>> floats;  // scales, then biases
+  std::vector<GemmW8A8Args> products;
+  int64_t rows = 0, most_columns = 0, most_k = 0;
+};
+
+TEST(GroupedGemm, EveryIntegerProductIsBitIdenticalToTheProductAlone) {
+  const int all = compute_threads();
+  for (const auto& impl : gemm_w8a8_grouped_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    GemmW8A8Fn* const alone = named(gemm_w8a8_impls(), impl.name);
+    for (const int64_t columns_of : {7, 16}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of);
+      W8A8Group group(columns_of);
+      auto want = group.outputs(1), got = want;
+      for (size_t i = 0; i < want.size(); ++i) {
+        GemmW8A8Args p = group.products[i];
+        const Aligned scratch(gemm_w8a8_scratch_bytes(p.M, p.K));
+        p.y = want[i].data(), p.scratch = scratch.data;
+        if (p.M > 0) alone(p);
+      }
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        const Aligned scratch(
+            gemm_w8a8_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows, group.most_k));
+        got = group.outputs(1);
+        for (size_t i = 0; i < got.size(); ++i) group.products[i].y = got[i].data();
+        impl.run({group.products, scratch.data});
+        ASSERT_EQ(got, want) << threads << " threads";
+      }
+      set_compute_threads(all);
+    }
+  }
+}
+
+TEST(GroupedGemm, EveryGatedIntegerProductIsBitIdenticalToTheProductAlone) {
+  for (const auto& impl : gemm_gated_w8a8_grouped_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    GatedGemmW8A8Fn* const alone = named(gemm_gated_w8a8_impls(), impl.name);
+    for (const int64_t columns_of : {10, 32}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of);
+      const W8A8Group group(columns_of);
+      auto want = group.outputs(2), got = want;
+      std::vector<GatedGemmW8A8Args> products;
+      for (size_t i = 0; i < want.size(); ++i) {
+        GatedGemmW8A8Args p{.product = group.products[i],
+                            .y = want[i].data(),
+                            .y_stride = group.products[i].N / 2,
+                            .y_dtype = DType::kF32};
+        const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.product.M, p.product.N, p.product.K));
+        p.product.scratch = scratch.data;
+        if (p.product.M > 0) alone(p);
+        p.y = got[i].data();
+        products.push_back(p);
+      }
+      const Aligned scratch(gemm_gated_w8a8_grouped_scratch_bytes(static_cast<int64_t>(products.size()), group.rows,
+                                                                  group.most_columns, group.most_k));
+      impl.run({products, scratch.data});
+      ASSERT_EQ(got, want);
+    }
+  }
+}
+
 TEST(GroupedGemm, ARowBeyondTheProductIsNotWritten) {
   Group group(DType::kF32, DType::kF32, 16);
   const Aligned scratch(

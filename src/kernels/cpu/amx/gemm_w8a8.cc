@@ -5,7 +5,7 @@
 #include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/avx512/quantize.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -147,6 +147,23 @@ void with_ends(const GatedGemmW8A8Args& gated, const Run& run) {
   }
 }
 
+// ---- many products at once ----
+
+Job job_of(const GemmW8A8Args& a) { return Job(a); }
+Job job_of(const GatedGemmW8A8Args& gated) { return Job(gated.product, &gated); }
+
+template <class Args>
+void run_step(const Args& args, int64_t item, std::byte* own) {
+  with_ends(args, [&]<class Ends>(const Job& job) { run_item<Job, Ends>(job, item, own); });
+}
+
+template <class Args>
+constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
+                                 .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
+                                 .items = [](const Args& args) { return items_of(job_of(args)); },
+                                 .run = run_step<Args>,
+                                 .own_bytes = kOwnBytes};
+
 }  // namespace
 
 void gemm_w8a8(const GemmW8A8Args& a) { multiply<Job, PlainEnds>(Job(a)); }
@@ -154,6 +171,14 @@ void gemm_w8a8(const GemmW8A8Args& a) { multiply<Job, PlainEnds>(Job(a)); }
 void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
   if (gated.product.N % (2 * kColumns) != 0) return gemm_w8a8_then_glu(gated);
   with_ends(gated, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
+}
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_grouped(a.products, a.scratch, kSteps<GemmW8A8Args>); }
+
+void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
+  const auto ragged = [](const GatedGemmW8A8Args& p) { return p.product.N % (2 * kColumns) != 0; };
+  if (std::any_of(a.products.begin(), a.products.end(), ragged)) return gemm_w8a8_then_glu_grouped(a);
+  run_grouped(a.products, a.scratch, kSteps<GatedGemmW8A8Args>);
 }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernels/cpu/avx2/vec.h"
-#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -73,30 +73,41 @@ inline void multiply_row(const std::byte* panel, const int16_t* p, int64_t padde
   }
 }
 
+// ---- a product in steps: rows become int16, then panels are multiplied ----
+
+int16_t* words_of(const GemmW8A8Args& a) { return reinterpret_cast<int16_t*>(a.scratch); }
+float* scales_of(const GemmW8A8Args& a) {
+  return reinterpret_cast<float*>(a.scratch + a.M * w8a8_padded_k(a.K) * static_cast<int64_t>(sizeof(int16_t)));
+}
+
+void quantize(const GemmW8A8Args& a, int64_t row) {
+  const int64_t padded_k = w8a8_padded_k(a.K);
+  scales_of(a)[row] = quantize_row(a, row, padded_k, words_of(a) + row * padded_k);
+}
+
+void run_panel(const GemmW8A8Args& a, int64_t panel, std::byte*) {
+  const W8A8Layout layout(a);
+  const int64_t column = panel * 16, n = lanes_left(column, a.N);
+  for (int64_t m = 0; m < a.M; ++m) {
+    float sums[16];
+    multiply_row(layout.panel(a, panel), words_of(a) + m * layout.padded_k, layout.padded_k, sums);
+    Vec y = Vec::load(sums) * Vec::load_n(a.scales + column, n) * Vec::set(scales_of(a)[m]);
+    if (a.bias) y = y + Vec::load_n(a.bias + column, n);
+    y.store_n(a.y + m * a.y_stride + column, n);
+  }
+}
+
+constexpr GemmSteps<GemmW8A8Args> kSteps{.preparations = [](const GemmW8A8Args& a) { return a.M; },
+                                         .prepare = quantize,
+                                         .items = [](const GemmW8A8Args& a) { return W8A8Layout(a).panels; },
+                                         .run = run_panel,
+                                         .own_bytes = 0};
+
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) {
-  const W8A8Layout layout(a);
-  auto* const p = reinterpret_cast<int16_t*>(a.scratch);
-  auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * layout.padded_k * 2);
-  WorkQueue queue(layout.panels);
-  const auto work = [&](const TeamMember& me) {
-    for (int64_t m = me.index; m < a.M; m += me.size)
-      scales[m] = quantize_row(a, m, layout.padded_k, p + m * layout.padded_k);
-    me.barrier();
-    for (int64_t panel = queue.next(); panel >= 0; panel = queue.next()) {
-      const int64_t column = panel * 16, n = lanes_left(column, a.N);
-      for (int64_t m = 0; m < a.M; ++m) {
-        float sums[16];
-        multiply_row(layout.panel(a, panel), p + m * layout.padded_k, layout.padded_k, sums);
-        Vec y = Vec::load(sums) * Vec::load_n(a.scales + column, n) * Vec::set(scales[m]);
-        if (a.bias) y = y + Vec::load_n(a.bias + column, n);
-        y.store_n(a.y + m * a.y_stride + column, n);
-      }
-    }
-  };
-  parallel_team(work, gemm_w8a8_threads(a));
-}
+void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, kSteps, gemm_w8a8_threads(a)); }
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_grouped(a.products, a.scratch, kSteps); }
 
 }  // namespace millrace::avx2
 #pragma GCC pop_options

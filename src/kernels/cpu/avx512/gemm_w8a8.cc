@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/avx512/quantize.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -77,29 +77,38 @@ void run_panels(const Work& work, int64_t panel) {
     kRuns[std::min<int64_t>(kRows, work.a.M - row) - 1](work, row, panel);
 }
 
+// ---- a product in steps: rows become bytes, then pairs of panels are multiplied ----
+
+void quantize(const GemmW8A8Args& a, int64_t row) {
+  const Work work(a);
+  uint8_t* to = work.p + row * work.layout.padded_k;
+  work.scales[row] = quantize_row(a, row, work.layout.padded_k, [&](int64_t k, __m512i bytes) {
+    _mm512_storeu_si512(to + k, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
+  });
+}
+
+int64_t items_of(const GemmW8A8Args& a) { return (W8A8Layout(a).panels + kPanels - 1) / kPanels; }
+
+void run_item(const GemmW8A8Args& a, int64_t item, std::byte*) {
+  const Work work(a);
+  const int64_t panel = item * kPanels;
+  if (panel + kPanels <= work.layout.panels)
+    run_panels<kPanels>(work, panel);
+  else
+    run_panels<1>(work, panel);
+}
+
+constexpr GemmSteps<GemmW8A8Args> kSteps{.preparations = [](const GemmW8A8Args& a) { return a.M; },
+                                         .prepare = quantize,
+                                         .items = items_of,
+                                         .run = run_item,
+                                         .own_bytes = 0};
+
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) {
-  const Work work(a);
-  WorkQueue queue((work.layout.panels + kPanels - 1) / kPanels);
-  const auto run = [&](const TeamMember& me) {
-    for (int64_t m = me.index; m < a.M; m += me.size) {
-      uint8_t* to = work.p + m * work.layout.padded_k;
-      work.scales[m] = quantize_row(a, m, work.layout.padded_k, [&](int64_t k, __m512i bytes) {
-        _mm512_storeu_si512(to + k, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
-      });
-    }
-    me.barrier();
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t panel = item * kPanels;
-      if (panel + kPanels <= work.layout.panels)
-        run_panels<kPanels>(work, panel);
-      else
-        run_panels<1>(work, panel);
-    }
-  };
-  parallel_team(run, gemm_w8a8_threads(a));
-}
+void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, kSteps, gemm_w8a8_threads(a)); }
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_grouped(a.products, a.scratch, kSteps); }
 
 }  // namespace millrace::avx512
 #pragma GCC pop_options

@@ -1,7 +1,7 @@
 // What gemm_w8a8 means. Plain on purpose.
 #include <cmath>
 
-#include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace::portable {
@@ -54,6 +54,13 @@ void gemm_w8a8(const GemmW8A8Args& a) {
   parallel_ranges(a.N, gemm_w8a8_threads(a) == 1 ? a.N : 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) column(n);
   });
+}
+
+void gemm_w8a8_grouped(const GroupedW8A8Args& args) {
+  for (GemmW8A8Args& a : args.products) {
+    a.scratch = args.scratch;
+    if (a.M > 0 && a.N > 0) portable::gemm_w8a8(a);
+  }
 }
 
 }  // namespace millrace::portable
