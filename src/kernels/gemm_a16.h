@@ -4,7 +4,7 @@
 // q - z is exact, and so is its product with s: a scale keeps 16 significant bits, and a float16 or bfloat16 has fewer.
 //
 // Packed weights are panels of sixteen output columns, streamed front to back, a chunk of k at a time:
-//   kInt8: [N/16][Kp/64][16][64]   int8; of each 32 k the even ones, then the odd ones
+//   kInt8: [N/16][Kp][16]          int8
 //   kInt4: [N/16][Kp/128][record]  record: scales u32[128/group or 1][16], then nibbles u16[16][32]; nibble i (bits
 //          4i..4i+3) of word j is k = 32i + j of the chunk. A scale is the bits of a float32 whose low byte is z.
 // Kp is K rounded up to a chunk. Columns beyond N and rows beyond K are zero.
@@ -27,7 +27,7 @@ enum class A16Format : uint8_t { kInt8, kInt4 };
 constexpr bool is_int4_group(int64_t group, int64_t K) {
   return group >= K || group == 32 || group == 64 || (group > 0 && group % 128 == 0);
 }
-constexpr int64_t a16_chunk_k(A16Format format) { return format == A16Format::kInt8 ? 64 : 128; }
+constexpr int64_t a16_chunk_k(A16Format format) { return format == A16Format::kInt8 ? 32 : 128; }
 constexpr int64_t a16_padded_k(int64_t K, A16Format format) {
   const int64_t chunk = a16_chunk_k(format);
   return (K + chunk - 1) / chunk * chunk;
@@ -38,7 +38,7 @@ constexpr int64_t a16_chunk_scales(A16Format format, int64_t group, int64_t K) {
   return group == 32 && group < K ? 4 : group == 64 && group < K ? 2 : 1;
 }
 constexpr int64_t a16_chunk_bytes(A16Format format, int64_t group, int64_t K) {
-  return 1024 + 64 * a16_chunk_scales(format, group, K);
+  return format == A16Format::kInt8 ? 512 : 1024 + 64 * a16_chunk_scales(format, group, K);
 }
 // A line more than the panels: kernels may look beyond the last.
 constexpr int64_t gemm_a16_packed_bytes(int64_t N, int64_t K, A16Format format, int64_t group) {

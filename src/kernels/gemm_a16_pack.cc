@@ -23,12 +23,7 @@ struct PackedRow {
 void pack_int8(const A16PackArgs& a, int64_t n) {
   const PackedRow row(a, n);
   const int8_t* values = static_cast<const int8_t*>(a.values) + (n - a.row_begin) * a.K;
-  for (int64_t k0 = 0; k0 < a.K; k0 += 64) {
-    int8_t chunk[64] = {};
-    for (int64_t k = 0; k < std::min<int64_t>(64, a.K - k0); ++k)
-      chunk[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = values[k0 + k];
-    std::memcpy(row.chunk(k0 / 64) + row.column * 64, chunk, 64);
-  }
+  for (int64_t k = 0; k < a.K; ++k) row.at[k * 16 + row.column] = static_cast<std::byte>(values[k]);
 }
 
 // Bits of the scale at 16 significant bits, the zero in the low byte.

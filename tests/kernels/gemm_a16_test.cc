@@ -153,8 +153,10 @@ TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   const int all = compute_threads();
   for (const auto& impl : gemm_a16_impls()) {
     if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
-    for (const auto& [format, group] : {std::pair<A16Format, int64_t>{A16Format::kInt8, 0}, {A16Format::kInt4, 64}}) {
-      const Product product({300, 272, 1500, format, group}, DType::kF32);
+    for (const Case& c : {Case{300, 272, 1500, A16Format::kInt8, 0}, Case{300, 272, 1500, A16Format::kInt4, 64},
+                          Case{300, 331, 96, A16Format::kInt8, 0}, Case{300, 331, 96, A16Format::kInt4, 32},
+                          Case{300, 130, 900, A16Format::kInt4, 128}, Case{300, 17, 40, A16Format::kInt4, 40}}) {
+      const Product product(c, DType::kF32);
       SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(product.c));
       const auto whole = product.run(impl.run, 0, product.c.M);
       const int64_t width = product.c.N + 1;

@@ -1,12 +1,13 @@
-// gemm_a16 on AMX tiles. A panel's columns are the rows of the first operand: 32 of k of sixteen columns, unpacked to
-// bf16 in the first-level cache. x is the second operand, as pairs of k: [16 pairs][up to 16 rows of x][2]. The tiles
-// of sums are y transposed. Each output is summed over k from 0 up, tile after tile, whatever the number of rows.
+// gemm_a16 on AMX tiles. Integers become tiles of bf16 shortly before they are multiplied: for few rows in a ring in
+// the first-level cache, so far ahead that their stores are done when the tile is loaded; for many rows a slice of
+// panels at a time, which then is a dense product's. Each output is summed over k from 0 up, tile after tile, whatever
+// the number of rows.
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 
-#include "kernels/cpu/amx/blocks.h"
-#include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/avx512/transpose.h"
 #include "kernels/cpu/avx512/unpack.h"
 #include "kernels/cpu/avx512/vec.h"
@@ -21,50 +22,7 @@ namespace {
 using avx512::Vec;
 #include "kernels/cpu/simd/math.inl"
 
-// ---- weights ----
-
-inline __attribute__((always_inline)) void prefetch(const std::byte* at) {
-  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
-}
-
-// Chunks of a panel become tiles of 32 k: [chunk_k/32][16 columns][32]. Tables are what unpacking a chunk needs beside
-// the chunk.
-template <A16Format kFormat, int kScales>
-struct Unpacker;
-
-template <>
-struct Unpacker<A16Format::kInt8, 0> {
-  struct Tables {
-    void make(const std::byte*) {}
-  };
-  template <int kBegin, int kEnd, int64_t kAhead = 0>
-  static inline __attribute__((always_inline)) void columns(const std::byte* chunk, const Tables&, std::byte* tiles) {
-#pragma GCC unroll 16
-    for (int n = kBegin; n < kEnd; ++n) {
-      if constexpr (kAhead > 0) prefetch(chunk + n * 64 + kAhead);
-      _mm512_store_si512(tiles + n * 64, avx512::unpack_int8_unit(chunk + n * 64));
-      _mm512_store_si512(tiles + kTileBytes + n * 64, avx512::unpack_int8_unit(chunk + n * 64 + 32));
-    }
-  }
-};
-
-template <int kScales>
-struct Unpacker<A16Format::kInt4, kScales> {
-  using Tables = avx512::Int4Tables<kScales>;
-  template <int kBegin, int kEnd, int64_t kAhead = 0>
-  static inline __attribute__((always_inline)) void columns(const std::byte* chunk, const Tables& tables,
-                                                            std::byte* tiles) {
-#pragma GCC unroll 16
-    for (int n = kBegin; n < kEnd; ++n) {
-      if constexpr (kAhead > 0) prefetch(chunk + kScales * 64 + n * 64 + kAhead);
-      if (kAhead > 0 && n % 4 == 0 && n / 4 < kScales) prefetch(chunk + n / 4 * 64 + kAhead);
-      __m512i units[4];
-      avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) _mm512_store_si512(tiles + i * kTileBytes + n * 64, units[i]);
-    }
-  }
-};
+constexpr int64_t kInt8TileBytes = 512, kInt4Units = 4;  // units: tiles in a chunk of kInt4
 
 // ---- x ----
 
@@ -85,236 +43,476 @@ inline __m512i load_row(const GemmA16Args& a, int64_t row, int64_t k) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-// 32 of k of rows [first, first + rows) as [16 pairs][width][2], zero beyond the rows.
-inline void pack_tile(const GemmA16Args& a, int64_t first, int64_t rows, int64_t k, int64_t width, std::byte* to) {
-  __m512i tile[16];
-  for (int64_t r = 0; r < 16; ++r) tile[r] = r < rows ? load_row(a, first + r, k) : _mm512_setzero_si512();
-  avx512::transpose(tile);
-  for (int64_t pair = 0; pair < 16; ++pair)
-    _mm512_mask_storeu_epi32(to + pair * width * 4, lanes_below(width), tile[pair]);
-}
+// Panels of bf16 tiles from `panel` of y on, and all rows of x.
+struct Job : TileProduct {
+  Job(const GemmA16Args& args, const std::byte* panels, int64_t panel, int64_t columns)
+      : TileProduct(panels, args.scratch, args.M, columns, (args.K + kTileK - 1) / kTileK, false),
+        a(&args),
+        panel(panel) {}
+  template <int kSum, int kX, int kW>
+  static void multiply() {
+    tile_multiply<kSum, kX, kW>();
+  }
+  int64_t packed_bytes() const { return tiles_bytes(); }
+  void pack(int64_t begin, int64_t end) const {
+    for (int64_t from = 0; from < steps; from += stretch)
+      for (int64_t row = begin; row < end; ++row) {
+        std::byte* to = packed_row(row, from);
+        for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += kStepBytes)
+          _mm512_store_si512(to, row < M ? load_row(*a, row, s * kTileK) : _mm512_setzero_si512());
+      }
+  }
+
+  const GemmA16Args* a;
+  const int64_t panel;
+};
 
 // ---- y ----
 
-// Rows of y from sixteen columns of sums, each with its rows of y as lanes.
-inline void store_rows(const GemmA16Args& a, int64_t first, int64_t rows, int64_t panel, const std::byte* sums) {
-  const int64_t column = panel * 16, n = lanes_left(column, a.N);
-  __m512i tile[16];
-  for (int i = 0; i < 16; ++i) tile[i] = _mm512_load_si512(sums + i * 64);
-  avx512::transpose(tile);
-  const Vec scale = a.scales ? Vec::load_n(a.scales + column, n) : Vec::zero();
-  const Vec bias = a.bias ? Vec::load_n(a.bias + column, n) : Vec::zero();
-  for (int64_t r = 0; r < rows; ++r) {
-    Vec y{_mm512_castsi512_ps(tile[r])};
-    if (a.scales) y = y * scale;
-    if (a.bias) y = y + bias;
-    y.store_n(a.y + (first + r) * a.y_stride + column, n);
-  }
-}
-
-// ---- up to 32 rows: every panel is read once, straight through ----
-
-template <A16Format kFormat, int kScales>
-struct Thin {
-  static constexpr int64_t kChunkSteps = kFormat == A16Format::kInt8 ? 2 : 4;
-  static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
-  static constexpr int64_t kAhead = 8;  // chunks that are fetched ahead of use
-
-  explicit Thin(const GemmA16Args& args) : a(args), layout(args) {}
-  int64_t steps() const { return layout.padded_k / kTileK; }
-  int64_t x_tiles() const { return (a.M + 15) / 16; }
-  int64_t width(int64_t tile) const { return std::min<int64_t>(16, a.M - tile * 16); }
-  std::byte* x_tile(int64_t tile, int64_t step) const {
-    return a.scratch + (tile * steps() + step) * kTileBytes * width(0) / 16;
-  }
-  void pack_x(const TeamMember& me) const {
-    for (int64_t t = 0; t < x_tiles(); ++t)
-      for (int64_t s = me.index; s < steps(); s += me.size)
-        pack_tile(a, t * 16, width(t), s * kTileK, width(t), x_tile(t, s));
-  }
-  TileShapes shapes() const {
-    TileShapes shapes = TileShapes::full();
-    for (const int tile : {0, 1, 4}) shapes.set(tile, 16, 4 * width(0));
-    if (x_tiles() == 2)
-      for (const int tile : {2, 3, 5}) shapes.set(tile, 16, 4 * width(1));
-    return shapes;
+// What a panel's sums become.
+class Columns {
+ public:
+  Columns(const GemmA16Args& a, int64_t panel)
+      : scaled_(a.scales),
+        shifted_(a.bias),
+        stride_(a.y_stride),
+        y_(a.y + panel * 16),
+        lanes_(lanes_below(a.N - panel * 16)),
+        scale_{a.scales ? _mm512_maskz_loadu_ps(lanes_, a.scales + panel * 16) : _mm512_setzero_ps()},
+        bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
+  void store(int64_t row, const std::byte* sums) const {
+    Vec y = Vec::load(reinterpret_cast<const float*>(sums));
+    if (scaled_) y = y * scale_;
+    if (shifted_) y = y + bias_;
+    _mm512_mask_storeu_ps(y_ + row * stride_, lanes_, y.v);
   }
 
-  // One step of a chunk's tiles, of one panel or two, against x.
-  template <bool kTwoX, bool kTwo>
-  inline __attribute__((always_inline)) void multiply(int64_t step, const std::byte* first,
-                                                      const std::byte* second) const {
-    tile_load<6>(first, 64);
-    if constexpr (kTwo) tile_load<7>(second, 64);
-    tile_load<4>(x_tile(0, step), 4 * width(0));
-    tile_multiply<0, 6, 4>();
-    if constexpr (kTwo) tile_multiply<1, 7, 4>();
-    if constexpr (kTwoX) {
-      tile_load<5>(x_tile(1, step), 4 * width(1));
-      tile_multiply<2, 6, 5>();
-      if constexpr (kTwo) tile_multiply<3, 7, 5>();
-    }
-  }
-
-  // Panels on their way, one chunk after the other: a chunk's tiles are multiplied while the next chunk is unpacked and
-  // the tables of the one after it are made.
-  struct Stream {
-    using Use = Unpacker<kFormat, kScales>;
-    Stream(const std::byte* panels, int64_t chunks) : at(panels), last(chunks - 1) {
-      tables[0].make(chunk(0));
-      tables[1].make(chunk(1));
-      Use::template columns<0, 16>(chunk(0), tables[0], tiles[0]);
-    }
-    const std::byte* chunk(int64_t c) const { return at + std::min(c, last) * kChunkBytes; }
-    void start_turns(int64_t c) { tables[c % 2].make(chunk(c + 2)); }
-    // Unpacks a share of chunk c + 1, short enough for the processor to multiply meanwhile.
-    template <int kTurn>
-    inline __attribute__((always_inline)) void turn(int64_t c) {
-      constexpr int kColumns = 16 / kChunkSteps, kBegin = kTurn * kColumns;
-      Use::template columns<kBegin, kBegin + kColumns, kAhead * kChunkBytes>(chunk(c + 1), tables[(c + 1) % 2],
-                                                                             tiles[(c + 1) % 2]);
-    }
-    const std::byte* tile(int64_t c, int64_t step) const { return tiles[c % 2] + step * kTileBytes; }
-
-    const std::byte* const at;
-    const int64_t last;
-    typename Use::Tables tables[2];
-    alignas(64) std::byte tiles[2][kChunkSteps * kTileBytes];
-  };
-
-  // Panels [first, first + count), and as many from `second` on where kTwo.
-  template <bool kTwoX, bool kTwo>
-  void run_panels(int64_t first, int64_t second, int64_t count) const {
-    const int64_t chunks = steps() / kChunkSteps;
-    Stream one(a.w + first * layout.panel_bytes, count * chunks),
-        two(a.w + second * layout.panel_bytes, count * chunks);
-    for (int64_t panel = 0, c = 0; panel < count; ++panel) {
-      tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
-      for (int64_t step = 0; step < steps(); step += kChunkSteps, ++c) {
-        one.start_turns(c);
-        if constexpr (kTwo) two.start_turns(c);
-        const auto turn = [&]<int kTurn>(std::integral_constant<int, kTurn>) {
-          one.template turn<kTurn>(c);
-          if constexpr (kTwo) two.template turn<kTurn>(c);
-          multiply<kTwoX, kTwo>(step + kTurn, one.tile(c, kTurn), two.tile(c, kTurn));
-        };
-        turn(std::integral_constant<int, 0>()), turn(std::integral_constant<int, 1>());
-        if constexpr (kChunkSteps == 4) turn(std::integral_constant<int, 2>()), turn(std::integral_constant<int, 3>());
-      }
-      store<kTwoX, kTwo>(first + panel, second + panel);
-    }
-  }
-
-  template <bool kTwoX, bool kTwo>
-  void store(int64_t first, int64_t second) const {
-    alignas(64) std::byte sums[4][kTileBytes] = {};
-    tile_store<0>(sums[0], 64);
-    if constexpr (kTwo) tile_store<1>(sums[1], 64);
-    if constexpr (kTwoX) tile_store<2>(sums[2], 64);
-    if constexpr (kTwoX && kTwo) tile_store<3>(sums[3], 64);
-    for (int64_t t = 0; t < (kTwoX ? 2 : 1); ++t) {
-      store_rows(a, t * 16, width(t), first, sums[2 * t]);
-      if constexpr (kTwo) store_rows(a, t * 16, width(t), second, sums[2 * t + 1]);
-    }
-  }
-
-  template <bool kTwoX>
-  void run_queue(WorkQueue& queue, int64_t panels_each) const {
-    const TileUse use(shapes());
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      const int64_t first = item * panels_each, count = std::min(panels_each, layout.panels - first);
-      if (count / 2 > 0) run_panels<kTwoX, true>(first, first + count / 2, count / 2);
-      if (count % 2 == 1) run_panels<kTwoX, false>(first + count - 1, first + count - 1, 1);
-    }
-  }
-
-  void run() const {
-    constexpr int64_t kItemBytes = 256 << 10;  // what a thread takes at a time: enough to stream, little to wait for
-    const int64_t panels_each = std::max<int64_t>(2, kItemBytes / layout.panel_bytes / 2 * 2);
-    WorkQueue queue((layout.panels + panels_each - 1) / panels_each);
-    const auto work = [&](const TeamMember& me) {
-      pack_x(me);
-      me.barrier();
-      x_tiles() == 2 ? run_queue<true>(queue, panels_each) : run_queue<false>(queue, panels_each);
-    };
-    parallel_team(work, gemm_a16_threads(a));
-  }
-
-  const GemmA16Args& a;
-  const A16Layout layout;
+ private:
+  const bool scaled_, shifted_;
+  const int64_t stride_;
+  float* const y_;
+  const __mmask16 lanes_;
+  const Vec scale_, bias_;
 };
 
-// ---- many rows ----
+class Ends {
+ public:
+  Ends(const Job& job, int64_t pair) : low_(*job.a, job.panel + 2 * pair), high_(*job.a, job.panel + 2 * pair + 1) {}
+  void store(int64_t row, const std::byte* low, const std::byte* high) const {
+    low_.store(row, low);
+    high_.store(row, high);
+  }
 
-template <A16Format kFormat, int kScales>
-struct Thick {
-  using Use = Unpacker<kFormat, kScales>;
-  explicit Thick(const GemmA16Args& args)
-      : a(args),
-        layout(args),
-        steps(layout.padded_k / kTileK),
-        tile_rows((args.M + 15) / 16),
-        panels(layout.panels),
-        rows{args.scratch, tile_rows, steps} {}
+ private:
+  const Columns low_, high_;
+};
 
-  const std::byte* row_tile(int64_t tile_row, int64_t step) const { return rows.at(tile_row, step); }
-  const std::byte* chunk_at(int64_t panel, int64_t step) const {
-    return a.w + panel * layout.panel_bytes + step * kTileK / layout.chunk_k * layout.chunk_bytes;
+// ---- few rows: every panel is read once, straight through ----
+//
+// A thread goes through two runs of panels at a time, so that a tile of x is loaded for two tiles of weights. Chunks of
+// weights are unpacked while earlier ones are multiplied, and fetched long before that, across the ends of runs.
+
+constexpr int64_t kFetchAhead = 8 << 10;  // bytes of a run that are on their way
+
+inline __attribute__((always_inline)) void prefetch(const std::byte* at) {
+  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+}
+
+// Chunks of panels that lie one after the other, run after run. Chunks are counted through all runs.
+template <int64_t kBytes>
+class Chunks {
+ public:
+  static constexpr int64_t kAhead = kFetchAhead / kBytes;
+
+  void start(const std::byte* at, int64_t count) { here_ = next_ = at, begin_ = 0, end_ = count; }
+  // The run after this one.
+  void announce(const std::byte* at) { next_ = at; }
+  void enter_next(int64_t count) { here_ = next_, begin_ = end_, end_ += count; }
+  const std::byte* at(int64_t c) const {
+    return c < end_ ? here_ + (c - begin_) * kBytes : next_ + (c - end_) * kBytes;
   }
-  int64_t second_panel(int64_t pair) const { return std::min(2 * pair + 1, panels - 1); }
-  void weights(int64_t pair, int64_t from, int64_t count, std::byte* memory, const std::byte* (&at)[2]) const {
-    const int64_t panel_of[2] = {2 * pair, second_panel(pair)}, chunk_steps = layout.chunk_k / kTileK;
-    typename Use::Tables tables[2];
-    for (int i = 0; i < 2; ++i) {
-      std::byte* tiles = memory + i * kStretchBytes;
-      const std::byte* chunk = chunk_at(panel_of[i], from);
-      tables[0].make(chunk);
-      for (int64_t s = 0; s < count; s += chunk_steps, chunk += layout.chunk_bytes) {
-        const int64_t turn = s / chunk_steps % 2;
-        if (s + chunk_steps < count) tables[1 - turn].make(chunk + layout.chunk_bytes);
-        Use::template columns<0, 16>(chunk, tables[turn], tiles + s * kTileBytes);
-      }
-      at[i] = tiles;
-    }
+
+ private:
+  const std::byte *here_ = nullptr, *next_ = nullptr;
+  int64_t begin_ = 0, end_ = 0;
+};
+
+// Rows of x as tiles: the first operand.
+template <int kXTiles>
+class RowTiles {
+ public:
+  RowTiles(const GemmA16Args& a, std::byte* memory) : job_(a, nullptr, 0, a.N) { job_.memory = memory; }
+  int64_t steps() const { return job_.steps; }
+  int64_t bytes() const { return job_.packed_bytes(); }
+  void pack(int64_t index, int64_t size) const {
+    const int64_t rows = job_.rows_to_pack();
+    job_.pack(rows * index / size, rows * (index + 1) / size);
   }
-  Ahead packed(int64_t pair, int64_t step) const {
-    return {chunk_at(2 * pair, step), chunk_at(second_panel(pair), step),
-            kStretchSteps * kTileK / layout.chunk_k * layout.chunk_bytes};
+  void shape(TileShapes& shapes) const {
+    if (kXTiles == 1)
+      for (const int tile : {0, 1, 4}) shapes.set(tile, job_.M, 64);
   }
-  template <int kSum, int kX, int kW>
+  template <int kRegister>
+  inline __attribute__((always_inline)) void load(int64_t step) const {
+    tile_load<kRegister>(job_.row_stretch(kRegister - 4, 0) + step * kStepBytes, 64);
+  }
+  template <int kSum, int kW, int kX>
+  static void multiply() {
+    tile_multiply<kSum, kX, kW>();
+  }
+  template <int kSum>
+  void store(const Columns& columns, int64_t tile, std::byte* sums) const {
+    tile_store<kSum>(sums, 64);
+    for (int64_t r = 0; r < std::min<int64_t>(16, job_.M - tile * 16); ++r) columns.store(tile * 16 + r, sums + r * 64);
+  }
+
+ private:
+  Job job_;
+};
+
+// Rows of x as pairs of k, [16 pairs][up to 16 rows][2]: the second operand. The tiles of sums are y transposed.
+template <int kXTiles>
+class PairTiles {
+ public:
+  PairTiles(const GemmA16Args& a, std::byte* memory) : a_(a), memory_(memory), steps_((a.K + kTileK - 1) / kTileK) {}
+  int64_t steps() const { return steps_; }
+  int64_t bytes() const { return kXTiles * steps_ * kTileBytes; }
+  void pack(int64_t index, int64_t size) const {
+    for (int64_t t = 0; t < kXTiles; ++t)
+      for (int64_t s = index; s < steps_; s += size) pack_tile(t, s);
+  }
+  void shape(TileShapes& shapes) const {
+    for (const int tile : {0, 1, 4}) shapes.set(tile, 16, 4 * width(0));
+    if (kXTiles == 2)
+      for (const int tile : {2, 3, 5}) shapes.set(tile, 16, 4 * width(1));
+  }
+  template <int kRegister>
+  inline __attribute__((always_inline)) void load(int64_t step) const {
+    tile_load<kRegister>(at(kRegister - 4, step), 4 * width(kRegister - 4));
+  }
+  template <int kSum, int kW, int kX>
   static void multiply() {
     tile_multiply<kSum, kW, kX>();
   }
-  void store(int64_t tile_row, int64_t panel, const std::byte* sums) const {
-    store_rows(a, tile_row * 16, std::min<int64_t>(16, a.M - tile_row * 16), panel, sums);
+  template <int kSum>
+  void store(const Columns& columns, int64_t tile, std::byte* sums) const {
+    if (a_.M == 1) {
+      tile_store<kSum>(sums, 4);
+      return columns.store(0, sums);
+    }
+    tile_store<kSum>(sums, 64);
+    __m512i rows[16];
+    for (int i = 0; i < 16; ++i) rows[i] = _mm512_load_si512(sums + i * 64);
+    avx512::transpose(rows);
+    for (int i = 0; i < 16; ++i) _mm512_store_si512(sums + i * 64, rows[i]);
+    for (int64_t r = 0; r < width(tile); ++r) columns.store(tile * 16 + r, sums + r * 64);
   }
-  void pack_tile_row(int64_t t) const {
-    for (int64_t s = 0; s < steps; ++s)
-      pack_tile(a, t * 16, std::min<int64_t>(16, a.M - t * 16), s * kTileK, 16, rows.at(t, s));
+
+ private:
+  int64_t width(int64_t tile) const { return std::min<int64_t>(16, a_.M - tile * 16); }
+  std::byte* at(int64_t tile, int64_t step) const {
+    return memory_ + (tile * steps_ + step) * kTileBytes * width(0) / 16;
   }
-  void run() const {
-    WorkQueue queue(block_count(*this));
-    parallel_team([&](const TeamMember& me) {
-      for (int64_t t = me.index; t < tile_rows; t += me.size) pack_tile_row(t);
-      me.barrier();
-      run_blocks(*this, queue, a.scratch + tile_rows * steps * kTileBytes + me.index * kBlockBytes);
-    });
+  void pack_tile(int64_t t, int64_t s) const {
+    __m512i tile[16];
+    for (int64_t r = 0; r < 16; ++r)
+      tile[r] = r < width(t) ? load_row(a_, t * 16 + r, s * kTileK) : _mm512_setzero_si512();
+    if (a_.M == 1) return _mm512_store_si512(at(t, s), tile[0]);
+    avx512::transpose(tile);
+    for (int64_t pair = 0; pair < 16; ++pair)
+      _mm512_mask_storeu_epi32(at(t, s) + pair * width(t) * 4, lanes_below(width(t)), tile[pair]);
+  }
+
+  const GemmA16Args& a_;
+  std::byte* const memory_;
+  const int64_t steps_;
+};
+
+// A tile of kInt8 is the second operand as it is unpacked: [16 pairs of k][16 columns][2].
+inline __attribute__((always_inline)) void unpack_int8_tile(const std::byte* from, const std::byte* ahead,
+                                                            std::byte* tile) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    if (i % 2 == 0) prefetch(ahead + i * 32);
+    _mm512_store_si512(tile + i * 64, avx512::unpack_int8_unit(from + i * 32));
+  }
+}
+
+// Streams: kUnits tiles in a chunk, kChunkBytes, Rows; start(), then for chunk c and each unit tile<kUnit>(c), where
+// the tile lies by then, and advance<kUnit>(c), which does its share of the work for chunks to come.
+
+struct Int8Stream {
+  static constexpr int64_t kUnits = 1, kChunkBytes = kInt8TileBytes;
+  template <int kXTiles>
+  using Rows = RowTiles<kXTiles>;
+
+  void start() {
+    for (int64_t c = 0; c < kLead; ++c) unpack(c);
+  }
+  template <int>
+  std::byte* tile(int64_t c) {
+    return ring + c % kRing * kTileBytes;
+  }
+  template <int>
+  inline __attribute__((always_inline)) void advance(int64_t c) {
+    unpack(c + kLead);
+  }
+  inline __attribute__((always_inline)) void unpack(int64_t c) {
+    unpack_int8_tile(chunks.at(c), chunks.at(c + chunks.kAhead), tile<0>(c));
+  }
+
+  static constexpr int64_t kLead = 4, kRing = 8;
+  Chunks<kChunkBytes> chunks;
+  alignas(64) std::byte ring[kRing * kTileBytes];
+};
+
+// While a chunk is multiplied the next one is unpacked, column by column, and the one after that has its tables made. A
+// tile is the first operand, [16 columns][32 of k].
+template <int kScales>
+struct Int4Stream {
+  static constexpr int64_t kUnits = kInt4Units, kChunkBytes = 1024 + 64 * kScales;
+  template <int kXTiles>
+  using Rows = PairTiles<kXTiles>;
+
+  void start() {
+    tables[0].make(chunks.at(0)), tables[1].make(chunks.at(1));
+    unpack<0>(0), unpack<1>(0), unpack<2>(0), unpack<3>(0);
+  }
+  template <int kUnit>
+  std::byte* tile(int64_t c) {
+    return tiles[c % 2] + kUnit * kTileBytes;
+  }
+  template <int kUnit>
+  inline __attribute__((always_inline)) void advance(int64_t c) {
+    if constexpr (kUnit == 0) tables[c % 2].start(chunks.at(c + 2));
+    tables[c % 2].template make_columns<kUnit * 4, kUnit * 4 + 4>();
+    unpack<kUnit>(c + 1);
+  }
+  template <int kQuarter>
+  inline __attribute__((always_inline)) void unpack(int64_t c) {
+    const std::byte* const from = chunks.at(c) + kScales * 64;
+    const std::byte* const ahead = chunks.at(c + chunks.kAhead);
+    if constexpr (kQuarter < kScales) prefetch(ahead + kQuarter * 64);
+#pragma GCC unroll 4
+    for (int n = kQuarter * 4; n < kQuarter * 4 + 4; ++n) {
+      prefetch(ahead + (kScales + n) * 64);
+      __m512i units[kUnits];
+      avx512::unpack_int4_units(from + n * 64, tables[c % 2], n, units);
+#pragma GCC unroll 4
+      for (int i = 0; i < kUnits; ++i) _mm512_store_si512(tiles[c % 2] + i * kTileBytes + n * 64, units[i]);
+    }
+  }
+
+  Chunks<kChunkBytes> chunks;
+  avx512::Int4Tables<kScales> tables[2];
+  alignas(64) std::byte tiles[2][kUnits * kTileBytes];
+};
+
+// Panels [first, first + count) and [first + count, first + 2 count).
+struct Runs {
+  int64_t first, count;
+};
+
+// How panels are dealt to threads: in items of an even number, the last of what is left.
+struct Items {
+  Items(const A16Layout& layout, int64_t threads)
+      : panels(layout.panels), each(item_panels(layout, threads)), queue((panels + each - 1) / each) {}
+  // No panels when all are dealt. An odd last panel belongs to nobody.
+  Runs next() {
+    const int64_t item = queue.next();
+    return item < 0 ? Runs{0, 0} : Runs{item * each, std::min(each, panels - item * each) / 2};
+  }
+
+ private:
+  // Enough to stream, little to wait for, and runs of at least the chunks that streams look ahead.
+  static int64_t item_panels(const A16Layout& layout, int64_t threads) {
+    constexpr int64_t kBytes = 128 << 10, kLeastChunks = 4;
+    const int64_t least = 2 * (kLeastChunks * layout.chunk_bytes / layout.panel_bytes + 1);
+    return std::max(least, std::min(kBytes / layout.panel_bytes, layout.panels / (4 * threads)) / 2 * 2);
+  }
+
+  const int64_t panels, each;
+  WorkQueue queue;
+};
+
+template <class Stream, int kXTiles>
+struct Thin {
+  using Rows = typename Stream::template Rows<kXTiles>;
+
+  Thin(const GemmA16Args& args, const A16Layout& layout, std::byte* memory)
+      : a(args),
+        layout(layout),
+        x(args, memory),
+        steps(x.steps()),
+        chunks((steps + Stream::kUnits - 1) / Stream::kUnits) {}
+
+  TileShapes shapes() const {
+    TileShapes shapes = TileShapes::full();
+    x.shape(shapes);
+    return shapes;
+  }
+  const std::byte* panel_at(int64_t panel) const { return a.w + panel * layout.panel_bytes; }
+
+  // One tile of run kRun, which lies at `step` of k.
+  template <int kRun, int kUnit>
+  inline __attribute__((always_inline)) void turn(int64_t c, int64_t step) {
+    if (Stream::kUnits == 1 || step < steps) {
+      tile_load<6 + kRun>(streams[kRun].template tile<kUnit>(c), 64);
+      if constexpr (kRun == 0) x.template load<4>(step);
+      Rows::template multiply<kRun, 6 + kRun, 4>();
+      if constexpr (kXTiles == 2) {
+        if constexpr (kRun == 0) x.template load<5>(step);
+        Rows::template multiply<2 + kRun, 6 + kRun, 5>();
+      }
+    }
+    streams[kRun].template advance<kUnit>(c);
+  }
+  template <int kRuns, int kUnit>
+  inline __attribute__((always_inline)) void turns(int64_t c, int64_t step) {
+    turn<0, kUnit>(c, step);
+    if constexpr (kRuns == 2) turn<1, kUnit>(c, step);
+  }
+  // A panel of each run, whose chunks are c and those that follow.
+  template <int kRuns>
+  inline __attribute__((always_inline)) void multiply(int64_t c) {
+    tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+    for (int64_t i = 0; i < chunks; ++i, ++c) {
+      const int64_t step = i * Stream::kUnits;
+      turns<kRuns, 0>(c, step);
+      if constexpr (Stream::kUnits == 4)
+        turns<kRuns, 1>(c, step + 1), turns<kRuns, 2>(c, step + 2), turns<kRuns, 3>(c, step + 3);
+    }
+  }
+  template <int kRun>
+  void store(int64_t panel) {
+    const Columns columns(a, panel);
+    x.template store<kRun>(columns, 0, sums);
+    if constexpr (kXTiles == 2) x.template store<kRun + 2>(columns, 1, sums);
+  }
+
+  void fetch_first(const Runs& runs) {
+    for (const int64_t panel : {runs.first, runs.first + runs.count})
+      for (int64_t i = 0; i < kFetchAhead; i += 64) prefetch(panel_at(panel) + i);
+  }
+  Runs next_runs(Items& items) {
+    const Runs next = items.next();
+    if (next.count > 0) {
+      streams[0].chunks.announce(panel_at(next.first));
+      streams[1].chunks.announce(panel_at(next.first + next.count));
+    }
+    return next;
+  }
+  void run(Runs now, Items& items) {
+    streams[0].chunks.start(panel_at(now.first), now.count * chunks);
+    streams[1].chunks.start(panel_at(now.first + now.count), now.count * chunks);
+    Runs next = next_runs(items);
+    streams[0].start(), streams[1].start();
+    for (int64_t c = 0; now.count > 0; next = next_runs(items)) {
+      for (int64_t p = now.first; p < now.first + now.count; ++p, c += chunks) {
+        multiply<2>(c);
+        store<0>(p);
+        store<1>(p + now.count);
+      }
+      now = next;
+      for (Stream& stream : streams) stream.chunks.enter_next(now.count * chunks);
+    }
+  }
+  void run_last(int64_t panel) {
+    streams[0].chunks.start(panel_at(panel), chunks);
+    streams[0].start();
+    multiply<1>(0);
+    store<0>(panel);
   }
 
   const GemmA16Args& a;
-  const A16Layout layout;
-  const int64_t steps, tile_rows, panels;
-  const PackedRows rows;
+  const A16Layout& layout;
+  const Rows x;
+  const int64_t steps, chunks;
+  Stream streams[2];
+  alignas(64) std::byte sums[kTileBytes] = {};
 };
 
-constexpr int64_t kMostThinRows = 32;
+template <class Stream, int kXTiles>
+void run_thin(const GemmA16Args& a) {
+  const A16Layout layout(a);
+  Items items(layout, compute_threads());
+  // Few rows of little K are packed by every thread for itself: sooner done than waited for.
+  const bool apart = a.M <= 4 && Thin<Stream, kXTiles>(a, layout, a.scratch).x.bytes() <= kOwnBytes;
+  const auto work = [&](const TeamMember& me) {
+    Thin<Stream, kXTiles> thin(a, layout, a.scratch + (apart ? me.index * kOwnBytes : 0));
+    const Runs first = items.next();
+    if (first.count > 0) thin.fetch_first(first);
+    if (apart) {
+      thin.x.pack(0, 1);
+    } else {
+      thin.x.pack(me.index, me.size);
+      me.barrier();
+    }
+    const TileUse use(thin.shapes());
+    if (first.count > 0) thin.run(first, items);
+    if (layout.panels % 2 == 1 && me.index == 0) thin.run_last(layout.panels - 1);
+  };
+  parallel_team(work, gemm_a16_threads(a));
+}
 
-template <A16Format kFormat, int kScales>
+// ---- many rows ----
+
+constexpr int64_t kSliceBytes = 8 << 20;  // of panels that are bf16 at a time
+
+int64_t slice_panels(int64_t steps) { return std::max<int64_t>(2, kSliceBytes / (steps * kStepBytes) / 2 * 2); }
+
+// A panel as the second operand of products.
+template <int kScales>
+void make_panel(const GemmA16Args& a, const A16Layout& layout, int64_t panel, int64_t steps, std::byte* to) {
+  const std::byte* chunk = a.w + panel * layout.panel_bytes;
+  if constexpr (kScales == 0) {
+    for (int64_t s = 0; s < steps; ++s, chunk += kInt8TileBytes)
+      unpack_int8_tile(chunk, chunk + kFetchAhead, to + s * kTileBytes);
+  } else {
+    for (int64_t s = 0; s < steps; s += kInt4Units, chunk += layout.chunk_bytes) {
+      for (int64_t i = 0; i < layout.chunk_bytes; i += 64) prefetch(chunk + kFetchAhead + i);
+      __m512i units[kInt4Units][16];
+      const avx512::Int4Tables<kScales> tables(chunk);
+      for (int n = 0; n < 16; ++n) {
+        __m512i column[kInt4Units];
+        avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, column);
+        for (int i = 0; i < kInt4Units; ++i) units[i][n] = column[i];
+      }
+      for (int64_t i = 0; i < std::min(kInt4Units, steps - s); ++i) {
+        avx512::transpose(units[i]);
+        for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + (s + i) * kTileBytes + pair * 64, units[i][pair]);
+      }
+    }
+  }
+}
+
+template <int kScales>
+void run_thick(const GemmA16Args& a) {
+  const A16Layout layout(a);
+  const Job whole(a, nullptr, 0, a.N);
+  std::byte* const own = a.scratch + whole.packed_bytes();
+  std::byte* const slice = own + compute_threads() * kOwnBytes;
+  const int64_t most = slice_panels(whole.steps);
+  for (int64_t first = 0; first < layout.panels; first += most) {
+    const int64_t panels = std::min(most, layout.panels - first);
+    const Job job(a, slice, first, panels * 16);
+    GroupQueues queues(job);
+    WorkQueue to_make(panels);
+    parallel_team([&](const TeamMember& me) {
+      if (first == 0) pack_share(whole, me);
+      for (int64_t p = to_make.next(); p >= 0; p = to_make.next())
+        make_panel<kScales>(a, layout, first + p, job.steps, slice + p * job.panel_bytes);
+      me.barrier();
+      run_groups<Job, Ends>(job, queues, me, own + me.index * kOwnBytes);
+    });
+  }
+}
+
+template <int kScales>
 void run(const GemmA16Args& a) {
-  if (a.M <= kMostThinRows)
-    Thin<kFormat, kScales>(a).run();
-  else
-    Thick<kFormat, kScales>(a).run();
+  if (a.M > kThinTileRows * kTileRows) return run_thick<kScales>(a);
+  using Stream = std::conditional_t<kScales == 0, Int8Stream, Int4Stream<std::max(kScales, 1)>>;
+  a.M <= kTileRows ? run_thin<Stream, 1>(a) : run_thin<Stream, 2>(a);
 }
 
 }  // namespace
@@ -322,18 +520,20 @@ void run(const GemmA16Args& a) {
 void gemm_a16(const GemmA16Args& a) {
   switch (a16_chunk_scales(a.format, a.group, a.K)) {
     case 0:
-      return run<A16Format::kInt8, 0>(a);
+      return run<0>(a);
     case 1:
-      return run<A16Format::kInt4, 1>(a);
+      return run<1>(a);
     case 2:
-      return run<A16Format::kInt4, 2>(a);
+      return run<2>(a);
     default:
-      return run<A16Format::kInt4, 4>(a);
+      return run<4>(a);
   }
 }
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
-  return (max_rows + 15) / 16 * (a16_padded_k(K, format) / kTileK) * kTileBytes + compute_threads() * kBlockBytes;
+  const int64_t panel_bytes = a16_padded_k(K, format) / kTileK * kTileBytes;
+  const int64_t rows = (max_rows + 15) / 16 * panel_bytes + compute_threads() * kOwnBytes;
+  return max_rows <= kThinTileRows * kTileRows ? rows : rows + std::max(kSliceBytes, 2 * panel_bytes);
 }
 
 }  // namespace millrace::amx

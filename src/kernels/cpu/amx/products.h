@@ -405,22 +405,39 @@ struct Grid {
   const int64_t group_rows, groups, block_rows, row_blocks, block_pairs, pair_blocks;
 };
 
+// The items of a product's groups, which its threads take.
+struct GroupQueues {
+  explicit GroupQueues(const TileProduct& job) : grid(job, compute_threads()) {}
+  const Grid grid;
+  std::atomic<int64_t> begun[Grid::kMostGroups] = {};
+};
+
+// A member's share of the rows of x.
+inline void pack_share(const auto& job, const TeamMember& me) {
+  const int64_t begin = job.tile_rows * me.index / me.size, end = job.tile_rows * (me.index + 1) / me.size;
+  job.pack(begin * kTileRows, end * kTileRows);
+}
+
 // A thread begins with a group of its own, so that its caches have the group's rows; then it helps with others.
+// `own`: kOwnBytes of the thread's.
+template <class Job, class Ends>
+void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::byte* own) {
+  const TileUse use(TileShapes::full());
+  const Grid& grid = queues.grid;
+  for (int64_t i = 0; i < grid.groups; ++i) {
+    const int64_t group = (me.index * grid.groups / me.size + i) % grid.groups;
+    for (int64_t item; (item = queues.begun[group].fetch_add(1, std::memory_order_relaxed)) < grid.group_items();)
+      BlockRun<Job, Ends>(job, grid.block(group, item), own).run();
+  }
+}
+
 template <class Job, class Ends>
 void multiply_thick(const Job& job) {
-  const Grid grid(job, compute_threads());
-  std::atomic<int64_t> begun[Grid::kMostGroups] = {};
+  GroupQueues queues(job);
   parallel_team([&](const TeamMember& me) {
-    const int64_t begin = job.tile_rows * me.index / me.size, end = job.tile_rows * (me.index + 1) / me.size;
-    job.pack(begin * kTileRows, end * kTileRows);
+    pack_share(job, me);
     me.barrier();
-    const TileUse use(TileShapes::full());
-    std::byte* sums = job.memory + job.packed_bytes() + me.index * kOwnBytes;
-    for (int64_t i = 0; i < grid.groups; ++i) {
-      const int64_t group = (me.index * grid.groups / me.size + i) % grid.groups;
-      for (int64_t item; (item = begun[group].fetch_add(1, std::memory_order_relaxed)) < grid.group_items();)
-        BlockRun<Job, Ends>(job, grid.block(group, item), sums).run();
-    }
+    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * kOwnBytes);
   });
 }
 

@@ -1,4 +1,4 @@
-// gemm_a16 with vdpbf16ps, and in float32 where there is none.
+// gemm_a16 in float32; nibbles with vdpbf16ps where there is one.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
-constexpr int kFloatRows = 4;
+constexpr int kFloatRows = 4, kColumnRows = 6, kColumnChains = 4;
 
 inline Vec widened(const int8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
@@ -73,10 +73,6 @@ struct PairDot {
             _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), static_cast<const bf16*>(a.x) + at));
     }
   }
-  static void unpack_int8(const std::byte* chunk, bf16* to) {
-    for (int n = 0; n < 16; ++n)
-      for (int i = 0; i < 64; i += 32) _mm512_storeu_si512(to + n * kStretch + i, unpack_int8_unit(chunk + n * 64 + i));
-  }
   template <int kScales>
   static void unpack_int4_of(const std::byte* chunk, bf16* to) {
     const Int4Tables<kScales> tables(chunk);
@@ -86,7 +82,9 @@ struct PairDot {
       for (int i = 0; i < 4; ++i) _mm512_storeu_si512(to + n * kStretch + 32 * i, units[i]);
     }
   }
-  static void unpack_int4(const std::byte* chunk, int64_t scales, bf16* to) {
+  static constexpr auto multiply = dot_rows<PairDot>;
+  static void unpack(const std::byte* chunk, int64_t scales, int64_t done, bf16* to) {
+    to += done;
     if (scales == 1) return unpack_int4_of<1>(chunk, to);
     if (scales == 2) return unpack_int4_of<2>(chunk, to);
     unpack_int4_of<4>(chunk, to);
@@ -95,8 +93,12 @@ struct PairDot {
 
 }  // namespace
 
-void gemm_a16(const GemmA16Args& a) { gemm_a16_of<FloatDot>(a); }
-void gemm_a16_pairs(const GemmA16Args& a) { gemm_a16_of<PairDot>(a); }
+void gemm_a16(const GemmA16Args& a) {
+  a.format == A16Format::kInt8 ? gemm_a16_of<FloatColumns>(a) : gemm_a16_of<FloatDot>(a);
+}
+void gemm_a16_pairs(const GemmA16Args& a) {
+  a.format == A16Format::kInt8 ? gemm_a16_of<FloatColumns>(a) : gemm_a16_of<PairDot>(a);
+}
 
 }  // namespace millrace::avx512
 #pragma GCC pop_options

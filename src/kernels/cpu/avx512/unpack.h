@@ -11,7 +11,8 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::avx512 {
 
-// 32 of k of a column: bf16 pairs from sixteen even and sixteen odd int8. Eight bits are exact in bf16.
+// A pair of k of sixteen columns: bf16 pairs from the columns' int8 of an even k and those of the next. Eight bits are
+// exact in bf16.
 inline __m512i unpack_int8_unit(const std::byte* at) {
   const auto* bytes = reinterpret_cast<const __m128i*>(at);
   const __m512 even = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
@@ -29,19 +30,24 @@ class Int4Tables {
   Int4Tables() = default;
   explicit Int4Tables(const std::byte* chunk) { make(chunk); }
   void make(const std::byte* chunk) {
-    alignas(64) float scale[kScales][16], offset[kScales][16];
-    for (int s = 0; s < kScales; ++s) split(chunk + s * 64, scale[s], offset[s]);
+    start(chunk);
+    make_columns<0, 16>();
+  }
+  // In parts: first the scales, then columns, an even number of them at a time.
+  void start(const std::byte* chunk) {
+    for (int s = 0; s < kScales; ++s) split(chunk + s * 64, scale_[s], offset_[s]);
     asm volatile(""
-                 : "+m"(scale), "+m"(offset));  // broadcast from memory: shuffles would wait for the port of look-ups
+                 : "+m"(scale_), "+m"(offset_));  // broadcast from memory: shuffles would wait for the port of look-ups
+  }
+  template <int kBegin, int kEnd>
+  inline __attribute__((always_inline)) void make_columns() {
     const __m512 nibbles = Vec::lanes().v;
 #pragma GCC unroll 4
     for (int s = 0; s < kScales; ++s)
 #pragma GCC unroll 8
-      for (int n = 0; n < 16; n += 2) {
-        const __m512 low = _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale[s][n]), _mm512_set1_ps(offset[s][n]));
-        const __m512 high = _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale[s][n + 1]), _mm512_set1_ps(offset[s][n + 1]));
-        _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-      }
+      for (int n = kBegin; n < kEnd; n += 2)
+        _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(
+                                              _mm512_cvtne2ps_pbh(values(s, n + 1, nibbles), values(s, n, nibbles))));
   }
   // The table of column n under scale s, twice.
   __m512i at(int s, int n) const {
@@ -49,6 +55,9 @@ class Int4Tables {
   }
 
  private:
+  __m512 values(int s, int n, __m512 nibbles) const {
+    return _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale_[s][n]), _mm512_set1_ps(offset_[s][n]));
+  }
   static void split(const std::byte* scale_words, float* scale, float* offset) {
     const __m512i words = _mm512_loadu_si512(scale_words), zero_mask = _mm512_set1_epi32(static_cast<int>(kZeroMask));
     const __m512 scales = _mm512_castsi512_ps(_mm512_andnot_si512(zero_mask, words));
@@ -56,6 +65,7 @@ class Int4Tables {
     _mm512_store_ps(scale, scales);
     _mm512_store_ps(offset, _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), zeros), scales));
   }
+  alignas(64) float scale_[kScales][16], offset_[kScales][16];
   alignas(64) bf16 tables_[kScales][16][16];
 };
 

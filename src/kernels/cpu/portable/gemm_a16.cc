@@ -13,9 +13,8 @@ float activation(const GemmA16Args& a, int64_t row, int64_t k) {
   return to_float(to_bf16(static_cast<const float*>(a.x)[at]));
 }
 
-float int8_at(const std::byte* chunk, int64_t column, int64_t k) {
-  const int64_t unit = k / 32 * 32, odd = k % 2 * 16;
-  return static_cast<float>(static_cast<int8_t>(chunk[column * 64 + unit + odd + k % 32 / 2]));
+float int8_at(const std::byte* panel, int64_t column, int64_t k) {
+  return static_cast<float>(static_cast<int8_t>(panel[k * 16 + column]));
 }
 
 float int4_at(const std::byte* chunk, int64_t scales, int64_t column, int64_t k) {
@@ -30,9 +29,9 @@ float int4_at(const std::byte* chunk, int64_t scales, int64_t column, int64_t k)
 }  // namespace
 
 float a16_weight(const GemmA16Args& a, const A16Layout& layout, int64_t n, int64_t k) {
-  const std::byte* chunk = a.w + n / 16 * layout.panel_bytes + k / layout.chunk_k * layout.chunk_bytes;
-  if (a.format == A16Format::kInt8) return int8_at(chunk, n % 16, k % 64);
-  return int4_at(chunk, layout.chunk_scales, n % 16, k % 128);
+  const std::byte* panel = a.w + n / 16 * layout.panel_bytes;
+  if (a.format == A16Format::kInt8) return int8_at(panel, n % 16, k);
+  return int4_at(panel + k / 128 * layout.chunk_bytes, layout.chunk_scales, n % 16, k % 128);
 }
 
 void gemm_a16(const GemmA16Args& a) {
