@@ -43,12 +43,10 @@ inline __m512i load_row(const GemmA16Args& a, int64_t row, int64_t k) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-// Panels of bf16 tiles from `panel` of y on, and all rows of x.
+// All rows of x, against panels that become tiles on the way.
 struct Job : TileProduct {
-  Job(const GemmA16Args& args, const std::byte* panels, int64_t panel, int64_t columns)
-      : TileProduct(panels, args.scratch, args.M, columns, (args.K + kTileK - 1) / kTileK, false),
-        a(&args),
-        panel(panel) {}
+  explicit Job(const GemmA16Args& args)
+      : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, false), a(&args) {}
   template <int kSum, int kX, int kW>
   static void multiply() {
     tile_multiply<kSum, kX, kW>();
@@ -64,7 +62,6 @@ struct Job : TileProduct {
   }
 
   const GemmA16Args* a;
-  const int64_t panel;
 };
 
 // ---- y ----
@@ -80,6 +77,7 @@ class Columns {
         lanes_(lanes_below(a.N - panel * 16)),
         scale_{a.scales ? _mm512_maskz_loadu_ps(lanes_, a.scales + panel * 16) : _mm512_setzero_ps()},
         bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
   void store(int64_t row, const std::byte* sums) const {
     Vec y = Vec::load(reinterpret_cast<const float*>(sums));
     if (scaled_) y = y * scale_;
@@ -97,7 +95,8 @@ class Columns {
 
 class Ends {
  public:
-  Ends(const Job& job, int64_t pair) : low_(*job.a, job.panel + 2 * pair), high_(*job.a, job.panel + 2 * pair + 1) {}
+  Ends(const Job& job, int64_t pair) : low_(*job.a, 2 * pair), high_(*job.a, 2 * pair + 1) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
   void store(int64_t row, const std::byte* low, const std::byte* high) const {
     low_.store(row, low);
     high_.store(row, high);
@@ -141,7 +140,7 @@ class Chunks {
 template <int kXTiles>
 class RowTiles {
  public:
-  RowTiles(const GemmA16Args& a, std::byte* memory) : job_(a, nullptr, 0, a.N) { job_.memory = memory; }
+  RowTiles(const GemmA16Args& a, std::byte* memory) : job_(a) { job_.memory = memory; }
   int64_t steps() const { return job_.steps; }
   int64_t bytes() const { return job_.packed_bytes(); }
   void pack(int64_t index, int64_t size) const {
@@ -455,57 +454,116 @@ void run_thin(const GemmA16Args& a) {
   parallel_team(work, gemm_a16_threads(a));
 }
 
-// ---- many rows ----
+// ---- many rows: the stretch of panels that is wanted next is unpacked beside the tiles' work ----
 
-constexpr int64_t kSliceBytes = 8 << 20;  // of panels that are bf16 at a time
+template <int kUnit, int kScales>
+inline void unpack_int4_tile(const std::byte* chunk, const avx512::Int4Tables<kScales>& tables, std::byte* to) {
+  __m512i tile[16];
+#pragma GCC unroll 16
+  for (int n = 0; n < 16; ++n) tile[n] = avx512::unpack_int4_unit<kUnit>(chunk + kScales * 64 + n * 64, tables, n);
+  avx512::transpose(tile);
+#pragma GCC unroll 16
+  for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + pair * 64, tile[pair]);
+}
 
-int64_t slice_panels(int64_t steps) { return std::max<int64_t>(2, kSliceBytes / (steps * kStepBytes) / 2 * 2); }
-
-// A panel as the second operand of products.
+// A tile of k as the second operand: of the panel at `panel`, at step `step` of k.
 template <int kScales>
-void make_panel(const GemmA16Args& a, const A16Layout& layout, int64_t panel, int64_t steps, std::byte* to) {
-  const std::byte* chunk = a.w + panel * layout.panel_bytes;
-  if constexpr (kScales == 0) {
-    for (int64_t s = 0; s < steps; ++s, chunk += kInt8TileBytes)
-      unpack_int8_tile(chunk, chunk + kFetchAhead, to + s * kTileBytes);
-  } else {
-    for (int64_t s = 0; s < steps; s += kInt4Units, chunk += layout.chunk_bytes) {
-      for (int64_t i = 0; i < layout.chunk_bytes; i += 64) prefetch(chunk + kFetchAhead + i);
-      __m512i units[kInt4Units][16];
-      const avx512::Int4Tables<kScales> tables(chunk);
-      for (int n = 0; n < 16; ++n) {
-        __m512i column[kInt4Units];
-        avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, column);
-        for (int i = 0; i < kInt4Units; ++i) units[i][n] = column[i];
-      }
-      for (int64_t i = 0; i < std::min(kInt4Units, steps - s); ++i) {
-        avx512::transpose(units[i]);
-        for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + (s + i) * kTileBytes + pair * 64, units[i][pair]);
-      }
+class TileMaker {
+ public:
+  void make(const std::byte* panel, int64_t step, std::byte* to) {
+    const std::byte* chunk = panel + step / kInt4Units * (1024 + 64 * kScales);
+    if (chunk != made_for_) tables_.make(chunk);
+    made_for_ = chunk;
+    for (int i = 0; i < 4; ++i) prefetch(chunk + kFetchAhead + (step % kInt4Units * 4 + i) * 64);
+    switch (step % kInt4Units) {
+      case 0:
+        return unpack_int4_tile<0>(chunk, tables_, to);
+      case 1:
+        return unpack_int4_tile<1>(chunk, tables_, to);
+      case 2:
+        return unpack_int4_tile<2>(chunk, tables_, to);
+      default:
+        return unpack_int4_tile<3>(chunk, tables_, to);
     }
   }
-}
+
+ private:
+  const std::byte* made_for_ = nullptr;
+  avx512::Int4Tables<kScales> tables_;
+};
+template <>
+class TileMaker<0> {
+ public:
+  static void make(const std::byte* panel, int64_t step, std::byte* to) {
+    const std::byte* from = panel + step * kInt8TileBytes;
+    unpack_int8_tile(from, from + kFetchAhead, to);
+  }
+};
+
+constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a panel
+constexpr int64_t kThickOwnBytes = kOwnBytes + 4 * kStretchBytes;
+
+// Panels of a BlockRun.
+template <int kScales>
+class UnpackedPanels {
+ public:
+  UnpackedPanels(const Job& job, std::byte* memory) : job_(job), layout_(*job.a), memory_(memory) {}
+
+  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
+    if (pair != pair_ || from != from_) start(pair, from);
+    while (made_ < tiles_) make_next();
+    w[0] = panel(0);
+    w[1] = panel(tiles_ > count_ ? 1 : 0);
+    odd_ = !odd_;
+  }
+  void expect(int64_t pair, int64_t from, int64_t calls) {
+    start(pair, from);
+    share_ = (tiles_ * 1024 + calls - 1) / calls;
+    due_ = 0;
+  }
+  inline __attribute__((always_inline)) void operator()() {
+    for (due_ += share_; made_ < tiles_ && made_ * 1024 < due_;) make_next();
+  }
+
+ private:
+  void start(int64_t pair, int64_t from) {
+    pair_ = pair, from_ = from, made_ = 0;
+    count_ = std::min(job_.stretch, job_.steps - from);
+    tiles_ = job_.second(pair) ? 2 * count_ : count_;
+  }
+  std::byte* panel(int64_t i) const { return memory_ + (2 * odd_ + i) * kStretchBytes; }
+  void make_next() {
+    const int64_t i = made_ / count_, step = made_ % count_;
+    ++made_;
+    maker_.make(job_.a->w + (2 * pair_ + i) * layout_.panel_bytes, from_ + step, panel(i) + step * kTileBytes);
+  }
+
+  const Job& job_;
+  const A16Layout layout_;
+  std::byte* const memory_;  // [two turns][two panels] stretches
+  int64_t pair_ = -1, from_ = -1;
+  int64_t count_ = 0, tiles_ = 0, made_ = 0;  // steps, tiles of both panels, those that are unpacked
+  int64_t share_ = 0, due_ = 0;               // tiles per call and by now, in 1/1024
+  bool odd_ = false;
+  TileMaker<kScales> maker_;
+};
+
+template <int kScales>
+struct ThickJob : Job {
+  using Job::Job;
+  using Panels = UnpackedPanels<kScales>;
+};
 
 template <int kScales>
 void run_thick(const GemmA16Args& a) {
-  const A16Layout layout(a);
-  const Job whole(a, nullptr, 0, a.N);
-  std::byte* const own = a.scratch + whole.packed_bytes();
-  std::byte* const slice = own + compute_threads() * kOwnBytes;
-  const int64_t most = slice_panels(whole.steps);
-  for (int64_t first = 0; first < layout.panels; first += most) {
-    const int64_t panels = std::min(most, layout.panels - first);
-    const Job job(a, slice, first, panels * 16);
-    GroupQueues queues(job);
-    WorkQueue to_make(panels);
-    parallel_team([&](const TeamMember& me) {
-      if (first == 0) pack_share(whole, me);
-      for (int64_t p = to_make.next(); p >= 0; p = to_make.next())
-        make_panel<kScales>(a, layout, first + p, job.steps, slice + p * job.panel_bytes);
-      me.barrier();
-      run_groups<Job, Ends>(job, queues, me, own + me.index * kOwnBytes);
-    });
-  }
+  const ThickJob<kScales> job(a);
+  GroupQueues queues(job);
+  parallel_team([&](const TeamMember& me) {
+    pack_share(job, me);
+    me.barrier();
+    std::byte* const own = job.memory + job.packed_bytes() + me.index * kThickOwnBytes;
+    run_groups<ThickJob<kScales>, Ends>(job, queues, me, own);
+  });
 }
 
 template <int kScales>
@@ -531,9 +589,8 @@ void gemm_a16(const GemmA16Args& a) {
 }
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
-  const int64_t panel_bytes = a16_padded_k(K, format) / kTileK * kTileBytes;
-  const int64_t rows = (max_rows + 15) / 16 * panel_bytes + compute_threads() * kOwnBytes;
-  return max_rows <= kThinTileRows * kTileRows ? rows : rows + std::max(kSliceBytes, 2 * panel_bytes);
+  const int64_t row_bytes = a16_padded_k(K, format) / kTileK * kTileBytes;  // of sixteen
+  return (max_rows + 15) / 16 * row_bytes + compute_threads() * kThickOwnBytes;
 }
 
 }  // namespace millrace::amx

@@ -33,8 +33,12 @@ constexpr int64_t balanced(int64_t n, int64_t most, int64_t times = 1) {
   return (n + parts - 1) / parts;
 }
 
+class StoredPanels;
+
 // In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
 struct TileProduct {
+  using Panels = StoredPanels;
+
   TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
       : w(static_cast<const std::byte*>(w)),
         memory(memory),
@@ -237,6 +241,32 @@ class Fetch {
   int64_t lines_ = 0;
 };
 
+// The weights of a block, stretch after stretch. Job::Panels, this one unless a job says otherwise, has
+//   Panels(job, memory)                   memory: beyond kOwnBytes of the thread's, where the job has some there
+//   void begin(pair, from, w)             where the tiles of a pair's stretch lie
+//   void expect(pair, from, calls)        which stretch will begin after so many calls of
+//   void operator()()                     a share of what can be done for it beside the tiles' work
+class StoredPanels {
+ public:
+  StoredPanels(const TileProduct& job, std::byte*) : job_(job) {}
+  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) const {
+    const std::byte* second = job_.second(pair);
+    w[0] = job_.first(pair) + from * kStepBytes;
+    w[1] = second ? second + from * kStepBytes : w[0];
+  }
+  void expect(int64_t pair, int64_t from, int64_t calls) {
+    const int64_t bytes = std::min(job_.stretch, job_.steps - from) * kStepBytes;
+    const std::byte* second = job_.second(pair);
+    first_ = {job_.first(pair) + from * kStepBytes, bytes, calls};
+    if (second) second_ = {second + from * kStepBytes, bytes, calls};
+  }
+  inline __attribute__((always_inline)) void operator()() { first_(), second_(); }
+
+ private:
+  const TileProduct& job_;
+  Fetch<_MM_HINT_T1> first_, second_;
+};
+
 // A pair's sums that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
   const std::byte* sums = nullptr;
@@ -261,9 +291,9 @@ struct Stretch {
   std::byte* sums;
 };
 
-// Beside the tiles' work, `panels` come to the second-level cache, the next sums to the first, and rows are finished.
+// Beside the tiles' work, `panels` come nearer, the next sums come to the first-level cache, and rows are finished.
 template <class Job, class Ends, int kTileRowCount>
-inline void multiply_stretch(const Job& job, const Stretch& t, Fetch<_MM_HINT_T1> (&panels)[2], Unfinished& waiting) {
+inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
   if (t.fresh) {
     tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
   } else {
@@ -282,7 +312,7 @@ inline void multiply_stretch(const Job& job, const Stretch& t, Fetch<_MM_HINT_T1
     tile_load<7>(t.w[1] + at, 64);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTileRowCount == 2) Job::template multiply<2, 5, 6>();
-    panels[0](), panels[1](), sums();
+    panels(), sums();
     Job::template multiply<1, 4, 7>();
     if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
     due += waiting.share;
@@ -298,7 +328,11 @@ template <class Job, class Ends>
 class BlockRun {
  public:
   BlockRun(const Job& job, const OutputBlock& block, std::byte* sums)
-      : job_(job), b_(block), span_(span_of(job, std::max<int64_t>(1, block.tile_rows))), sums_(sums) {}
+      : job_(job),
+        b_(block),
+        span_(span_of(job, std::max<int64_t>(1, block.tile_rows))),
+        sums_(sums),
+        panels_(job, sums + kOwnBytes) {}
 
   void run() {
     if (b_.tile_rows == 0) return;
@@ -319,16 +353,16 @@ class BlockRun {
 
   // All rows with a pair's stretch.
   void run_pair(int64_t pair, int64_t from) {
-    const std::byte* first = job_.first(b_.pair + pair) + from * kStepBytes;
-    const std::byte* second = job_.second(b_.pair + pair);
+    const std::byte* w[2];
+    panels_.begin(b_.pair + pair, from, w);
     std::byte* sums = sums_of(pair);
-    fetch_next(pair, from);
+    expect_next(pair, from);
     waiting_.share = end_of(from) == job_.steps ? share(from) : 0;
     for (int64_t row_pair = 0; row_pair < b_.row_pairs(); ++row_pair, sums += kSumsBytes) {
       const int64_t tile_row = b_.tile_row + 2 * row_pair;
       const bool single = 2 * row_pair + 1 == b_.tile_rows;
       const Stretch stretch{.x = {job_.row_stretch(tile_row, from), job_.row_stretch(tile_row + !single, from)},
-                            .w = {first, second ? second + from * kStepBytes : first},
+                            .w = {w[0], w[1]},
                             .steps = count(from),
                             .fresh = from == 0,
                             .sums = sums};
@@ -352,8 +386,8 @@ class BlockRun {
     return (waiting_.rows * 1024 + steps - 1) / steps;
   }
 
-  // While a pair's stretch is worked on: the stretch that follows.
-  void fetch_next(int64_t pair, int64_t from) {
+  // While a pair's stretch is worked on: the stretch that follows, in this block or the next.
+  void expect_next(int64_t pair, int64_t from) {
     int64_t next_pair = b_.pair + pair, next_from = from + job_.stretch;
     if (next_from >= end_of(from)) {
       const bool last_pair = pair + 1 == b_.pairs;
@@ -364,18 +398,14 @@ class BlockRun {
         next_pair = b_.pair;
       }
     }
-    next_pair = std::min(next_pair, job_.pairs - 1);
-    const int64_t bytes = count(next_from) * kStepBytes, parts = b_.row_pairs() * count(from);
-    const std::byte* second = job_.second(next_pair);
-    panels_[0] = {job_.first(next_pair) + next_from * kStepBytes, bytes, parts};
-    if (second) panels_[1] = {second + next_from * kStepBytes, bytes, parts};
+    panels_.expect(std::min(next_pair, job_.pairs - 1), next_from, b_.row_pairs() * count(from));
   }
 
   const Job& job_;
   const OutputBlock b_;
   const int64_t span_;
   std::byte* const sums_;
-  Fetch<_MM_HINT_T1> panels_[2];
+  typename Job::Panels panels_;
   Unfinished waiting_;
 };
 

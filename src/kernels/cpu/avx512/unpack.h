@@ -69,16 +69,21 @@ class Int4Tables {
   alignas(64) bf16 tables_[kScales][16][16];
 };
 
-// 128 of k of column n as four units. Bits of a word above the nibble that is looked up do not matter: shifting by
+// 32 of k of column n: unit kUnit of four. Bits of a word above the nibble that is looked up do not matter: shifting by
 // whole bytes is reading one byte further, beyond the column too.
+template <int kUnit, int kScales>
+inline __attribute__((always_inline)) __m512i unpack_int4_unit(const std::byte* column,
+                                                               const Int4Tables<kScales>& tables, int n) {
+  const __m512i words = _mm512_loadu_si512(column + kUnit / 2), table = tables.at(kScales * kUnit / 4, n);
+  return _mm512_permutexvar_epi16(kUnit % 2 == 0 ? words : _mm512_srli_epi16(words, 4), table);
+}
 template <int kScales>
 inline __attribute__((always_inline)) void unpack_int4_units(const std::byte* column, const Int4Tables<kScales>& tables,
                                                              int n, __m512i (&units)[4]) {
-  const __m512i low = _mm512_loadu_si512(column), high = _mm512_loadu_si512(column + 1);
-  units[0] = _mm512_permutexvar_epi16(low, tables.at(0, n));
-  units[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(low, 4), tables.at(kScales / 4, n));
-  units[2] = _mm512_permutexvar_epi16(high, tables.at(kScales / 2, n));
-  units[3] = _mm512_permutexvar_epi16(_mm512_srli_epi16(high, 4), tables.at(kScales * 3 / 4, n));
+  units[0] = unpack_int4_unit<0>(column, tables, n);
+  units[1] = unpack_int4_unit<1>(column, tables, n);
+  units[2] = unpack_int4_unit<2>(column, tables, n);
+  units[3] = unpack_int4_unit<3>(column, tables, n);
 }
 
 }  // namespace millrace::avx512
