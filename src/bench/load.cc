@@ -130,12 +130,15 @@ class LoadGenerator::Run {
 
   // As many as will be wanted at one moment; those of a slow rate open when they are needed.
   void open_connections() {
-    const auto loops = static_cast<int64_t>(owner_.clients_.size());
+    const LoadTarget& target = owner_.target_;
+    const auto shares = static_cast<int64_t>(owner_.clients_.size() * target.servers());
     const auto count = std::min(largest_burst(plan_), kMaxOpenAhead);
-    if (count > 1)
-      for (const auto& client : owner_.clients_)
-        client->open_ahead({.host = owner_.target_.host, .port = owner_.target_.port},
-                           static_cast<int>((count + loops - 1) / loops));
+    if (count <= 1) return;
+    for (const auto& client : owner_.clients_)
+      for (size_t i = 0; i < target.servers(); ++i) {
+        const ServerAddress server = target.server(i);
+        client->open_ahead({.host = server.host, .port = server.port}, static_cast<int>((count + shares - 1) / shares));
+      }
   }
 
   double now_s() const { return seconds_between(start_, Clock::now()); }
@@ -197,8 +200,9 @@ class LoadGenerator::Run {
 
   HttpCall call(size_t i) {
     const LoadTarget& target = owner_.target_;
-    return {.host = target.host,
-            .port = target.port,
+    ServerAddress server = target.server(i);
+    return {.host = std::move(server.host),
+            .port = server.port,
             .method = "POST",
             .target = target.path,
             .headers = target.headers,

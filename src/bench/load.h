@@ -13,10 +13,16 @@
 
 namespace millrace::bench {
 
+struct ServerAddress {
+  std::string host;
+  int port = 0;
+};
+
 struct LoadTarget {
   std::string host = "127.0.0.1";
   int port = 8000;
-  std::string path;  // "/v1/completions"
+  std::vector<ServerAddress> others;  // further servers of the same model: requests go to host:port and these in turn
+  std::string path;                   // "/v1/completions"
   std::vector<HttpHeader> headers;
   const BackEnd* back_end = nullptr;
   RequestOptions options;
@@ -24,6 +30,11 @@ struct LoadTarget {
   std::chrono::milliseconds timeout{3 * 3600 * 1000};
   bool keep_text = false;
   std::string endpoint() const { return fmt::format("{}:{}{}", host, port, path); }
+  size_t servers() const { return 1 + others.size(); }
+  ServerAddress server(size_t turn) const {
+    turn %= servers();
+    return turn == 0 ? ServerAddress{host, port} : others[turn - 1];
+  }
 };
 
 struct LoadPlan {

@@ -32,9 +32,19 @@ void take_labels(const RunRecord& labels, RunRecord& run) {
 
 }  // namespace
 
+void Session::wait_until_all_idle() {
+  LoadTarget one = config_.target;
+  for (size_t i = 0; i < config_.target.servers(); ++i) {
+    std::tie(one.host, one.port) = std::pair(config_.target.server(i).host, config_.target.server(i).port);
+    if (!wait_until_idle(one, std::chrono::milliseconds(config_.idle_patience_ms), stop_) && !stop_)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
 SpeculationCounters Session::read_counters() {
   HttpClient client;
   const LoadTarget& target = config_.target;
+  if (target.servers() > 1) return {};  // one server's counters are not the run's
   const auto page = client.fetch({.host = target.host,
                                   .port = target.port,
                                   .target = "/metrics",
@@ -53,8 +63,7 @@ SpeculationCounters Session::read_counters() {
 
 Point Session::run(const LoadPlan& plan, const RunRecord& labels, const std::vector<LoadRequest>& warmups) {
   if (!warmups.empty()) load_.run({.requests = warmups}, stop_);
-  if (!wait_until_idle(config_.target, std::chrono::milliseconds(config_.idle_patience_ms), stop_) && !stop_)
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  wait_until_all_idle();
   const SpeculationCounters before = read_counters();
   Progress progress(labels.command, static_cast<int64_t>(plan.requests.size()), "requests");
   int64_t shown = 0;

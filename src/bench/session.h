@@ -42,6 +42,7 @@ class Session {
  private:
   Session(SessionConfig config, const std::atomic<bool>& stop);
   SpeculationCounters read_counters();
+  void wait_until_all_idle();
   SessionConfig config_;
   const std::atomic<bool>& stop_;
   LoadGenerator load_;

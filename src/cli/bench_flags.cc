@@ -59,6 +59,7 @@ Status set_address(const TargetFlags& flags, bench::LoadTarget& target) {
   }
   target.host = address.host;
   target.port = address.port;
+  target.others = flags.others;
   target.path = !address.path.empty() ? address.path : !flags.endpoint.empty() ? flags.endpoint : target.back_end->path;
   if (!target.path.starts_with('/')) return invalid_argument("--endpoint '{}' does not begin with /", target.path);
   return {};
@@ -283,14 +284,18 @@ Result<int> compare(const OutputFlags& flags, const std::vector<bench::Point>& p
 
 }  // namespace
 
-Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
-                        bool is_static, int64_t num_speculative_tokens) {
-  if (points.empty()) return cancelled("interrupted before anything was measured");
+void print_points(const LoadSetup& setup, const std::vector<bench::Point>& points) {
   for (const bench::Point& point : points) {
     fmt::print("\n{}\n{}", bench::point_name(point.run), bench::vllm_text(point, setup.shown));
     fmt::print("\n{}", report::to_text(bench::metrics_table(point), report::style_for(1)));
   }
   if (points.size() > 1) fmt::print("\n{}", report::to_text(bench::summary_table(points), report::style_for(1)));
+}
+
+Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
+                        bool is_static, int64_t num_speculative_tokens) {
+  if (points.empty()) return cancelled("interrupted before anything was measured");
+  print_points(setup, points);
   if (!flags.benchmark_csv.empty())
     MR_RETURN_IF_ERROR(write_csv_files(flags, points, is_static, num_speculative_tokens));
   if (!flags.output_json.empty()) {

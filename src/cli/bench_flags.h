@@ -21,6 +21,7 @@ struct TargetFlags {
   int64_t timeout_s = 3 * 3600;
   std::optional<bool> ignore_eos;
   double temperature = 0;
+  std::vector<bench::ServerAddress> others = {};  // beside host and port, used in turn; no flag of its own
 };
 void add_target_flags(App& app, TargetFlags& flags);
 
@@ -50,6 +51,9 @@ const std::atomic<bool>& interrupted();
 Result<std::vector<bench::LoadRequest>> warmup_requests(const LoadSetup& setup, int64_t count, int64_t input_tokens,
                                                         uint64_t seed);
 
+// What the terminal shows of the points: vLLM's table and all metrics of each, and one row per point when there are
+// several.
+void print_points(const LoadSetup& setup, const std::vector<bench::Point>& points);
 // Prints and writes what the flags ask for. The exit code: 3 when --against finds a figure worse.
 Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
                         bool is_static, int64_t num_speculative_tokens);
