@@ -13,6 +13,7 @@ find_package(ICU REQUIRED COMPONENTS uc i18n data)
 find_library(DNNL_LIBRARY dnnl REQUIRED)  # its own CMake package asks for OpenCL, which nothing here uses
 find_package(CLI11 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(XLSXWRITER REQUIRED IMPORTED_TARGET xlsxwriter)
 if(MILLRACE_TESTS)
   find_package(GTest REQUIRED)
   pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)  # the reference the tokenizer is held to
