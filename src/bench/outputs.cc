@@ -76,6 +76,7 @@ std::string with_interval(double value, const std::optional<report::Interval>& i
 
 std::string point_name(const RunRecord& run) {
   std::string name;
+  if (run.command == "all" && run.request_rate >= 0) name = run.dataset + ", ";  // the only command with several
   if (run.input_tokens != kUnknown) name += fmt::format("{} in, ", run.input_tokens);
   if (run.output_tokens != kUnknown) name += fmt::format("{} out, ", run.output_tokens);
   if (run.request_rate >= 0) {
@@ -225,7 +226,7 @@ OrderedJson vllm_result(const Point& p, const VllmResultOptions& options) {
   json["backend"] = p.run.backend;
   json["label"] = options.label.empty() ? OrderedJson() : OrderedJson(options.label);
   json["model_id"] = p.run.model;
-  json["tokenizer_id"] = p.run.tokenizer;
+  json["tokenizer_id"] = p.run.tokenizer.empty() ? p.run.model : p.run.tokenizer;
   json["num_prompts"] = p.run.planned_requests;
   for (const auto& [key, value] : p.run.metadata) json[key] = value;
   json["request_rate"] = rate_value(p.run.request_rate);

@@ -12,6 +12,8 @@ int bench_parallel(const Arguments& arguments);
 int bench_serving(const Arguments& arguments);
 int bench_dataset(const Arguments& arguments);
 int bench_machine(const Arguments& arguments);
+int bench_all(const Arguments& arguments);
+int bench_pd(const Arguments& arguments);
 int bench_plot(const Arguments& arguments);
 
 namespace {
@@ -25,6 +27,8 @@ constexpr Measurement kMeasurements[] = {
     {"parallel", "static load on a server: rounds of equal requests", bench_parallel},
     {"serving", "dynamic load on a server: random arrivals, traces, the largest rate", bench_serving},
     {"serve", "the same, under vLLM's name", bench_serving},
+    {"all", "dynamic and static load with the usual settings", bench_all},
+    {"pd", "a sweep of request rates with fixed lengths, for 'plot'", bench_pd},
     {"dataset", "write a data set of texts with exact token counts", bench_dataset},
     {"plot", "draw results of several rates and systems", bench_plot},
     {"machine", "measure what bounds this machine", bench_machine},
@@ -35,9 +39,7 @@ struct Elsewhere {
   const char *name, *instead;
 };
 constexpr Elsewhere kElsewhere[] = {
-    {"all", "run 'millrace bench serving' and 'millrace bench parallel'"},
     {"speculative", "use 'millrace bench parallel --use-spec-decode --num-speculative-tokens N'"},
-    {"pd", "use 'millrace bench serving' with a list of rates, --dataset-name random and --goodput"},
     {"modal", "requests with images cannot be generated"},
 };
 

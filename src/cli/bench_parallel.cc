@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "bench/requests.h"
 #include "cli/bench_flags.h"
+#include "cli/bench_loads.h"
 
 namespace millrace::cli {
 namespace {
@@ -114,7 +115,21 @@ Result<int> run(const ParallelArgs& args) {
                      args.spec_decode ? args.num_speculative_tokens : 0);
 }
 
+ParallelArgs args_of(const ParallelLoad& load) {
+  ParallelArgs args;
+  args.epochs = load.epochs, args.num_warmups = load.num_warmups, args.seed = load.seed;
+  args.parallel_num = load.parallel_num, args.prompt_tokens = load.prompt_tokens;
+  args.output_tokens = load.output_tokens;
+  return args;
+}
+
 }  // namespace
+
+Status check_parallel_load(const ParallelLoad& load) { return check(args_of(load)); }
+
+Result<std::vector<bench::Point>> run_parallel_load(const ParallelLoad& load, LoadSetup& setup) {
+  return measure_all(args_of(load), setup);
+}
 
 int bench_parallel(const Arguments& arguments) {
   ParallelArgs args;

