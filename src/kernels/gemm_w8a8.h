@@ -3,9 +3,11 @@
 // q and t are given: one scale for an output column. p is made from x, symmetric, rounded to nearest even:
 //   per token:   s[m] = max over k of |x[m,k]| / 127      p = round(x * (127 / max))
 //   per tensor:  s given                                  p = clamp(round(x * (1 / s)), -128, 127)
-//   made before: p and s given, made in one of these ways elsewhere
+//   made before: p and s given, made in one of these ways elsewhere (kernels/norm.h)
 // A row with an infinity or NaN gives NaN (per token); maxima below 1e-30 count as 1e-30. Sums are exact int32: every
 // implementation gives the same bits, for any number of rows and threads. K is at most 131071.
+//
+// Rows of x made before: p [K], zeros up to a multiple of 64, then s as a float32; w8a8_row_bytes apart or more.
 //
 // Packed weights are panels of sixteen output columns: [N/16][Kp/64][16][16 columns][4], four of k beside each other,
 // Kp is K rounded up to 64; then the sum over k of every column, int32 [N/16][16]. Columns beyond N and rows beyond K
@@ -23,21 +25,21 @@ namespace millrace {
 
 constexpr int64_t kMostW8A8K = 131071;
 constexpr int64_t w8a8_padded_k(int64_t K) { return (K + 63) / 64 * 64; }
+constexpr int64_t w8a8_row_bytes(int64_t K) { return w8a8_padded_k(K) + 64; }
 constexpr int64_t gemm_w8a8_packed_bytes(int64_t N, int64_t K) {
   return (N + 15) / 16 * (w8a8_padded_k(K) * 16 + 16 * static_cast<int64_t>(sizeof(int32_t)));
 }
 
 struct GemmW8A8Args {
-  const void* x;        // [M, K], rows x_stride apart, x_dtype; where that is kI8: p
+  const void* x;        // [M, K], rows x_stride apart, x_dtype; where that is kI8: made before
   const std::byte* w;   // packed, 64-byte aligned
   const float* scales;  // t: [N]
   const float* bias;    // [N] or null
   float* y;             // [M, N], rows y_stride apart
   std::byte* scratch;   // gemm_w8a8_scratch_bytes, 64-byte aligned
   int64_t M, N, K, x_stride, y_stride;
-  float x_scale = 0;                // s of the tensor; 0: per token
-  DType x_dtype = DType::kBf16;     // kF32, kBf16 or kI8
-  const float* x_scales = nullptr;  // s: [M], where x is p
+  float x_scale = 0;             // s of the tensor; 0: per token
+  DType x_dtype = DType::kBf16;  // kF32, kBf16 or kI8
 };
 using GemmW8A8Fn = void(const GemmW8A8Args&);
 

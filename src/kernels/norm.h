@@ -17,10 +17,13 @@ struct NormArgs {
   float residual_scale = 1;
   const float* w;  // [C]
   const float* b;  // [C] or null; layer_norm only
-  void* y;         // [T, C], rows y_stride apart, y_dtype; may be x where y_dtype is kF32
+  // [T, C], rows y_stride apart, y_dtype; may be x where that is kF32. Where it is kI8: rows as gemm_w8a8 takes them
+  // (kernels/gemm_w8a8.h), the integers it would make of float32 y.
+  void* y;
   int64_t T, C, x_stride, y_stride;
   float eps;
-  DType y_dtype = DType::kF32;  // kF32 or kBf16
+  DType y_dtype = DType::kF32;  // kF32, kBf16 or kI8
+  float y_scale = 0;            // of integers: the tensor's; 0: per token
 };
 using NormFn = void(const NormArgs&);
 

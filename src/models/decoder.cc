@@ -145,13 +145,14 @@ class Decoder::Impl {
     int64_t most = head_.scratch_bytes(T) + Workspace::tensor_bytes(head_.input_dtype(), {T, C});
     for (const Layer& layer : layers_)
       most = std::max({most, layer.mixer->scratch_bytes(limits), layer.mlp->scratch_bytes(T)});
-    return (parallel() ? 4 : 3) * Workspace::tensor_bytes(DType::kF32, {T, C}) + most;
+    return (parallel() ? 3 : 2) * Workspace::tensor_bytes(DType::kF32, {T, C}) + input_bytes(T) + most;
   }
 
-  // One tile's values. h: [T, C], the residual stream. x: [T, C], a norm's output in the type of the next product. y
-  // and z: [T, C], the branches' outputs; z only where branches run side by side.
+  // One tile's values. h: [T, C], the residual stream. x: [T, C], a norm's output in the type of the next product, lies
+  // in x_memory. y and z: [T, C], the branches' outputs; z only where branches run side by side.
   struct Streams {
-    Tensor h, x, y, z;
+    Tensor h, y, z, x;
+    std::byte* x_memory;
     void keep(std::span<const int32_t> wanted) {
       const auto rows = static_cast<int64_t>(wanted.size());
       keep_rows(h, wanted);
@@ -162,22 +163,43 @@ class Decoder::Impl {
   };
   Streams streams(int64_t T) {
     const Shape shape = {T, spec_.hidden_size};
-    Streams s{workspace_->tensor(DType::kF32, shape), workspace_->tensor(x_dtype_, shape),
-              workspace_->tensor(DType::kF32, shape), Tensor()};
+    Streams s{workspace_->tensor(DType::kF32, shape), workspace_->tensor(DType::kF32, shape), Tensor(), Tensor(),
+              workspace_->bytes(input_bytes(T))};
     if (parallel()) s.z = workspace_->tensor(DType::kF32, shape);
     return s;
+  }
+
+  // Of x, whatever a branch takes.
+  int64_t input_bytes(int64_t T) const {
+    const int64_t C = spec_.hidden_size;
+    return Workspace::tensor_bytes(DType::kU8, {std::max(4 * T * C, Linear::integer_rows_bytes(T, C))});
+  }
+  // x, as wide as h is high, for a branch that takes `input`.
+  void shape_input(Streams& s, const BranchInput& input) const {
+    const Shape shape = {s.h.size(0), spec_.hidden_size};
+    s.x = input.integers ? Linear::integer_rows(s.x_memory, shape[0], shape[1]) : Tensor(s.x_memory, x_dtype_, shape);
+  }
+  // Of the first norm; both branches take its output where there is no other.
+  BranchInput first_input(const Layer& layer) const {
+    const BranchInput mixer = layer.mixer->integer_input(), mlp = layer.mlp->integer_input();
+    const bool one = spec_.residual == Residual::kParallel;
+    return !one || (mixer.integers == mlp.integers && mixer.scale == mlp.scale) ? mixer : BranchInput{};
   }
 
   void run_tile(KvCache& cache, Tensor& hidden) {
     const Workspace::Scope scope(*workspace_);
     Streams s = streams(tile_.num_tokens());
     embed(s.h, s.y);
-    layers_[0].attention_norm(s.h, s.x);
+    shape_input(s, first_input(layers_[0]));
+    layers_[0].attention_norm(s.h, s.x, first_input(layers_[0]).scale);
     const auto residual_scale = static_cast<float>(spec_.residual_scale);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const bool last = i + 1 == layers_.size();
       if (!run_layer(static_cast<int64_t>(i), last, cache, s)) return;
-      if (!last) layers_[i + 1].attention_norm.add(s.h, s.y, residual_scale, s.x);
+      if (last) break;
+      const BranchInput input = first_input(layers_[i + 1]);
+      shape_input(s, input);
+      layers_[i + 1].attention_norm.add(s.h, s.y, residual_scale, s.x, input.scale);
     }
     Tensor wanted = hidden.rows(tile_.wanted_before(), tile_.wanted_before() + s.h.size(0));
     final_norm_.add(s.h, s.y, residual_scale, wanted);
@@ -211,11 +233,13 @@ class Decoder::Impl {
   }
 
   void run_feed_forward(Layer& layer, Streams& s) {
+    const BranchInput input = layer.mlp->integer_input();
+    if (spec_.residual != Residual::kParallel) shape_input(s, input);
     if (!parallel()) {
-      layer.mlp_norm.add(s.h, s.y, static_cast<float>(spec_.residual_scale), s.x);
+      layer.mlp_norm.add(s.h, s.y, static_cast<float>(spec_.residual_scale), s.x, input.scale);
       return layer.mlp->forward(s.x, *workspace_, s.y);
     }
-    if (spec_.residual == Residual::kParallelTwoNorms) layer.mlp_norm(s.h, s.x);
+    if (spec_.residual == Residual::kParallelTwoNorms) layer.mlp_norm(s.h, s.x, input.scale);
     layer.mlp->forward(s.x, *workspace_, s.z);
     add_scaled(s.y, s.z, 1);
   }

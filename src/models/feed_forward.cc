@@ -40,6 +40,7 @@ class GatedFeedForward : public FeedForward {
     parts_.down.forward(gated, y, workspace);
   }
   DType input_dtype() const override { return parts_.gate_up.input_dtype(); }
+  BranchInput integer_input() const override { return {parts_.gate_up.takes_integers(), parts_.gate_up.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
     return Workspace::tensor_bytes(parts_.down.input_dtype(), {T, parts_.hidden()}) +
            std::max(parts_.gate_up.gated_scratch_bytes(T), parts_.down.scratch_bytes(T));
@@ -65,6 +66,7 @@ class PlainFeedForward : public FeedForward {
     down_.forward(active, y, workspace);
   }
   DType input_dtype() const override { return up_.input_dtype(); }
+  BranchInput integer_input() const override { return {up_.takes_integers(), up_.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
     return Workspace::tensor_bytes(DType::kF32, {T, up_.out_features()}) +
            Workspace::tensor_bytes(down_.input_dtype(), {T, up_.out_features()}) +

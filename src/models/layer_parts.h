@@ -27,14 +27,22 @@ struct StepLimits {
   KvCache::Config cache;
 };
 
+// What a branch takes from the norm in front of it.
+struct BranchInput {
+  bool integers = false;  // Linear::takes_integers
+  float scale = 0;        // of the integers: the tensor's; 0: per row
+};
+
 // Attention of one layer.
 class Mixer {
  public:
   virtual ~Mixer() = default;
   // Writes the tile's keys and values into layer `layer` of the cache; then, for the tile's tokens or only its wanted
-  // rows, y = attention(x). x [T, C] in input_dtype(); y [rows, C] kF32. With no rows the cache is all that changes.
+  // rows, y = attention(x). x [T, C] in input_dtype(), or integers as integer_input() says; y [rows, C] kF32. With no
+  // rows the cache is all that changes.
   virtual void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) = 0;
   virtual DType input_dtype() const = 0;
+  virtual BranchInput integer_input() const { return {}; }
   virtual int64_t scratch_bytes(const StepLimits& limits) const = 0;
   virtual int64_t weight_bytes() const = 0;
 };
@@ -46,9 +54,10 @@ Result<std::unique_ptr<Mixer>> make_mixer(const LayerSpec& layer, const std::str
 class FeedForward {
  public:
   virtual ~FeedForward() = default;
-  // x [T, C] in input_dtype(), y [T, C] kF32.
+  // x [T, C] in input_dtype(), or integers as integer_input() says; y [T, C] kF32.
   virtual void forward(const Tensor& x, Workspace& workspace, Tensor& y) = 0;
   virtual DType input_dtype() const = 0;
+  virtual BranchInput integer_input() const { return {}; }
   virtual int64_t scratch_bytes(int64_t max_tokens) const = 0;
   virtual int64_t weight_bytes() const = 0;
 };

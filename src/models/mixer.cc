@@ -71,6 +71,7 @@ class GroupedQueryMixer : public Mixer {
   }
 
   DType input_dtype() const override { return qkv_.input_dtype(); }
+  BranchInput integer_input() const override { return {qkv_.takes_integers(), qkv_.input_scale()}; }
   int64_t weight_bytes() const override { return qkv_.weight_bytes() + out_.weight_bytes(); }
   int64_t scratch_bytes(const StepLimits& limits) const override {
     const int64_t T = limits.tokens;

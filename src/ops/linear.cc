@@ -227,8 +227,15 @@ int64_t Linear::scratch_bytes(int64_t max_rows) const {
   return Workspace::tensor_bytes(DType::kU8, {gemm_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
+Tensor Linear::integer_rows(std::byte* memory, int64_t T, int64_t K) {
+  return Tensor(memory, DType::kI8, {T, K}, {w8a8_row_bytes(K), 1}, nullptr);
+}
+
 void Linear::check_input(const Tensor& x) const {
-  MR_CHECK(x.rank() == 2 && x.size(1) == in_features_ && (x.dtype() == DType::kF32 || x.dtype() == DType::kBf16),
+  const bool integers = x.dtype() == DType::kI8 && takes_integers();
+  MR_CHECK(x.rank() == 2 && x.size(1) == in_features_ &&
+               (x.dtype() == DType::kF32 || x.dtype() == DType::kBf16 ||
+                (integers && x.stride(0) >= w8a8_row_bytes(in_features_))),
            "x {} {} for weights [{}, {}]", dtype_name(x.dtype()), x.shape().to_string(), out_features_, in_features_);
 }
 

@@ -46,11 +46,17 @@ class Linear {
   DType weight_dtype() const { return dtype_; }
   // The type of x that costs no conversion: kF32 for float32 and float16 weights, else kBf16.
   DType input_dtype() const { return dtype_ == DType::kF32 || dtype_ == DType::kF16 ? DType::kF32 : DType::kBf16; }
+  // Whether x may be integers that a norm made for this product (kW8A8), with input_scale() of a tensor, 0: per row.
+  bool takes_integers() const { return format_ == LinearFormat::kW8A8; }
+  float input_scale() const { return input_scale_; }
+  // Rows [T, K] of such integers in `memory` of integer_rows_bytes(T, K).
+  static Tensor integer_rows(std::byte* memory, int64_t T, int64_t K);
+  static int64_t integer_rows_bytes(int64_t T, int64_t K) { return T * w8a8_row_bytes(K); }
   int64_t weight_bytes() const { return packed_.bytes() + scales_.bytes(); }
   // What forward takes from the workspace for up to max_rows rows.
   int64_t scratch_bytes(int64_t max_rows) const;
 
-  // x [T, K] kF32 or kBf16, y [T, N] kF32; rows contiguous, row strides free.
+  // x [T, K] kF32, kBf16 or, where it takes them, integers; y [T, N] kF32; rows contiguous, row strides free.
   void forward(const Tensor& x, Tensor& y, Workspace& workspace) const;
 
   // y = act(x W1^T + b1) * (x W2^T + b2) where the rows of W are those of W1, then as many of W2: y [T, N/2] kF32 or

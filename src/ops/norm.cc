@@ -1,5 +1,6 @@
 #include "ops/norm.h"
 
+#include "kernels/gemm_w8a8.h"
 #include "kernels/norm.h"
 #include "kernels/parallel.h"
 
@@ -13,35 +14,35 @@ Norm::Norm(Kind kind, const Tensor& weight, const Tensor& bias, double eps)
   if (has_bias) bias_ = converted(bias, DType::kF32);
 }
 
-void Norm::operator()(const Tensor& h, Tensor& y) const {
-  run(const_cast<float*>(h.data<float>()), nullptr, 0, h, y);  // written only where there is a residual
-}
+void Norm::operator()(const Tensor& h, Tensor& y, float y_scale) const { run(arguments(h, y, y_scale)); }
 
-void Norm::add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y) const {
+void Norm::add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y, float y_scale) const {
   MR_CHECK(residual.shape() == h.shape() && residual.dtype() == DType::kF32 && residual.contiguous(),
            "residual {} for {}", residual.shape().to_string(), h.shape().to_string());
-  run(h.data<float>(), residual.data<float>(), residual_scale, h, y);
+  NormArgs args = arguments(h, y, y_scale);
+  args.residual = residual.data<float>();
+  args.residual_scale = residual_scale;
+  run(args);
 }
 
-void Norm::run(float* h, const float* residual, float residual_scale, const Tensor& shape_of, Tensor& y) const {
+NormArgs Norm::arguments(const Tensor& h, Tensor& y, float y_scale) const {
   const int64_t C = weight_.numel();
-  MR_CHECK(shape_of.rank() == 2 && shape_of.size(1) == C && y.shape() == shape_of.shape() &&
-               shape_of.dtype() == DType::kF32 && (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
-           "h {}, y {} ({}), {} weights", shape_of.shape().to_string(), y.shape().to_string(), dtype_name(y.dtype()),
-           C);
-  const NormArgs args{.x = h,
-                      .residual = residual,
-                      .residual_scale = residual_scale,
-                      .w = weight_.data<float>(),
-                      .b = bias_.data<float>(),
-                      .y = y.raw(),
-                      .T = shape_of.size(0),
-                      .C = C,
-                      .x_stride = shape_of.stride(0),
-                      .y_stride = y.stride(0),
-                      .eps = eps_,
-                      .y_dtype = y.dtype()};
-  run(args);
+  const bool integers = y.dtype() == DType::kI8 && y.rank() == 2 && y.stride(0) >= w8a8_row_bytes(C);
+  MR_CHECK(h.rank() == 2 && h.size(1) == C && y.shape() == h.shape() && h.dtype() == DType::kF32 &&
+               (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16 || integers),
+           "h {}, y {} ({}), {} weights", h.shape().to_string(), y.shape().to_string(), dtype_name(y.dtype()), C);
+  return {.x = const_cast<float*>(h.data<float>()),  // written only where there is a residual
+          .residual = nullptr,
+          .w = weight_.data<float>(),
+          .b = bias_.data<float>(),
+          .y = y.raw(),
+          .T = h.size(0),
+          .C = C,
+          .x_stride = h.stride(0),
+          .y_stride = y.stride(0),
+          .eps = eps_,
+          .y_dtype = y.dtype(),
+          .y_scale = y_scale};
 }
 
 void Norm::run(const NormArgs& args) const {

@@ -12,16 +12,17 @@ class Norm {
   // weight [C], bias [C] or an empty tensor; any floating type, kept in float32.
   Norm(Kind kind, const Tensor& weight, const Tensor& bias, double eps);
 
-  // y = norm(h). h [T, C] kF32, y [T, C] kF32 or kBf16; rows contiguous, row strides free. y may be h.
-  void operator()(const Tensor& h, Tensor& y) const;
+  // y = norm(h). h [T, C] kF32, y [T, C] kF32, kBf16 or kI8; rows contiguous, row strides free. y may be h. kI8: rows
+  // of integers as Linear::integer_rows makes room for, with `y_scale` of a tensor, or 0 for one of every row's own.
+  void operator()(const Tensor& h, Tensor& y, float y_scale = 0) const;
   // x = norm of every head, in place: x [T, heads, C] kF32, heads contiguous, token stride free.
   void heads(Tensor& x) const;
   // h += residual_scale * residual; y = norm(h). residual [T, C] kF32, contiguous.
-  void add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y) const;
+  void add(Tensor& h, const Tensor& residual, float residual_scale, Tensor& y, float y_scale = 0) const;
 
  private:
   void run(const NormArgs& args) const;
-  void run(float* h, const float* residual, float residual_scale, const Tensor& shape_of, Tensor& y) const;
+  NormArgs arguments(const Tensor& h, Tensor& y, float y_scale) const;
   Kind kind_ = Kind::kRms;
   Tensor weight_, bias_;
   float eps_ = 1e-6f;

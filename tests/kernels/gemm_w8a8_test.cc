@@ -169,16 +169,16 @@ TEST(GemmW8A8, RowsThatWereMadeIntegersBeforeGiveTheSameBits) {
       SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K);
       const Product product(M, N, K, DType::kF32, 0);
       const auto want = product.run(impl.run, 0, M);
-      std::vector<int8_t> rows(M * (K + 3), 99);
-      std::vector<float> scales;
+      const int64_t stride = w8a8_row_bytes(K) + 64;
+      std::vector<int8_t> rows(M * stride, 0);
       for (int64_t m = 0; m < M; ++m) {
         const auto [row, scale] = quantized(product, m);
-        std::copy(row.begin(), row.end(), rows.begin() + m * (K + 3));
-        scales.push_back(scale);
+        std::copy(row.begin(), row.end(), rows.begin() + m * stride);
+        std::memcpy(rows.data() + m * stride + w8a8_padded_k(K), &scale, sizeof(scale));
       }
       std::vector<float> y(want.size(), 7.0f);
       GemmW8A8Args a = product.args();
-      a.x = rows.data(), a.x_stride = K + 3, a.x_dtype = DType::kI8, a.x_scales = scales.data();
+      a.x = rows.data(), a.x_stride = stride, a.x_dtype = DType::kI8;
       a.y = y.data(), a.M = M;
       impl.run(a);
       ASSERT_EQ(0, std::memcmp(y.data(), want.data(), want.size() * sizeof(float)));

@@ -1,6 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+#include <limits>
+
 #include "kernels/cast_rows.h"
+#include "kernels/gemm_w8a8.h"
 #include "kernels/glu.h"
 #include "kernels/norm.h"
 #include "kernels/rope.h"
@@ -63,6 +68,65 @@ void expect_norms_agree(std::span<const Impl<NormFn>> impls, const RowCase& c, b
 
 TEST_P(Norms, EveryRmsNormAgreesWithPortable) { expect_norms_agree(rms_norm_impls(), GetParam(), false); }
 TEST_P(Norms, EveryLayerNormAgreesWithPortable) { expect_norms_agree(layer_norm_impls(), GetParam(), true); }
+
+// Row by row: the integers and the scale of float32 y, as kernels/gemm_w8a8.h has them.
+void expect_integers_of(const std::vector<float>& y, float y_scale, int64_t C, const int8_t* got, int64_t row) {
+  float largest = 0;
+  bool finite = true;
+  for (int64_t c = 0; c < C; ++c) {
+    largest = std::max(largest, std::abs(y[row * C + c]));
+    finite = finite && std::isfinite(y[row * C + c]);
+  }
+  const float scale = y_scale > 0 ? y_scale : std::max(largest, 1e-30f) / 127;
+  const float factor = y_scale > 0 ? 1 / y_scale : 127 / std::max(largest, 1e-30f);
+  float got_scale;
+  std::memcpy(&got_scale, got + w8a8_padded_k(C), sizeof(got_scale));
+  if (y_scale == 0 && !finite) {
+    EXPECT_TRUE(std::isnan(got_scale)) << "row " << row;
+    return;
+  }
+  ASSERT_EQ(got_scale, scale) << "row " << row;
+  for (int64_t c = 0; c < w8a8_padded_k(C); ++c)
+    ASSERT_EQ(got[c], c < C ? std::clamp<long>(std::lrint(y[row * C + c] * factor), -128, 127) : 0)
+        << "row " << row << " column " << c;
+}
+
+TEST(Norms, IntegersAreThoseOfTheirFloats) {
+  Random random(5);
+  constexpr int64_t T = 4;
+  for (const int64_t C : {1, 16, 37, 64, 896, 4099}) {
+    auto x = random_floats(random, T * C);
+    x[2 * C + C / 2] = std::numeric_limits<float>::quiet_NaN();
+    std::fill(x.begin() + C, x.begin() + 2 * C, 0.0f);
+    const auto added = random_floats(random, T * C), w = random_floats(random, C), b = random_floats(random, C);
+    for (const bool layer : {false, true})
+      for (const auto& impl : layer ? layer_norm_impls() : rms_norm_impls()) {
+        if (!cpu_has(impl.needs)) continue;
+        for (const float y_scale : {0.0f, 0.02f}) {
+          SCOPED_TRACE(testing::Message() << impl.name << (layer ? " layer " : " rms ") << C << " scale " << y_scale);
+          const int64_t stride = w8a8_row_bytes(C);
+          std::vector<float> floats(T * C), for_floats = x, for_integers = x;
+          std::vector<int8_t> integers(T * stride, 99);
+          NormArgs args{.x = for_floats.data(),
+                        .residual = C % 2 ? added.data() : nullptr,
+                        .w = w.data(),
+                        .b = layer ? b.data() : nullptr,
+                        .y = floats.data(),
+                        .T = T,
+                        .C = C,
+                        .x_stride = C,
+                        .y_stride = C,
+                        .eps = 1e-5f};
+          impl.run(args);
+          args.x = for_integers.data(), args.y = integers.data(), args.y_stride = stride;
+          args.y_dtype = DType::kI8, args.y_scale = y_scale;
+          impl.run(args);
+          for (int64_t t = 0; t < T; ++t)
+            if (y_scale == 0 || t != 2) expect_integers_of(floats, y_scale, C, integers.data() + t * stride, t);
+        }
+      }
+  }
+}
 
 TEST(Norms, ARowDoesNotDependOnTheRowsBesideIt) {
   Random random(3);

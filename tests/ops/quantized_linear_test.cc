@@ -7,6 +7,7 @@
 
 #include "ops/grouped_linear.h"
 #include "ops/linear.h"
+#include "ops/norm.h"
 #include "ops/rows.h"
 #include "tests/ops/testing.h"
 
@@ -138,6 +139,28 @@ TEST(QuantizedLinear, Int8InputsPerTokenAndByAStaticScale) {
     EXPECT_EQ(linear.format(), LinearFormat::kW8A8);
     // |x| reaches 4, a step of the integers is 4 / 127: a term moves by half of that at most.
     expect_near(run(linear, x), x, {&a, &b}, Tensor(), 0.02);
+  }
+}
+
+TEST(QuantizedLinear, ANormThatMakesIntegersGivesTheBitsOfItsFloats) {
+  Random random(9);
+  const Tensor h = random_tensor(random, {21, K}), weight = random_tensor(random, {K});
+  const Norm norm(Norm::Kind::kRms, weight, Tensor(), 1e-5);
+  for (const float input_scale : {0.0f, 0.03f}) {
+    Matrix m = random_int8(random, 96, true);
+    if (input_scale > 0) {
+      m.integers.input_scale = Tensor::empty(DType::kF32, {1});
+      m.integers.input_scale.data<float>()[0] = input_scale;
+    }
+    const Linear linear = Linear::pack({&m.integers, 1}, {});
+    ASSERT_TRUE(linear.takes_integers());
+    Tensor floats = Tensor::empty(DType::kF32, {21, K});
+    const Tensor memory = Tensor::zeros(DType::kU8, {Linear::integer_rows_bytes(21, K)});
+    Tensor integers = Linear::integer_rows(const_cast<std::byte*>(memory.data<std::byte>()), 21, K);
+    norm(h, floats);
+    norm(h, integers, linear.input_scale());
+    const Tensor want = run(linear, floats), got = run(linear, integers);
+    EXPECT_EQ(0, std::memcmp(got.raw(), want.raw(), static_cast<size_t>(got.bytes()))) << input_scale;
   }
 }
 

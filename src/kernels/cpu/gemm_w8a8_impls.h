@@ -2,6 +2,8 @@
 #pragma once
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "kernels/gemm_w8a8.h"
@@ -25,9 +27,10 @@ struct W8A8Layout {
 
 // How a row of x becomes integers: p = round(x * factor), and what they stand for.
 struct RowScale {
-  // `largest_bits`: the largest of the row's |x| as the bits of a float, which orders NaN last.
-  static RowScale of(const GemmW8A8Args& a, uint32_t largest_bits) {
-    if (a.x_scale > 0) return {1 / a.x_scale, a.x_scale};
+  // `tensor_scale`: as GemmW8A8Args::x_scale. `largest_bits`: the largest of the row's |x| as the bits of a float,
+  // which orders NaN last.
+  static RowScale of(float tensor_scale, uint32_t largest_bits) {
+    if (tensor_scale > 0) return {1 / tensor_scale, tensor_scale};
     if (largest_bits >= 0x7f800000) return {0, std::numeric_limits<float>::quiet_NaN()};
     const float largest = std::max(std::bit_cast<float>(largest_bits), 1e-30f);
     return {127 / largest, largest / 127};
@@ -35,13 +38,40 @@ struct RowScale {
   float factor, scale;
 };
 
+// Of a row that was made before, and of one that is being made.
+inline float made_scale(const int8_t* row, int64_t K) {
+  float scale;
+  std::memcpy(&scale, row + w8a8_padded_k(K), sizeof(scale));
+  return scale;
+}
+inline void set_made_scale(int8_t* row, int64_t K, float scale) {
+  std::memcpy(row + w8a8_padded_k(K), &scale, sizeof(scale));
+}
+
 // The best product into scratch, then the unit on it: what gemm_gated_w8a8 means.
 void gemm_w8a8_then_glu(const GatedGemmW8A8Args&);
 
 namespace portable {
 void gemm_w8a8(const GemmW8A8Args&);
-// Row `row` as integers, zero from K to padded_k; returns its scale.
-float quantize_row(const GemmW8A8Args&, int64_t row, int8_t* to);
+
+// A NaN becomes the largest integer, as the vector instructions have it.
+inline int8_t quantized(float x, float factor) {
+  float value = x * factor;
+  value = value < 127 ? value : 127;
+  value = value > -128 ? value : -128;
+  return static_cast<int8_t>(std::nearbyint(value));
+}
+
+// value(k) of a row as integers, zero from K to padded_k; returns the row's scale.
+template <class Value>
+float quantize_row(float tensor_scale, int64_t K, const Value& value, int8_t* to) {
+  uint32_t largest = 0;
+  for (int64_t k = 0; k < K; ++k) largest = std::max(largest, std::bit_cast<uint32_t>(value(k)) & 0x7fffffff);
+  const RowScale scale = RowScale::of(tensor_scale, largest);
+  for (int64_t k = 0; k < w8a8_padded_k(K); ++k)
+    to[k] = k >= K || scale.factor == 0 ? 0 : quantized(value(k), scale.factor);
+  return scale.scale;
+}
 }  // namespace portable
 namespace avx2 {
 void gemm_w8a8(const GemmW8A8Args&);

@@ -39,10 +39,10 @@ inline uint32_t largest_bits(const GemmW8A8Args& a, int64_t row) {
 inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
   if (a.x_dtype == DType::kI8) {
     const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
-    for (int64_t k = 0; k < padded_k; ++k) to[k] = k < a.K ? x[k] : 0;
-    return a.x_scales[row];
+    for (int64_t k = 0; k < padded_k; ++k) to[k] = x[k];
+    return made_scale(x, a.K);
   }
-  const RowScale scale = RowScale::of(a, a.x_scale > 0 ? 0 : largest_bits(a, row));
+  const RowScale scale = RowScale::of(a.x_scale, a.x_scale > 0 ? 0 : largest_bits(a, row));
   const Vec factor = Vec::set(scale.factor), low = Vec::set(-128), high = Vec::set(127);
   for (int64_t k = 0; k < padded_k; k += 16) {
     const Vec x = scale.factor == 0 || k >= a.K ? Vec::zero() : activations(a, row, k);

@@ -4,8 +4,10 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/cpu/avx2/vec.h"
+#include "kernels/cpu/gemm_w8a8_impls.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")

@@ -19,7 +19,7 @@ inline __m512 load_activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
 }
 
 inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
-  if (a.x_scale > 0) return RowScale::of(a, 0);
+  if (a.x_scale > 0) return RowScale::of(a.x_scale, 0);
   __m512i largest[4] = {};
   for (int64_t k = 0; k < a.K; k += 64)
     for (int i = 0; i < 4; ++i) {
@@ -27,7 +27,7 @@ inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
       largest[i] = _mm512_max_epu32(largest[i], _mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)));
     }
   const __m512i low = _mm512_max_epu32(largest[0], largest[1]), high = _mm512_max_epu32(largest[2], largest[3]);
-  return RowScale::of(a, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
+  return RowScale::of(a.x_scale, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
 }
 
 // x * factor as integers that saturate to bytes alike; NaN becomes the largest.
@@ -48,11 +48,8 @@ template <class Store>
 inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
   if (a.x_dtype == DType::kI8) {
     const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
-    for (int64_t k = 0; k < padded_k; k += 64) {
-      const int64_t left = a.K - k;
-      store(k, _mm512_maskz_loadu_epi8(left >= 64 ? ~0ull : (1ull << left) - 1, x + k));
-    }
-    return a.x_scales[row];
+    for (int64_t k = 0; k < padded_k; k += 64) store(k, _mm512_loadu_si512(x + k));
+    return made_scale(x, a.K);
   }
   const RowScale scale = row_scale(a, row);
   const __m512 factor = _mm512_set1_ps(scale.factor);

@@ -1,6 +1,4 @@
 // What gemm_w8a8 means. Plain on purpose.
-#include <cmath>
-
 #include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
@@ -13,36 +11,23 @@ float activation(const GemmW8A8Args& a, int64_t row, int64_t k) {
   return static_cast<const float*>(a.x)[at];
 }
 
-// A NaN becomes the largest integer, as the vector instructions have it.
-int8_t quantized(float x, float factor) {
-  float value = x * factor;
-  value = value < 127 ? value : 127;
-  value = value > -128 ? value : -128;
-  return static_cast<int8_t>(std::nearbyint(value));
+// Row `row` as integers; returns its scale.
+float integers_of(const GemmW8A8Args& a, int64_t row, int8_t* to) {
+  if (a.x_dtype != DType::kI8)
+    return quantize_row(
+        a.x_scale, a.K, [&](int64_t k) { return activation(a, row, k); }, to);
+  const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
+  std::memcpy(to, x, static_cast<size_t>(w8a8_padded_k(a.K)));
+  return made_scale(x, a.K);
 }
 
 }  // namespace
-
-float quantize_row(const GemmW8A8Args& a, int64_t row, int8_t* to) {
-  if (a.x_dtype == DType::kI8) {
-    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
-    for (int64_t k = 0; k < w8a8_padded_k(a.K); ++k) to[k] = k < a.K ? x[k] : 0;
-    return a.x_scales[row];
-  }
-  uint32_t largest = 0;
-  for (int64_t k = 0; k < a.K; ++k)
-    largest = std::max(largest, std::bit_cast<uint32_t>(activation(a, row, k)) & 0x7fffffff);
-  const RowScale scale = RowScale::of(a, largest);
-  for (int64_t k = 0; k < w8a8_padded_k(a.K); ++k)
-    to[k] = k >= a.K || scale.factor == 0 ? 0 : quantized(activation(a, row, k), scale.factor);
-  return scale.scale;
-}
 
 void gemm_w8a8(const GemmW8A8Args& a) {
   const W8A8Layout layout(a);
   auto* const p = reinterpret_cast<int8_t*>(a.scratch);
   auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * layout.padded_k);
-  for (int64_t m = 0; m < a.M; ++m) scales[m] = quantize_row(a, m, p + m * layout.padded_k);
+  for (int64_t m = 0; m < a.M; ++m) scales[m] = integers_of(a, m, p + m * layout.padded_k);
   const auto column = [&](int64_t n) {
     for (int64_t m = 0; m < a.M; ++m) {
       int32_t sum = 0;

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/random.h"
+#include "kernels/cpu/gemm_w8a8_impls.h"
 #include "kernels/cpu/rows.h"
 
 namespace millrace::portable {
@@ -18,6 +19,17 @@ void store(void* y, DType dtype, int64_t at, double value) {
 
 void add_residual(const NormArgs& a, int64_t t) {
   for (int64_t c = 0; c < a.C; ++c) a.x[t * a.x_stride + c] += a.residual_scale * a.residual[t * a.C + c];
+}
+
+// Row t of y; value(c): its elements.
+template <class Value>
+void store_row(const NormArgs& a, int64_t t, const Value& value) {
+  if (a.y_dtype == DType::kI8) {
+    int8_t* y = static_cast<int8_t*>(a.y) + t * a.y_stride;
+    const auto rounded = [&](int64_t c) { return static_cast<float>(value(c)); };
+    return set_made_scale(y, a.C, quantize_row(a.y_scale, a.C, rounded, y));
+  }
+  for (int64_t c = 0; c < a.C; ++c) store(a.y, a.y_dtype, t * a.y_stride + c, value(c));
 }
 
 double activate(GluActivation activation, double x) {
@@ -85,7 +97,7 @@ void rms_norm(const NormArgs& a) {
     double sum = 0;
     for (int64_t c = 0; c < a.C; ++c) sum += static_cast<double>(x[c]) * x[c];
     const double scale = 1 / std::sqrt(sum / static_cast<double>(a.C) + a.eps);
-    for (int64_t c = 0; c < a.C; ++c) store(a.y, a.y_dtype, t * a.y_stride + c, a.w[c] * (x[c] * scale));
+    store_row(a, t, [&](int64_t c) { return a.w[c] * (x[c] * scale); });
   }
 }
 
@@ -98,8 +110,7 @@ void layer_norm(const NormArgs& a) {
     const double mean = sum / static_cast<double>(a.C);
     for (int64_t c = 0; c < a.C; ++c) squares += (x[c] - mean) * (x[c] - mean);
     const double scale = 1 / std::sqrt(squares / static_cast<double>(a.C) + a.eps);
-    for (int64_t c = 0; c < a.C; ++c)
-      store(a.y, a.y_dtype, t * a.y_stride + c, a.w[c] * ((x[c] - mean) * scale) + (a.b ? a.b[c] : 0.0f));
+    store_row(a, t, [&](int64_t c) { return a.w[c] * ((x[c] - mean) * scale) + (a.b ? a.b[c] : 0.0f); });
   }
 }
 

@@ -34,25 +34,57 @@ inline float sum_of(const float* x, int64_t C) {
   return sum.sum();
 }
 
-// y[c] = w[c] * (x[c] - shift) * scale + b[c]
+// w[c] * (x[c] - shift) * scale + b[c] for sixteen c from a multiple of sixteen on.
+struct NormedRow {
+  inline Vec operator()(int64_t c, int64_t n) const {
+    Vec value = (Vec::load_n(x + c, n) - Vec::set(shift)) * Vec::set(scale) * Vec::load_n(w + c, n);
+    if (b) value = value + Vec::load_n(b + c, n);
+    return value;
+  }
+  const float *x, *w, *b;
+  float shift, scale;
+};
+
 template <class Y>
-inline void write_normed(const NormArgs& a, int64_t t, float shift, float scale) {
-  const float* x = a.x + t * a.x_stride;
-  Y* y = static_cast<Y*>(a.y) + t * a.y_stride;
-  const Vec offset = Vec::set(shift), factor = Vec::set(scale);
-  for (int64_t c = 0; c < a.C; c += 16) {
-    const int64_t n = lanes_left(c, a.C);
-    Vec value = (Vec::load_n(x + c, n) - offset) * factor * Vec::load_n(a.w + c, n);
-    if (a.b) value = value + Vec::load_n(a.b + c, n);
-    value.store_n(y + c, n);
+inline void write_normed(const NormedRow& row, int64_t C, Y* y) {
+  for (int64_t c = 0; c < C; c += 16) {
+    const int64_t n = lanes_left(c, C);
+    row(c, n).store_n(y + c, n);
+  }
+}
+
+// The largest magnitude's bits, those of NaN where a value is not finite.
+inline uint32_t largest_bits(const NormedRow& row, int64_t C) {
+  Vec largest = Vec::zero(), nothing = Vec::zero();
+  for (int64_t c = 0; c < C; c += 16) {
+    const Vec value = row(c, lanes_left(c, C));
+    largest = Vec::max(Vec::abs(value), largest);
+    nothing = Vec::fma(value, Vec::zero(), nothing);
+  }
+  return nothing.sum() == 0 ? std::bit_cast<uint32_t>(largest.largest()) : 0x7fc00000;
+}
+
+inline void write_integers(const NormedRow& row, int64_t C, float tensor_scale, int8_t* y) {
+  const RowScale scale = RowScale::of(tensor_scale, tensor_scale > 0 ? 0 : largest_bits(row, C));
+  std::memset(y + C, 0, static_cast<size_t>(w8a8_padded_k(C) - C));
+  set_made_scale(y, C, scale.scale);
+  if (scale.factor == 0) return static_cast<void>(std::memset(y, 0, static_cast<size_t>(C)));
+  const Vec factor = Vec::set(scale.factor), low = Vec::set(-128), high = Vec::set(127);
+  for (int64_t c = 0; c < C; c += 16) {
+    const int64_t n = lanes_left(c, C);
+    Vec::max(Vec::min(row(c, n) * factor, high), low).store_n(y + c, n);
   }
 }
 
 inline void write_normed_as(const NormArgs& a, int64_t t, float shift, float scale) {
-  if (a.y_dtype == DType::kBf16)
-    write_normed<bf16>(a, t, shift, scale);
+  const NormedRow row{a.x + t * a.x_stride, a.w, a.b, shift, scale};
+  const int64_t at = t * a.y_stride;
+  if (a.y_dtype == DType::kI8)
+    write_integers(row, a.C, a.y_scale, static_cast<int8_t*>(a.y) + at);
+  else if (a.y_dtype == DType::kBf16)
+    write_normed(row, a.C, static_cast<bf16*>(a.y) + at);
   else
-    write_normed<float>(a, t, shift, scale);
+    write_normed(row, a.C, static_cast<float*>(a.y) + at);
 }
 
 void rms_norm(const NormArgs& a) {
