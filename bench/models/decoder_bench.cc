@@ -1,12 +1,13 @@
 // Prefill and decode of a whole decoder with random weights, in one run beside what bounds them: the machine's matrix
 // peak and memory bandwidth, and bare oneDNN matmuls of the same shapes. Prints medians.
 //   bench_decoder [--shape llama-3.2-1b] [--dtype bfloat16] [--quantization none w8a8 w8a16 w4a16] [--prefill 512 2048]
-//                 [--context 512] [--streams 1 16] [--rounds 5]
+//                 [--context 512] [--streams 1 16] [--rounds 5] [--json]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
 
@@ -209,6 +210,7 @@ struct Options {
   std::vector<int64_t> prefill = {512}, streams = {1};
   int64_t context = 512;
   int rounds = 5;
+  bool json = false;
 };
 
 // Operations of multiplying `rows` rows by all matrices of the layers, and one by the head.
@@ -229,6 +231,7 @@ class Bench {
  public:
   Bench(const ModelShape& shape, const Format& format, const Options& options)
       : shape_(shape),
+        format_name_(format.name),
         format_(format.format),
         options_(options),
         dtype_(*dtype_from_name(options.dtype)),
@@ -241,8 +244,9 @@ class Bench {
         hidden_(Tensor::empty(DType::kF32, {most_streams_, spec_.hidden_size})),
         logits_(Tensor::empty(DType::kF32, {most_streams_, spec_.vocab_size})) {
     fill_cache();
+    if (options.json) return;
     fmt::print("{} {}{}: weights {}, workspace {}\n", shape.name, options.dtype,
-               format_ == LinearFormat::kDense ? "" : fmt::format(", {}", format.name),
+               format_ == LinearFormat::kDense ? "" : fmt::format(", {}", format_name_),
                format_bytes(decoder_->weight_bytes()), format_bytes(decoder_->workspace_bytes()));
   }
 
@@ -258,6 +262,8 @@ class Bench {
       if (bare) matmuls.push_back(seconds_of([&] { bare->run(); }));
     }
     const double seconds = median_of_rounds(times);
+    const double share = operations(spec_, tokens) / seconds / matrix_peak(machine, dtype_, format_);
+    if (options_.json) return print_json("prefill", 1, tokens, times, share);
     fmt::print("  prefill {:4} tokens  {:8.1f} ms  {:8.1f} tokens/s  {:5.1f} % of the matrix peak", tokens,
                1e3 * seconds, static_cast<double>(tokens) / seconds,
                100 * operations(spec_, tokens) / seconds / matrix_peak(machine, dtype_, format_));
@@ -275,9 +281,11 @@ class Bench {
     const double seconds = median_of_rounds(times);
     const int64_t keys = streams * cache_.bytes_per_block(cache_.config()) * options_.context / 16;
     const double bytes = static_cast<double>(decoder_->weight_bytes() + keys);
+    const double share = bytes / seconds / machine.read_bytes_per_s;
+    if (options_.json) return print_json("decode", streams, streams, times, share);
     fmt::print("  decode {:3} x {:5}     {:8.2f} ms  {:8.1f} tokens/s  {:5.1f} % of the read bandwidth ({} per step)\n",
-               streams, options_.context, 1e3 * seconds, static_cast<double>(streams) / seconds,
-               100 * bytes / seconds / machine.read_bytes_per_s, format_bytes(static_cast<int64_t>(bytes)));
+               streams, options_.context, 1e3 * seconds, static_cast<double>(streams) / seconds, 100 * share,
+               format_bytes(static_cast<int64_t>(bytes)));
   }
 
  private:
@@ -290,6 +298,16 @@ class Bench {
     step(batch_of(1, 0, options_.context, spec_.vocab_size, blocks_));
     for (int64_t block = blocks_; block < blocks_ * most_streams_; ++block) cache_.copy_block(block % blocks_, block);
   }
+  // One line: `tokens` are those of a step, `share` the part of the ceiling that bounds it.
+  void print_json(const char* measure, int64_t streams, int64_t tokens, const std::vector<double>& times,
+                  double share) const {
+    const nlohmann::json line = {
+        {"shape", shape_.name}, {"format", format_name_},
+        {"measure", measure},   {"streams", streams},
+        {"tokens", tokens},     {"seconds", std::vector<double>(times.begin() + 1, times.end())},
+        {"share", share}};
+    fmt::print("{}\n", line.dump());
+  }
   void step(const Batch& batch) {
     decoder_->forward(batch, cache_, hidden_);
     Tensor rows = logits_.rows(0, batch.num_sequences());
@@ -297,6 +315,7 @@ class Bench {
   }
 
   const ModelShape& shape_;
+  const char* const format_name_;
   const LinearFormat format_;
   const Options& options_;
   const DType dtype_;
@@ -313,9 +332,10 @@ bool asked(const std::vector<std::string>& names, const std::string& name) {
 
 void bench(const ModelShape& shape, const Format& format, const Options& options) {
   const MachineCeilings machine = measure_machine();  // just before: a shared machine's ceilings drift
-  fmt::print("reads {:.1f} GB/s, f32 {:.0f} GFLOP/s, AMX bf16 {:.2f} TFLOP/s, int8 {:.2f} TOP/s\n",
-             machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_tile_flops / 1e12,
-             machine.int8_tile_ops / 1e12);
+  if (!options.json)
+    fmt::print("reads {:.1f} GB/s, f32 {:.0f} GFLOP/s, AMX bf16 {:.2f} TFLOP/s, int8 {:.2f} TOP/s\n",
+               machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_tile_flops / 1e12,
+               machine.int8_tile_ops / 1e12);
   Bench bench(shape, format, options);
   for (const int64_t tokens : options.prefill)
     if (tokens > 0) bench.prefill(tokens, machine);
@@ -335,8 +355,10 @@ int run(int argc, char** argv) {
   app.add_option("--streams", options.streams, "sequences that decode together, or several such")
       ->check(CLI::PositiveNumber);
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
+  app.add_flag("--json", options.json, "a line for each measure, with every round's seconds");
   CLI11_PARSE(app, argc, argv);
-  fmt::print("{}, {} threads, isa {}\n", machine_info().model_name, compute_threads(), isa_name(best_isa()));
+  if (!options.json)
+    fmt::print("{}, {} threads, isa {}\n", machine_info().model_name, compute_threads(), isa_name(best_isa()));
   for (const ModelShape& shape : kShapes)
     for (const Format& format : kFormats)
       if (asked(options.shapes, shape.name) && asked(options.formats, format.name)) bench(shape, format, options);
