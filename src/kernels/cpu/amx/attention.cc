@@ -269,17 +269,58 @@ inline void weigh_rows(Work& w, int first, int64_t tile) {
   for (int r = 0; r < g.rows; ++r) rescale(w, first + r, keeps[r]);
 }
 
+// The keys and values of the tile after this one, asked for a piece at a time between products: blocks lie apart, so
+// nothing else foresees them, and a core that asks for more lines than it can await stands still.
+class NextTile {
+ public:
+  NextTile(const AttentionWork& w, int64_t tile) {
+    const KvLayout& kv = w.a.layout;
+    const Visible& seen = w.row[w.rows - 1].seen;
+    const int64_t width = dtype_bytes(kv.dtype);
+    bytes_ = kv.group_elements() * width;
+    for (int64_t p = tile + kTilePositions; p < std::min(tile + 2 * kTilePositions, seen.end); p += kKvLanes) {
+      if (p + kKvLanes <= w.row[0].seen.begin) continue;  // perhaps no block
+      const int64_t at = (block_at(w, p) + kv.group_at(w.g, p % kv.block_tokens)) * width;
+      pieces_[count_++] = static_cast<const char*>(w.a.k_cache) + at;
+      pieces_[count_++] = static_cast<const char*>(w.a.v_cache) + at;
+    }
+  }
+  void fetch_piece() {
+    if (next_ == count_) return;
+    for (int64_t i = 0; i < bytes_; i += 64) _mm_prefetch(pieces_[next_] + i, _MM_HINT_T1);
+    ++next_;
+  }
+
+ private:
+  const char* pieces_[2 * kSubtiles];
+  int64_t bytes_;
+  int count_ = 0, next_ = 0;
+};
+
 template <int kTileRowCount, class Work>
 inline void run_tile(Work& w, int64_t tile) {
   const Visible span = seen_of_tile(w, 0, w.rows, tile);
   const int first = static_cast<int>((span.begin - tile) / kKvLanes);
   const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
   find_keys(w, tile, first, end);
-  for (int i = first; i < end; i += 2) score_pair<kTileRowCount>(w, i, std::min(i + 1, end - 1));
+  NextTile next(w, tile);
+  const auto fetch = [&] {
+    if constexpr (kTileRowCount == 1) next.fetch_piece();  // more rows multiply longer than they read
+  };
+  for (int i = first; i < end; i += 2) {
+    fetch();
+    score_pair<kTileRowCount>(w, i, std::min(i + 1, end - 1));
+  }
+  fetch(), fetch();
   for (int r = 0; r < w.rows; r += 16) weigh_rows(w, r, tile);
+  fetch();
   gather_values(w, tile, span);
+  fetch();
   int64_t d = 0;
-  for (; d + 32 <= w.padded; d += 32) add_values<kTileRowCount, true>(w, d);
+  for (; d + 32 <= w.padded; d += 32) {
+    fetch();
+    add_values<kTileRowCount, true>(w, d);
+  }
   if (d < w.padded) add_values<kTileRowCount, false>(w, d);
 }
 
