@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/pack_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -20,10 +21,10 @@ struct PackedRow {
   const int64_t column;
 };
 
-void pack_int8(const A16PackArgs& a, int64_t n) {
+void pack_int8(const A16PackArgs& a, int64_t n, int64_t k_begin) {
   const PackedRow row(a, n);
   const int8_t* values = static_cast<const int8_t*>(a.values) + (n - a.row_begin) * a.K;
-  for (int64_t k = 0; k < a.K; ++k) row.at[k * 16 + row.column] = static_cast<std::byte>(values[k]);
+  for (int64_t k = k_begin; k < a.K; ++k) row.at[k * 16 + row.column] = static_cast<std::byte>(values[k]);
 }
 
 // Bits of the scale at 16 significant bits, the zero in the low byte.
@@ -45,16 +46,35 @@ void pack_scales(const A16PackArgs& a, const PackedRow& row, int64_t n, int64_t 
   }
 }
 
+// Up to 128 values; those beyond are zero.
+void pack_int4_rest(const uint8_t* values, int64_t count, std::byte* to) {
+  uint16_t words[32] = {};
+  for (int64_t k = 0; k < count; ++k)
+    words[k % 32] = static_cast<uint16_t>(words[k % 32] | (values[k] & 15) << (k / 32 * 4));
+  std::memcpy(to, words, 64);
+}
+
 void pack_int4(const A16PackArgs& a, int64_t n) {
   const PackedRow row(a, n);
   const uint8_t* values = static_cast<const uint8_t*>(a.values) + (n - a.row_begin) * a.K;
+  const bool fast = cpu_has(Isa::kAvx512);
   for (int64_t k0 = 0; k0 < a.K; k0 += 128) {
-    uint16_t words[32] = {};
-    for (int64_t k = 0; k < std::min<int64_t>(128, a.K - k0); ++k)
-      words[k % 32] = static_cast<uint16_t>(words[k % 32] | (values[k0 + k] & 15) << (k / 32 * 4));
-    std::memcpy(row.chunk(k0 / 128) + row.layout.chunk_scales * 64 + row.column * 64, words, 64);
+    std::byte* const to = row.chunk(k0 / 128) + row.layout.chunk_scales * 64 + row.column * 64;
+    if (fast && k0 + 128 <= a.K)
+      avx512::pack_int4_chunk(values + k0, to);
+    else
+      pack_int4_rest(values + k0, std::min<int64_t>(128, a.K - k0), to);
     pack_scales(a, row, n, k0);
   }
+}
+
+// Rows [begin, end) of one panel.
+void pack_panel(const A16PackArgs& a, int64_t begin, int64_t end) {
+  int64_t k = 0;
+  if (a.format == A16Format::kInt8 && end - begin == 16 && cpu_has(Isa::kAvx512))
+    k = avx512::pack_int8_panel(static_cast<const int8_t*>(a.values) + (begin - a.row_begin) * a.K, a.K,
+                                PackedRow(a, begin).at);
+  for (int64_t n = begin; n < end; ++n) a.format == A16Format::kInt8 ? pack_int8(a, n, k) : pack_int4(a, n);
 }
 
 }  // namespace
@@ -64,9 +84,8 @@ void gemm_a16_pack(const A16PackArgs& args) {
            args.K);
   const int64_t first = args.row_begin / 16, last = (args.row_end + 15) / 16;
   parallel_ranges(last - first, 1, [&](int64_t begin, int64_t end) {
-    const int64_t to = std::min(args.row_end, (first + end) * 16);
-    for (int64_t n = std::max(args.row_begin, (first + begin) * 16); n < to; ++n)
-      args.format == A16Format::kInt8 ? pack_int8(args, n) : pack_int4(args, n);
+    for (int64_t panel = first + begin; panel < first + end; ++panel)
+      pack_panel(args, std::max(args.row_begin, panel * 16), std::min(args.row_end, (panel + 1) * 16));
   });
 }
 

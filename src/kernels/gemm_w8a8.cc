@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/gemm_w8a8_impls.h"
+#include "kernels/cpu/pack_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -19,16 +20,30 @@ constexpr Impl<GatedGemmW8A8Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_w
 
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
-void pack_row(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t n) {
+int32_t* sums_of(const W8A8PackArgs& a, const W8A8Layout& layout) {
+  return reinterpret_cast<int32_t*>(a.packed + layout.panels * layout.panel_bytes);
+}
+
+// k from k_begin on; `sum` is that of those before.
+void pack_row(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t n, int64_t k_begin, int32_t sum) {
   const int8_t* values = a.values + (n - a.row_begin) * a.K;
-  int32_t sum = 0;
-  for (int64_t k = 0; k < a.K; k += 4) {
+  for (int64_t k = k_begin; k < a.K; k += 4) {
     int8_t four[4] = {};
     std::memcpy(four, values + k, static_cast<size_t>(std::min<int64_t>(4, a.K - k)));
     sum += four[0] + four[1] + four[2] + four[3];
     std::memcpy(a.packed + layout.at(n, k), four, 4);
   }
-  std::memcpy(a.packed + layout.panels * layout.panel_bytes + n * 4, &sum, 4);
+  sums_of(a, layout)[n] = sum;
+}
+
+// Rows [begin, end) of one panel.
+void pack_panel(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t begin, int64_t end) {
+  int32_t sums[16] = {};
+  int64_t k = 0;
+  if (end - begin == 16 && cpu_has(Isa::kAvx512))
+    k = avx512::pack_w8a8_panel(a.values + (begin - a.row_begin) * a.K, a.K, a.packed + begin / 16 * layout.panel_bytes,
+                                sums);
+  for (int64_t n = begin; n < end; ++n) pack_row(a, layout, n, k, sums[n % 16]);
 }
 
 }  // namespace
@@ -78,8 +93,8 @@ void gemm_w8a8_pack(const W8A8PackArgs& args) {
   const W8A8Layout layout(GemmW8A8Args{.N = args.N, .K = args.K});
   const int64_t first = args.row_begin / 16, last = (args.row_end + 15) / 16;
   parallel_ranges(last - first, 1, [&](int64_t begin, int64_t end) {
-    const int64_t to = std::min(args.row_end, (first + end) * 16);
-    for (int64_t n = std::max(args.row_begin, (first + begin) * 16); n < to; ++n) pack_row(args, layout, n);
+    for (int64_t panel = first + begin; panel < first + end; ++panel)
+      pack_panel(args, layout, std::max(args.row_begin, panel * 16), std::min(args.row_end, (panel + 1) * 16));
   });
 }
 

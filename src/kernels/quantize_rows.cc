@@ -5,10 +5,16 @@
 #include <bit>
 #include <cmath>
 
+#include "base/cpu.h"
+#include "kernels/cpu/pack_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
 namespace {
+
+constexpr DType kind_of(const float*) { return DType::kF32; }
+constexpr DType kind_of(const bf16*) { return DType::kBf16; }
+constexpr DType kind_of(const f16*) { return DType::kF16; }
 
 uint32_t magnitude_bits(float x) { return std::bit_cast<uint32_t>(x) & 0x7fffffff; }
 
@@ -18,25 +24,35 @@ int8_t rounded(float x) {
   return static_cast<int8_t>(std::bit_cast<int32_t>(x + kMagic) - std::bit_cast<int32_t>(kMagic));
 }
 
+template <class W>
+uint32_t largest_bits_of(const W* w, int64_t K, bool fast) {
+  if (fast) return avx512::largest_magnitude(w, kind_of(w), K);
+  uint32_t largest = 0;
+  for (int64_t k = 0; k < K; ++k) largest = std::max(largest, magnitude_bits(to_float(w[k])));
+  return largest;
+}
+
 // False where the row is not finite.
 template <class W>
-bool quantize_row(const W* w, int64_t K, int8_t* values, float& scale) {
-  uint32_t largest_bits = 0;
-  for (int64_t k = 0; k < K; ++k) largest_bits = std::max(largest_bits, magnitude_bits(to_float(w[k])));
+bool quantize_row(const W* w, int64_t K, bool fast, int8_t* values, float& scale) {
+  const uint32_t largest_bits = largest_bits_of(w, K, fast);
   if (largest_bits >= 0x7f800000) return false;
   const float largest = std::bit_cast<float>(largest_bits);
   scale = largest / 127;
   const float factor = largest > 1e-30f ? 127 / largest : 0;
-  for (int64_t k = 0; k < K; ++k) values[k] = rounded(to_float(w[k]) * factor);
+  const int64_t done = fast ? avx512::scale_to_int8(w, kind_of(w), K, factor, values) : 0;
+  for (int64_t k = done; k < K; ++k) values[k] = rounded(to_float(w[k]) * factor);
   return true;
 }
 
 template <class W>
 int64_t quantize(const QuantizeRowsArgs& a) {
   std::atomic<int64_t> bad = -1;
+  const bool fast = cpu_has(Isa::kAvx512);
   parallel_ranges(a.rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n)
-      if (!quantize_row(static_cast<const W*>(a.w) + n * a.w_stride, a.K, a.values + n * a.K, a.scales[n])) bad = n;
+      if (!quantize_row(static_cast<const W*>(a.w) + n * a.w_stride, a.K, fast, a.values + n * a.K, a.scales[n]))
+        bad = n;
   });
   return bad;
 }
