@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <vector>
+
+#include "weights/packed_words.h"
 
 namespace millrace {
 namespace {
@@ -112,18 +115,12 @@ class Reader {
     MR_ASSIGN_OR_RETURN(out_.matrix.scales, scales_by_group("scales", G));
     out_.matrix.zeros = Tensor::empty(DType::kU8, {N_, G});
     for (int64_t n = 0; n < N_; ++n)
-      for (int64_t g = 0; g < G; ++g) out_.matrix.zeros.data<uint8_t>()[n * G + g] = awq_nibble(zeros, g, n);
-    out_.matrix.unpack = [words, K = K_](int64_t begin, int64_t end, uint8_t* values) {
-      for (int64_t n = begin; n < end; ++n)
-        for (int64_t k = 0; k < K; ++k) values[(n - begin) * K + k] = awq_nibble(words, k, n);
+      for (int64_t g = 0; g < G; ++g)
+        out_.matrix.zeros.data<uint8_t>()[n * G + g] = awq_value(zeros.data<uint32_t>(), N_, g, n);
+    out_.matrix.unpack = [words, N = N_, K = K_](int64_t begin, int64_t end, uint8_t* values) {
+      unpack_awq_words(words.data<uint32_t>(), N, K, begin, end, values);
     };
     return {};
-  }
-  // Column n of row r: eight columns share a word, the even ones in its low half.
-  static uint8_t awq_nibble(const Tensor& words, int64_t r, int64_t n) {
-    constexpr int kNibble[] = {0, 4, 1, 5, 2, 6, 3, 7};
-    const uint32_t word = words.data<uint32_t>()[r * words.size(1) + n / 8];
-    return word >> (4 * kNibble[n % 8]) & 15;
   }
 
   // Value i of a row of words that hold 32 / bits values each, lowest bits first.
@@ -143,18 +140,22 @@ class Reader {
     MR_RETURN_IF_ERROR(read_gptq_zeros(zeros, G));
     MR_RETURN_IF_ERROR(read_order("g_idx"));
     out_.matrix.scheme = bits == 4 ? Scheme::kInt4 : Scheme::kInt8;
-    const int offset = bits == 8 ? 128 : 0;
-    out_.matrix.unpack = [words, bits, offset, order = out_.matrix.order, N = N_, K = K_](int64_t begin, int64_t end,
-                                                                                          uint8_t* values) {
-      const int64_t per = 32 / bits;
-      for (int64_t n = begin; n < end; ++n)
-        for (int64_t k = 0; k < K; ++k) {
-          const int64_t from = order.raw() ? order.data<int32_t>()[k] : k;
-          const uint32_t word = words.data<uint32_t>()[from / per * N + n];
-          values[(n - begin) * K + k] = static_cast<uint8_t>(plain_value(word, from, bits) - offset);
-        }
+    out_.matrix.unpack = [words, bits, order = out_.matrix.order, N = N_, K = K_](int64_t begin, int64_t end,
+                                                                                  uint8_t* values) {
+      unpack_gptq_words(words.data<uint32_t>(), bits, N, K, begin, end, values);
+      order_columns(order, end - begin, K, values);
     };
     return {};
+  }
+
+  // values[n, k] = values[n, order[k]]; nothing to do where there is no order.
+  static void order_columns(const Tensor& order, int64_t rows, int64_t K, uint8_t* values) {
+    if (!order.raw()) return;
+    std::vector<uint8_t> row(static_cast<size_t>(K));
+    for (uint8_t* at = values; at < values + rows * K; at += K) {
+      std::memcpy(row.data(), at, row.size());
+      for (int64_t k = 0; k < K; ++k) at[k] = row[static_cast<size_t>(order.data<int32_t>()[k])];
+    }
   }
 
   Status read_gptq_zeros(const Tensor& words, int64_t G) {
@@ -250,16 +251,9 @@ class Reader {
     out_.matrix.scheme = bits == 4 ? Scheme::kInt4 : Scheme::kInt8;
     MR_RETURN_IF_ERROR(read_packed_zeros(bits, G));
     MR_RETURN_IF_ERROR(read_order("weight_g_idx"));
-    const int offset = bits == 8 ? 128 : 0;
-    out_.matrix.unpack = [words, bits, offset, order = out_.matrix.order, K = K_](int64_t begin, int64_t end,
-                                                                                  uint8_t* values) {
-      const int64_t per = 32 / bits;
-      for (int64_t n = begin; n < end; ++n)
-        for (int64_t k = 0; k < K; ++k) {
-          const int64_t from = order.raw() ? order.data<int32_t>()[k] : k;
-          const uint32_t word = words.data<uint32_t>()[n * words.size(1) + from / per];
-          values[(n - begin) * K + k] = static_cast<uint8_t>(plain_value(word, from, bits) - offset);
-        }
+    out_.matrix.unpack = [words, bits, order = out_.matrix.order, K = K_](int64_t begin, int64_t end, uint8_t* values) {
+      unpack_row_words(words.data<uint32_t>(), bits, words.size(1), K, begin, end, values);
+      order_columns(order, end - begin, K, values);
     };
     return {};
   }
