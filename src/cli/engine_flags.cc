@@ -43,6 +43,9 @@ void add_model_flags(CLI::App& app, EngineArgs& args) {
          "the checkpoint must be (found by itself)")
       ->check(CLI::IsMember({"awq", "gptq", "smoothquant", "compressed-tensors", "w8a8", "w8a16"}))
       ->group(kModel);
+  app.add_option("--packed-weights-cache", args.packed_weights_cache,
+                 "folder that keeps the weights as they are packed for this machine, from start to start; empty: none")
+      ->group(kModel);
   app.add_option("--max-model-len", args.max_model_len, "longest prompt + output in tokens")
       ->check(CLI::PositiveNumber)
       ->group(kModel);

@@ -227,6 +227,7 @@ void Scheduler::preempt(Sequence& sequence) {
 
 void Scheduler::admit(const StepPlan::Admission& admission) {
   Sequence& sequence = *admission.sequence;
+  sequence.tokens.reserve(static_cast<size_t>(sequence.group->max_length));  // steps add to it
   blocks_.attach(sequence.table, admission.prefix);
   sequence.num_published = sequence.table.size();
   sequence.num_computed = sequence.num_published * blocks_.block_tokens();

@@ -67,7 +67,7 @@ class Decoder::Impl {
         tile_(spec_.rope, options.tile_tokens) {}
 
   Status load(DecoderTensors tensors, const Progress& progress) {
-    WeightSource weights(spec_, options_.dtype, options_.quantization, std::move(tensors));
+    WeightSource weights(spec_, options_.dtype, options_.quantization, std::move(tensors), options_.kept);
     MR_RETURN_IF_ERROR(load_ends(weights));
     for (size_t i = 0; i < spec_.layers.size(); ++i) {
       MR_ASSIGN_OR_RETURN(Layer layer, make_layer(static_cast<int64_t>(i), weights, options_.batch_invariant));
@@ -130,9 +130,16 @@ class Decoder::Impl {
   }
 
   Tensor table(const std::string& name, WeightSource& weights) const {
+    constexpr int64_t kPieceBytes = int64_t{16} << 20;
     const Tensor file = weights.take(name);
-    Tensor table = Tensor::empty(options_.dtype, file.shape());
-    convert(file, table);
+    Tensor table = page_zeros(options_.dtype, file.shape());
+    const int64_t rows = file.size(0),
+                  step = std::max<int64_t>(1, kPieceBytes * rows / std::max<int64_t>(1, file.bytes()));
+    for (int64_t row = 0; row < rows; row += step) {
+      Tensor piece = table.rows(row, std::min(rows, row + step));
+      convert(file.rows(row, row + piece.size(0)), piece);
+      if (step < rows) weights.release();
+    }
     return table;
   }
 

@@ -20,8 +20,9 @@ struct DecoderOptions {
   DType dtype = DType::kF32;                         // weights and KV cache: kF32, kBf16 or kF16
   LinearFormat quantization = LinearFormat::kDense;  // kW8A8 or kW8A16: dense matrices of layers become int8
   int64_t max_context = 4096;                        // longest sequence in tokens
-  bool batch_invariant = false;  // latent attention too gives bit-identical rows however sequences are cut into steps
-  int64_t tile_tokens = 512;     // tokens that run through the layers together; longer batches run tile by tile
+  bool batch_invariant = false;   // latent attention too gives bit-identical rows however sequences are cut into steps
+  PackedWeights* kept = nullptr;  // matrices packed before, and where new ones go; used by create() alone
+  int64_t tile_tokens = 512;      // tokens that run through the layers together; longer batches run tile by tile
 };
 
 class Decoder {

@@ -9,9 +9,26 @@
 
 namespace millrace {
 
-WeightSource::WeightSource(const DecoderSpec& spec, DType dtype, LinearFormat format, DecoderTensors tensors)
-    : spec_(spec), dtype_(dtype), format_(format), tensors_(std::move(tensors)) {
+namespace {
+
+constexpr int64_t kBytesBetweenReleases = int64_t{16} << 20;
+
+}  // namespace
+
+WeightSource::WeightSource(const DecoderSpec& spec, DType dtype, LinearFormat format, DecoderTensors tensors,
+                           PackedWeights* kept)
+    : spec_(spec), dtype_(dtype), format_(format), tensors_(std::move(tensors)), kept_(kept) {
   for (TensorNeed& need : needed_tensors(spec)) shapes_[need.name] = std::move(need.shape);
+}
+WeightSource::~WeightSource() { release(); }
+
+void WeightSource::release() {
+  for (const auto& file : tensors_.files) release_pages(*file);
+  bytes_read_ = 0;
+}
+void WeightSource::will_read(int64_t bytes) {
+  if (bytes_read_ >= kBytesBetweenReleases) release();
+  bytes_read_ += bytes;
 }
 
 Tensor WeightSource::take(const std::string& name) {
@@ -20,10 +37,36 @@ Tensor WeightSource::take(const std::string& name) {
   MR_CHECK(found != tensors_.dense.end(), "no tensor {}", name);
   Tensor tensor = contiguous_as(found->second, Shape(shapes_.at(name)));
   tensors_.dense.erase(found);
+  will_read(tensor.bytes());
   return tensor;
 }
 
 Result<Linear> WeightSource::linear(const std::vector<std::string>& modules, bool bias) {
+  if (!kept_) return packed_now(modules, bias);
+  const std::string name = fmt::format("{}", fmt::join(modules, "+"));
+  if (auto linear = packed_before(name, modules, bias)) return std::move(*linear);
+  MR_ASSIGN_OR_RETURN(Linear linear, packed_now(modules, bias));
+  kept_->add(name, linear);
+  return linear;
+}
+
+// Of the shape that the spec wants; else nothing.
+std::optional<Linear> WeightSource::packed_before(const std::string& name, const std::vector<std::string>& modules,
+                                                  bool bias) {
+  std::optional<Linear> found = kept_->find(name);
+  int64_t rows = 0;
+  for (const std::string& module : modules) rows += shapes_.at(module + ".weight")[0];
+  if (!found || found->out_features() != rows || found->in_features() != shapes_.at(modules[0] + ".weight")[1])
+    return std::nullopt;
+  for (const std::string& module : modules) {
+    tensors_.dense.erase(module + ".weight");
+    tensors_.quantized.erase(module + ".weight");
+    if (bias) tensors_.dense.erase(module + ".bias");
+  }
+  return found;
+}
+
+Result<Linear> WeightSource::packed_now(const std::vector<std::string>& modules, bool bias) {
   std::vector<Tensor> biases;
   for (const std::string& module : modules)
     if (bias) biases.push_back(take(module + ".bias"));
@@ -45,8 +88,9 @@ Result<Linear> WeightSource::dense_linear(const std::vector<std::string>& module
   std::vector<Tensor> parts;
   for (const std::string& module : modules) parts.push_back(take(module + ".weight"));
   const LinearFormat format = format_of(modules.front());
-  if (format == LinearFormat::kDense) return Linear::pack(parts, biases, dtype_);
-  return Linear::quantize(parts, biases, format);
+  const auto pause = [this] { release(); };
+  if (format == LinearFormat::kDense) return Linear::pack(parts, biases, dtype_, pause);
+  return Linear::quantize(parts, biases, format, pause);
 }
 
 Result<Linear> WeightSource::quantized_linear(const std::vector<std::string>& modules,
@@ -58,7 +102,9 @@ Result<Linear> WeightSource::quantized_linear(const std::vector<std::string>& mo
     return dense_linear(modules, biases);
   }
   for (const std::string& module : modules) tensors_.quantized.erase(module + ".weight");
-  return Linear::pack(parts, biases);
+  Linear linear = Linear::pack(parts, biases);
+  will_read(linear.weight_bytes());
+  return linear;
 }
 
 Norm WeightSource::norm(const std::string& name) {

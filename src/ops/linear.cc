@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -57,6 +58,20 @@ LinearFormat format_of(const QuantizedMatrix& part) {
 int64_t scale_length(const QuantizedMatrix& part) { return part.groups() == 1 ? part.columns : part.group; }
 
 constexpr int64_t kRowsAtOnce = 256;  // that are bytes beside their packed form
+constexpr int64_t kPieceBytes = int64_t{16} << 20;
+
+// Whole panels that take kPieceBytes.
+int64_t piece_rows(const Tensor& part) {
+  const int64_t row_bytes = std::max<int64_t>(1, part.stride(0) * dtype_bytes(part.dtype()));
+  return std::max<int64_t>(16, kPieceBytes / row_bytes / 16 * 16);
+}
+
+// use(piece) for all rows of all parts in order, at most `rows` at a time.
+template <class Use>
+void for_pieces(std::span<const Tensor> parts, int64_t rows, const Use& use) {
+  for (const Tensor& part : parts)
+    for (int64_t from = 0; from < part.size(0); from += rows) use(part.rows(from, std::min(part.size(0), from + rows)));
+}
 
 A16Format a16_format(LinearFormat format) {
   return format == LinearFormat::kW4A16 ? A16Format::kInt4 : A16Format::kInt8;
@@ -64,7 +79,8 @@ A16Format a16_format(LinearFormat format) {
 
 }  // namespace
 
-Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute) {
+Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute,
+                    const std::function<void()>& pause) {
   MR_CHECK(!parts.empty(), "no parts");
   Linear linear;
   linear.dtype_ = compute;
@@ -73,17 +89,18 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   linear.packed_ = page_zeros(DType::kU8, {gemm_packed_bytes(linear.out_features_, linear.in_features_, compute)});
   linear.bias_ = stack_biases(rows_of(parts), biases);
   int64_t row = 0;
-  for (const Tensor& part : parts) {
-    gemm_pack({.w = part.raw(),
+  for_pieces(parts, piece_rows(parts[0]), [&](const Tensor& piece) {
+    gemm_pack({.w = piece.raw(),
                .packed = linear.packed_.raw(),
                .row_begin = row,
-               .row_end = row + part.size(0),
+               .row_end = row + piece.size(0),
                .K = linear.in_features_,
-               .w_stride = part.stride(0),
-               .from = part.dtype(),
+               .w_stride = piece.stride(0),
+               .from = piece.dtype(),
                .to = compute});
-    row += part.size(0);
-  }
+    row += piece.size(0);
+    if (pause && piece.bytes() >= kPieceBytes / 2) pause();
+  });
   return linear;
 }
 
@@ -184,7 +201,8 @@ Linear Linear::pack(std::span<const QuantizedMatrix> parts, std::span<const Tens
   return linear;
 }
 
-Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format) {
+Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format,
+                                const std::function<void()>& pause) {
   MR_CHECK(!parts.empty() && (format == LinearFormat::kW8A8 || format == LinearFormat::kW8A16), "{} parts",
            parts.size());
   const int64_t K = parts[0].size(1);
@@ -192,7 +210,7 @@ Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const T
   linear.bias_ = stack_biases(rows_of(parts), biases);
   std::vector<int8_t> values(kRowsAtOnce * K);
   std::vector<float> scales(kRowsAtOnce);
-  int64_t row = 0;
+  int64_t row = 0, since_pause = 0;
   for (const Tensor& part : parts)
     for (int64_t from = 0; from < part.size(0); from += kRowsAtOnce) {
       const Tensor some = part.rows(from, std::min(part.size(0), from + kRowsAtOnce));
@@ -210,7 +228,94 @@ Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const T
                         .begin = row,
                         .end = row + some.size(0)});
       row += some.size(0);
+      since_pause += some.bytes();
+      if (!pause || since_pause < kPieceBytes) continue;
+      since_pause = 0;
+      pause();
     }
+  return linear;
+}
+
+Linear::Packed Linear::packed() const {
+  return {.format = format_,
+          .dtype = dtype_,
+          .rows = out_features_,
+          .columns = in_features_,
+          .group = group_,
+          .input_scale = input_scale_,
+          .weights = packed_,
+          .scales = scales_,
+          .order = order_,
+          .bias = bias_};
+}
+
+namespace {
+
+// Far above any model; products of two stay far below 2^63.
+constexpr int64_t kMostFeatures = int64_t{1} << 28;
+
+Status check_sizes(const Linear::Packed& p) {
+  const auto in_range = [](int64_t n) { return n >= 1 && n <= kMostFeatures; };
+  if (!in_range(p.rows) || !in_range(p.columns)) return data_loss("a matrix of [{}, {}]", p.rows, p.columns);
+  if (p.format == LinearFormat::kDense) {
+    if (p.dtype == DType::kF32 || p.dtype == DType::kBf16 || p.dtype == DType::kF16) return {};
+    return data_loss("dense weights of {}", dtype_name(p.dtype));
+  }
+  if (p.dtype != DType::kI8) return data_loss("integers of {}", dtype_name(p.dtype));
+  if (!in_range(p.group)) return data_loss("groups of {}", p.group);
+  if (p.format == LinearFormat::kW4A16 && !is_int4_group(p.group, p.columns))
+    return data_loss("groups of {} of {} columns", p.group, p.columns);
+  if (p.format == LinearFormat::kW8A8 && p.columns > kMostW8A8K) return data_loss("{} columns", p.columns);
+  return std::isfinite(p.input_scale) && p.input_scale >= 0 ? Status() : data_loss("input scale {}", p.input_scale);
+}
+
+int64_t weight_bytes_of(const Linear::Packed& p) {
+  if (p.format == LinearFormat::kDense) return gemm_packed_bytes(p.rows, p.columns, p.dtype);
+  if (p.format == LinearFormat::kW8A8) return gemm_w8a8_packed_bytes(p.rows, p.columns);
+  return gemm_a16_packed_bytes(p.rows, p.columns, a16_format(p.format), p.group);
+}
+
+// `found` is a vector of this type and length.
+Status check_vector(const char* what, const Tensor& found, DType dtype, int64_t length) {
+  if (found.dtype() == dtype && found.rank() == 1 && found.numel() == length) return {};
+  return data_loss("{} of {} {}", what, found.shape().to_string(), dtype_name(found.dtype()));
+}
+
+Status check_order(const Tensor& order, int64_t columns) {
+  MR_RETURN_IF_ERROR(check_vector("order of columns", order, DType::kI32, columns));
+  const auto* const at = order.data<int32_t>();
+  if (std::all_of(at, at + columns, [columns](int32_t k) { return k >= 0 && k < columns; })) return {};
+  return data_loss("an order of columns that names others than {}", columns);
+}
+
+Status check_packed(const Linear::Packed& p) {
+  MR_RETURN_IF_ERROR(check_sizes(p));
+  MR_RETURN_IF_ERROR(check_vector("packed weights", p.weights, DType::kU8, weight_bytes_of(p)));
+  if (reinterpret_cast<uintptr_t>(p.weights.raw()) % 64 != 0) return data_loss("packed weights that are not aligned");
+  const bool scaled = p.format == LinearFormat::kW8A8 || p.format == LinearFormat::kW8A16;
+  if (scaled != (p.scales.raw() != nullptr)) return data_loss("{} scales of outputs", scaled ? "no" : "needless");
+  if (scaled) MR_RETURN_IF_ERROR(check_vector("scales", p.scales, DType::kF32, p.rows));
+  if (p.order.raw()) MR_RETURN_IF_ERROR(check_order(p.order, p.columns));
+  if (p.order.raw() && (p.format == LinearFormat::kDense || p.format == LinearFormat::kW8A8))
+    return data_loss("an order of columns where the format has none");
+  return p.bias.raw() ? check_vector("bias", p.bias, DType::kF32, p.rows) : Status();
+}
+
+}  // namespace
+
+Result<Linear> Linear::from_packed(const Packed& packed) {
+  MR_RETURN_IF_ERROR(check_packed(packed));
+  Linear linear;
+  linear.format_ = packed.format;
+  linear.dtype_ = packed.dtype;
+  linear.out_features_ = packed.rows;
+  linear.in_features_ = packed.columns;
+  linear.group_ = packed.group;
+  linear.input_scale_ = packed.input_scale;
+  linear.packed_ = packed.weights;
+  linear.scales_ = packed.scales;
+  linear.order_ = packed.order;
+  linear.bias_ = packed.bias;
   return linear;
 }
 

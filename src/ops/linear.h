@@ -3,6 +3,7 @@
 // kernels/gemm_a16.h, kernels/gemm_w8a8.h).
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -27,7 +28,9 @@ class Linear {
   // Stacks `parts` ([N_i, K] each, floating, rows contiguous) by rows. `biases` is empty, or has one for each part:
   // [N_i], floating, or Tensor() for none.
   // `compute` is the type the weights are kept in: kF32, kBf16 or kF16.
-  static Linear pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute);
+  // `pause` is called after every 16 MiB of parts.
+  static Linear pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute,
+                     const std::function<void()>& pause = {});
 
   // Whether matrices of integers fit one Linear: of a group that kernels know, one scheme, one order of columns and one
   // treatment of x. The error says what does not; such parts can still be packed as dense ones.
@@ -36,7 +39,24 @@ class Linear {
   static Linear pack(std::span<const QuantizedMatrix> parts, std::span<const Tensor> biases);
   // Dense parts, made integers row by row (kernels/quantize_rows.h). `format`: kW8A8 (x too, row by row) or kW8A16.
   // Weights that are not finite are refused.
-  static Result<Linear> quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format);
+  static Result<Linear> quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format,
+                                 const std::function<void()>& pause = {});
+
+  // All that a packed Linear is, for whoever keeps it outside of memory. Tensors without memory: none of that kind.
+  struct Packed {
+    LinearFormat format = LinearFormat::kDense;
+    DType dtype = DType::kF32;  // kI8 for every format of integers
+    int64_t rows = 0, columns = 0, group = 0;
+    float input_scale = 0;
+    Tensor weights;  // kU8, 64-byte aligned, as the format's kernel has it
+    Tensor scales;   // [rows] kF32: kW8A8, kW8A16
+    Tensor order;    // [columns] kI32
+    Tensor bias;     // [rows] kF32
+  };
+  Packed packed() const;
+  // The Linear that `packed` was made of, in the same memory. The error says what cannot be right; the weights
+  // themselves are taken as they are.
+  static Result<Linear> from_packed(const Packed& packed);
 
   bool defined() const { return out_features_ > 0; }
   int64_t in_features() const { return in_features_; }

@@ -198,6 +198,12 @@ Result<Tensor> Checkpoint::tensor(const std::string& name) const {
   return it->second->tensor(name);
 }
 
+MappedFiles Checkpoint::mappings() const {
+  MappedFiles mappings;
+  for (const auto& file : files_) mappings.push_back(file->mapping());
+  return mappings;
+}
+
 std::vector<std::string> Checkpoint::files() const {
   std::vector<std::string> paths;
   for (const auto& file : files_) paths.push_back(file->path());

@@ -31,6 +31,7 @@ class Checkpoint {
   Result<Tensor> tensor(const std::string& name) const;
   // Paths of the files.
   std::vector<std::string> files() const;
+  MappedFiles mappings() const;
   // Bytes of all files.
   int64_t file_bytes() const { return file_bytes_; }
 

@@ -76,7 +76,8 @@ Result<ModelFolder> open_model_folder(const std::string& path, const ModelFolder
   return model;
 }
 
-Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options, QuantizedWeights* quantized) {
+Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options, QuantizedWeights* quantized,
+                                    MappedFiles* files) {
   if (options.format == LoadFormat::kDummy) {
     MR_RETURN_IF_ERROR(check_memory(model.spec, options.dummy_dtype));
     return dummy_weights(model.spec, options.dummy_dtype, options.seed);
@@ -88,6 +89,7 @@ Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& optio
   MR_ASSIGN_OR_RETURN(DecoderWeights weights,
                       load_decoder_weights(checkpoint, *model.family, model.spec, model.quantization, quantized));
   if (!model.dtype_stated) model.spec.dtype = weights.at("embed.weight").dtype();
+  if (files) *files = checkpoint.mappings();
   return weights;
 }
 

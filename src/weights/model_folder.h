@@ -36,9 +36,10 @@ struct LoadOptions {
   DType dummy_dtype = DType::kBf16;
   uint64_t seed = 0;
 };
-// Integer matrices of a quantised folder go to `quantized`; without one such a folder is refused.
+// Integer matrices of a quantised folder go to `quantized`; without one such a folder is refused. `files`: where the
+// tensors lie.
 Result<DecoderWeights> load_weights(ModelFolder& model, const LoadOptions& options = {},
-                                    QuantizedWeights* quantized = nullptr);
+                                    QuantizedWeights* quantized = nullptr, MappedFiles* files = nullptr);
 
 // A new checkpoint with random weights.
 struct InitOptions {

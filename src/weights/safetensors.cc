@@ -191,6 +191,7 @@ class SafetensorsFile : public TensorFile {
     }
   }
   const std::string& path() const override { return file_->path(); }
+  const std::shared_ptr<const MappedFile>& mapping() const override { return file_; }
   const std::vector<std::string>& names() const override { return names_; }
   Result<Tensor> tensor(const std::string& name) const override {
     const auto it = index_.find(name);
@@ -213,6 +214,7 @@ class SafetensorsFile : public TensorFile {
       return Tensor(const_cast<std::byte*>(data), *entry.dtype, shape, file_);
     Tensor copy = Tensor::empty(*entry.dtype, shape);
     if (copy.bytes() > 0) std::memcpy(copy.raw(), data, copy.bytes());
+    release_pages(*file_);
     return copy;
   }
 

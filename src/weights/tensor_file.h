@@ -2,10 +2,12 @@
 // stay in the file, which is mapped, until they are touched. Immutable after opening: any thread.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/file_pages.h"
 #include "base/result.h"
 #include "tensor/tensor.h"
 
@@ -17,6 +19,8 @@ class TensorFile {
   virtual const std::string& path() const = 0;
   // In the order of the file.
   virtual const std::vector<std::string>& names() const = 0;
+  // Where the tensors lie.
+  virtual const std::shared_ptr<const MappedFile>& mapping() const = 0;
   // A view into the mapping, kept alive by the tensor; an owned copy where the file does not align it to its element
   // type. Strided if the file says so. Errors: kNotFound, or kUnimplemented for an element type Tensor does not know.
   virtual Result<Tensor> tensor(const std::string& name) const = 0;

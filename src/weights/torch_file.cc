@@ -118,6 +118,7 @@ class TorchFile : public TensorFile {
   }
 
   const std::string& path() const override { return file_->path(); }
+  const std::shared_ptr<const MappedFile>& mapping() const override { return file_; }
   const std::vector<std::string>& names() const override { return names_; }
   Result<Tensor> tensor(const std::string& name) const override {
     const auto it = tensor_of_name_.find(name);

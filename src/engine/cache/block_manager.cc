@@ -40,7 +40,9 @@ std::vector<int32_t> BlockManager::match_prefix(const PrefixKeys& keys, std::spa
 }
 
 void BlockManager::attach(BlockTable& table, std::span<const int32_t> blocks) {
+  constexpr size_t kUsualBlocks = 64;  // steps add to the table
   MR_CHECK(table.blocks_.empty(), "{} blocks", table.size());
+  table.blocks_.reserve(std::max(kUsualBlocks, 2 * blocks.size()));
   for (const int32_t block : blocks) hold(block);
   table.blocks_.assign(blocks.begin(), blocks.end());
 }

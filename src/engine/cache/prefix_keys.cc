@@ -1,5 +1,7 @@
 #include "engine/cache/prefix_keys.h"
 
+#include <algorithm>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -51,7 +53,9 @@ std::string CacheScope::extra_keys(int64_t begin, int64_t end) const {
 }
 
 void PrefixKeys::extend(std::span<const int32_t> tokens) {
+  constexpr size_t kUsualBlocks = 64;
   const auto block_tokens = static_cast<size_t>(block_tokens_);
+  if (keys_.empty()) keys_.reserve(std::max(kUsualBlocks, 2 * (tokens.size() / block_tokens)));
   while ((keys_.size() + 1) * block_tokens <= tokens.size()) {
     const BlockKey& parent = keys_.empty() ? kNoParent : keys_.back();
     const auto block = tokens.subspan(keys_.size() * block_tokens, block_tokens);

@@ -14,6 +14,7 @@ struct EngineArgs {
   std::string load_format = "auto";  // auto, safetensors, pt, dummy
   std::string dtype = "auto";        // auto: the checkpoint's
   std::string quantization;          // empty: as the checkpoint says; else its method, or w8a8, w8a16 of a dense one
+  std::string packed_weights_cache;  // folder that keeps packed matrices from start to start; empty: none
   std::optional<int64_t> max_model_len;  // none: the checkpoint's, cut to what the KV cache holds
   std::string rope_scaling;              // JSON; replaces config.json's
   std::optional<double> rope_theta;

@@ -96,8 +96,38 @@ Result<DecoderTensors> load(const EngineArgs& args, ModelFolder& model) {
   const DType wanted = choose_dtype(args, model.spec).dtype;
   options.dummy_dtype = wanted;
   QuantizedWeights quantized;
-  MR_ASSIGN_OR_RETURN(DecoderWeights dense, load_weights(model, options, &quantized));
-  return DecoderTensors(std::move(dense), std::move(quantized));
+  MappedFiles files;
+  MR_ASSIGN_OR_RETURN(DecoderWeights dense, load_weights(model, options, &quantized, &files));
+  return DecoderTensors(std::move(dense), std::move(quantized), std::move(files));
+}
+
+// config.json and the side files that say how weights are quantised.
+Result<Json> files_that_describe(const ModelFolder& model) {
+  Json all = {{"config.json", model.config}};
+  for (const char* name : {"quantize_config.json", "quant_config.json"}) {
+    const std::string path = join_path(model.path, name);
+    if (!file_exists(path)) continue;
+    MR_ASSIGN_OR_RETURN(all[name], read_json_file(path));
+  }
+  return all;
+}
+
+// Null where no folder is given, or the weights come from no file.
+Result<std::unique_ptr<PackedWeights>> open_cache(const EngineArgs& args, const ModelFolder& model,
+                                                  const DecoderTensors& weights, DType dtype, LinearFormat format) {
+  if (args.packed_weights_cache.empty() || weights.files.empty()) return std::unique_ptr<PackedWeights>();
+  MR_ASSIGN_OR_RETURN(const Json config, files_that_describe(model));
+  return std::make_unique<PackedWeights>(args.packed_weights_cache,
+                                         packed_weights_key(weights.files, config, dtype, format));
+}
+
+// A cache that cannot be written costs time at the next start, nothing else.
+void write_cache(PackedWeights& cache) {
+  const bool found = cache.found();
+  if (const Status status = cache.write(); !status.ok())
+    log_warning("packed weights are not kept: {}", status.message());
+  else if (!found)
+    log_info("packed weights are kept in {}", cache.path());
 }
 
 Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& model, const MemoryPlan& plan) {
@@ -125,10 +155,14 @@ Result<EngineConfig> engine_config(const EngineArgs& args, const ModelFolder& mo
 }
 
 Result<std::unique_ptr<Decoder>> make_decoder(const EngineArgs& args, DecoderSpec spec, DecoderTensors weights,
-                                              DType dtype, LinearFormat format, int64_t max_context) {
+                                              DType dtype, LinearFormat format, int64_t max_context,
+                                              PackedWeights* kept) {
   Progress progress("Packing weights", static_cast<int64_t>(spec.layers.size()), "layers");
-  const DecoderOptions options{
-      .dtype = dtype, .quantization = format, .max_context = max_context, .batch_invariant = args.batch_invariant};
+  const DecoderOptions options{.dtype = dtype,
+                               .quantization = format,
+                               .max_context = max_context,
+                               .batch_invariant = args.batch_invariant,
+                               .kept = kept};
   return Decoder::create(std::move(spec), std::move(weights), options, [&](int64_t) { progress.advance(); });
 }
 
@@ -174,12 +208,16 @@ double matrix_bits(const EngineArgs& args, const QuantizationConfig& config, DTy
 
 int64_t weight_bytes_of(const EngineArgs& args, const ModelFolder& model, DType dtype) {
   const double matrix_bytes = matrix_bits(args, model.quantization, dtype) / 8;
+  const char* const head = model.spec.tie_word_embeddings ? "embed.weight" : "lm_head.weight";
+  const bool while_loading =
+      model.quantization.method == QuantizationConfig::Method::kNone && !args.quantization.empty();
   double bytes = 0;
   for (const TensorNeed& need : needed_tensors(model.spec)) {
     double elements = 1;
     for (const int64_t size : need.shape) elements *= static_cast<double>(size);
     const bool matrix = need.shape.size() == 2 && need.name.starts_with("layers.");
-    bytes += elements * (matrix ? matrix_bytes : static_cast<double>(dtype_bytes(dtype)));
+    const bool narrow_head = while_loading && need.name == head;
+    bytes += elements * (matrix || narrow_head ? matrix_bytes : static_cast<double>(dtype_bytes(dtype)));
   }
   return static_cast<int64_t>(bytes);
 }
@@ -216,8 +254,10 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   const auto [weight_bytes, block_bytes] = engine_sizes(args, local.model, type.dtype);
   MR_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(args, spec, weight_bytes, block_bytes, machine_info()));
   MR_ASSIGN_OR_RETURN(const EngineConfig config, engine_config(args, local.model, plan));
-  MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder,
-                      make_decoder(args, spec, std::move(weights), type.dtype, format, plan.max_model_len));
+  MR_ASSIGN_OR_RETURN(const auto cache, open_cache(args, local.model, weights, type.dtype, format));
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, make_decoder(args, spec, std::move(weights), type.dtype, format,
+                                                                     plan.max_model_len, cache.get()));
+  if (cache) write_cache(*cache);
   auto runner = std::make_unique<DecoderRunner>(
       std::move(decoder), Decoder::cache_config(spec, type.dtype, plan.num_blocks, args.block_size), plan.max_model_len,
       config.max_num_batched_tokens);
@@ -226,6 +266,7 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
                                      local.tokenizer ? text_decoders(local.tokenizer) : TextDecoderFactory{}));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   local.choices = describe(args, local.model, type, plan, config, weight_bytes, block_bytes, seconds);
+  if (cache && cache->found()) local.choices.push_back(fmt::format("packed weights {}", cache->path()));
   return local;
 }
 
