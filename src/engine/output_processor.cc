@@ -9,9 +9,19 @@
 #include "base/log.h"
 
 namespace millrace {
+namespace {
+
+// That wait while the output thread is busy: room for them from the start, so that the engine's steps allocate nothing.
+constexpr size_t kUsualEvents = 1024;
+
+}  // namespace
 
 OutputProcessor::OutputProcessor(TextDecoderFactory decoders, StopSequence stop_sequence)
-    : decoders_(std::move(decoders)), stop_sequence_(std::move(stop_sequence)), thread_([this] { run(); }) {}
+    : decoders_(std::move(decoders)), stop_sequence_(std::move(stop_sequence)) {
+  queue_.reserve(kUsualEvents);
+  group_sizes_.reserve(kUsualEvents);
+  thread_ = std::thread([this] { run(); });
+}
 
 void OutputProcessor::close() {
   {
@@ -36,6 +46,8 @@ void OutputProcessor::push(std::vector<OutputEvent>& events) {
 void OutputProcessor::run() {
   std::vector<OutputEvent> events;
   std::vector<size_t> sizes;
+  events.reserve(kUsualEvents);  // exchanged with queue_
+  sizes.reserve(kUsualEvents);
   for (;;) {
     {
       std::unique_lock lock(mutex_);
