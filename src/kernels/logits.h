@@ -24,6 +24,12 @@ struct LogitKernels {
                      int64_t* next);
   // to[i] = e^(x[i] - shift); 0 where x[i] is minus infinity. shift is finite.
   void (*exps)(const float* x, int64_t n, float shift, float* to);
+  // x[i] *= factor.
+  void (*scale)(float* x, int64_t n, float factor);
+  // Values that are not at least `bound` become minus infinity.
+  void (*ban_below)(float* x, int64_t n, float bound);
+  // Sum of terms[i] where x[i] >= bound, in blocks of float32 added up in double.
+  double (*sum_from)(const float* x, const float* terms, int64_t n, float bound);
   // bits[i]: word (first + i) % 4 of philox(seed, (first + i) / 4, position) (base/random.h). first and n are multiples
   // of 64.
   void (*noise)(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits);

@@ -47,8 +47,7 @@ void best_tokens(std::span<const float> logits, int64_t k, SampleScratch& scratc
 }
 
 void drop_below(std::span<float> logits, float bound) {
-  for (float& x : logits)
-    if (!(x >= bound)) x = kBanned;
+  logit_kernels().ban_below(logits.data(), size_of(logits), bound);
 }
 
 void keep_top_k(std::span<float> logits, int64_t k, SampleScratch& scratch) {
@@ -57,63 +56,81 @@ void keep_top_k(std::span<float> logits, int64_t k, SampleScratch& scratch) {
   if (static_cast<int64_t>(scratch.indices.size()) == k) drop_below(logits, logits[scratch.indices.back()]);
 }
 
-// Probability masses of tokens by distance from the best, in steps of 1/kPerUnit; the last bucket has all the rest.
-class MassByDistance {
- public:
-  static constexpr int kBuckets = 2048;
-  static constexpr float kPerUnit = 64;
-  // masses[i] belongs to logits[i]: 0 where banned.
-  MassByDistance(std::span<const float> logits, std::span<const float> masses, float top) : top_(top) {
-    for (size_t i = 0; i < logits.size(); ++i)
-      if (masses[i] > 0) masses_[bucket_of(logits[i])] += static_cast<double>(masses[i]);
-    for (const double mass : masses_) total_ += mass;
+// Bans the last of `edge`, ordered best first: those before which masses of `enough` lie, `before` in front of all of
+// them. The very best token stays.
+void ban_after(std::span<float> logits, std::span<const int32_t> edge, float top, double before, double enough) {
+  for (const int32_t id : edge) {
+    const float logit = logits[id];
+    if (before >= enough && before > 0) logits[id] = kBanned;
+    before += std::exp(static_cast<double>(logit) - top);
   }
-  int bucket_of(float x) const {
-    return static_cast<int>(std::min<float>((top_ - x) * kPerUnit, static_cast<float>(kBuckets - 1)));
-  }
-  // The bucket in which the masses from the best on reach `share` of all, and the mass before it.
-  std::pair<int, double> reaching(double share) const {
-    double before = 0;
-    for (int b = 0; b < kBuckets; ++b) {
-      if (before + masses_[b] >= share * total_) return {b, before};
-      before += masses_[b];
-    }
-    return {kBuckets - 1, before - masses_[kBuckets - 1]};
-  }
-  double total() const { return total_; }
+}
 
- private:
-  const float top_;
-  double total_ = 0;
-  double masses_[kBuckets] = {};
+// Where few tokens are left: all of them in order.
+void keep_top_p_of_few(std::span<float> logits, float p, std::vector<int32_t>& left) {
+  std::sort(left.begin(), left.end(), Better{logits});
+  const float top = logits[left[0]];
+  double total = 0;
+  for (const int32_t id : left) total += std::exp(static_cast<double>(logits[id]) - top);
+  ban_after(logits, left, top, 0, p * total);
+}
+
+// Two logits: masses of the tokens from `low` on reach `enough`, those from `high` on do not.
+struct Bracket {
+  float low, high;
 };
+Bracket bracket_of(std::span<const float> logits, std::span<const float> masses, float top, double enough) {
+  constexpr int kHalvings = 14;
+  const auto reaches = [&](float bound) {
+    return logit_kernels().sum_from(logits.data(), masses.data(), size_of(logits), bound) >= enough;
+  };
+  Bracket bracket{top, std::nextafter(top, std::numeric_limits<float>::infinity())};
+  for (float distance = 0.5f; !reaches(bracket.low) && distance < 256; distance *= 2)
+    bracket = {top - distance, bracket.low};
+  for (int i = 0; i < kHalvings; ++i) {
+    const float middle = bracket.low + (bracket.high - bracket.low) / 2;
+    if (!(middle > bracket.low && middle < bracket.high)) break;
+    (reaches(middle) ? bracket.low : bracket.high) = middle;
+  }
+  return bracket;
+}
+
+// The tokens whose logits lie in the bracket, best first.
+void collect_edge(std::span<const float> logits, const Bracket& bracket, std::vector<int32_t>& edge) {
+  constexpr int64_t kAtOnce = 1024;
+  int32_t found[kAtOnce];
+  edge.clear();
+  for (int64_t from = 0; from < size_of(logits);) {
+    const int64_t count =
+        logit_kernels().collect(logits.data(), size_of(logits), bracket.low, from, found, kAtOnce, &from);
+    for (int64_t i = 0; i < count; ++i)
+      if (logits[found[i]] < bracket.high) edge.push_back(found[i]);
+  }
+  std::sort(edge.begin(), edge.end(), Better{logits});
+}
 
 // A token stays while the mass of all better ones is below p of the total.
 void keep_top_p(std::span<float> logits, float p, SampleScratch& scratch) {
+  constexpr int64_t kFew = 1024;
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
   if (p >= 1) return;
+  const LogitKernels& kernels = logit_kernels();
+  const int64_t n = size_of(logits);
+  int64_t seen = 0;
+  std::vector<int32_t>& ids = scratch.indices;
+  ids.resize(kFew);
+  ids.resize(kernels.collect(logits.data(), n, kLowest, 0, ids.data(), kFew, &seen));
+  if (ids.empty()) return;
+  if (seen == n) return keep_top_p_of_few(logits, p, ids);
   const float top = largest(logits);
-  if (top == kBanned) return;
   scratch.values.resize(logits.size());
-  logit_kernels().exps(logits.data(), size_of(logits), top, scratch.values.data());
-  const MassByDistance masses(logits, scratch.values, top);
-  auto [bucket, before] = masses.reaching(p);
-  std::vector<int32_t>& edge = scratch.indices;
-  edge.clear();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!(logits[i] > kBanned)) continue;
-    const int b = masses.bucket_of(logits[i]);
-    if (b == bucket)
-      edge.push_back(static_cast<int32_t>(i));
-    else if (b > bucket)
-      logits[i] = kBanned;
-  }
-  std::sort(edge.begin(), edge.end(), Better{logits});
-  const double enough = static_cast<double>(p) * masses.total();
-  for (size_t i = 0; i < edge.size(); ++i) {
-    const bool is_best = bucket == 0 && i == 0;
-    if (before >= enough && !is_best) logits[edge[i]] = kBanned;
-    before += static_cast<double>(scratch.values[edge[i]]);
-  }
+  kernels.exps(logits.data(), n, top, scratch.values.data());
+  const auto mass_from = [&](float bound) { return kernels.sum_from(logits.data(), scratch.values.data(), n, bound); };
+  const double enough = static_cast<double>(p) * mass_from(kLowest);
+  const Bracket bracket = bracket_of(logits, scratch.values, top, enough);
+  collect_edge(logits, bracket, ids);
+  ban_after(logits, ids, top, mass_from(bracket.high), enough);
+  kernels.ban_below(logits.data(), n, bracket.low);
 }
 
 void keep_min_p(std::span<float> logits, float min_p) {
@@ -207,8 +224,7 @@ int32_t greedy_token(std::span<const float> logits) {
 
 void filter_logits(std::span<float> logits, const SampleParams& params, SampleScratch& scratch) {
   MR_CHECK(params.temperature > 0, "temperature {}", params.temperature);
-  const float inverse = 1.0f / params.temperature;
-  for (float& x : logits) x *= inverse;
+  logit_kernels().scale(logits.data(), size_of(logits), 1.0f / params.temperature);
   keep_min_p(logits, params.min_p);
   keep_top_k(logits, params.top_k, scratch);
   keep_top_p(logits, params.top_p, scratch);

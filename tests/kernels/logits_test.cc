@@ -46,6 +46,32 @@ TEST(Logits, EveryImplementationAgreesWithPortable) {
   }
 }
 
+TEST(Logits, EveryImplementationScalesBansAndSumsAlike) {
+  const LogitKernels& portable = logit_impls().back().kernels;
+  for (const auto& impl : logit_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const int64_t n : {1, 15, 16, 17, 100, 4096, 5000}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << n);
+      Random random(n);
+      auto x = random_floats(random, n, 3), terms = random_floats(random, n, 1);
+      for (int64_t i = 0; i < n; ++i) terms[i] = std::abs(terms[i]);
+      for (int64_t i = 0; i < n; i += 5) x[i] = i % 2 ? NAN : -std::numeric_limits<float>::infinity();
+      for (const float bound : {-2.0f, 0.0f, 1.5f, 1e9f}) {
+        const double want = portable.sum_from(x.data(), terms.data(), n, bound);
+        ASSERT_NEAR(impl.kernels.sum_from(x.data(), terms.data(), n, bound), want, want * 1e-6);
+        auto banned = x, expected = x;
+        impl.kernels.ban_below(banned.data(), n, bound);
+        portable.ban_below(expected.data(), n, bound);
+        ASSERT_EQ(banned, expected);
+      }
+      auto scaled = terms, expected = terms;
+      impl.kernels.scale(scaled.data(), n, 0.37f);
+      portable.scale(expected.data(), n, 0.37f);
+      ASSERT_EQ(scaled, expected);
+    }
+  }
+}
+
 TEST(Logits, EveryImplementationGivesTheExponentials) {
   const float inf = std::numeric_limits<float>::infinity();
   std::vector<float> x = {-inf, -200, -104, -90, -87.5f, -87, -1, -1e-8f, 0, 1e-8f, 1, 20, 88, 88.7f, 90, inf, NAN};

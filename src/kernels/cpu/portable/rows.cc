@@ -79,6 +79,22 @@ void exps(const float* x, int64_t n, float shift, float* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(std::exp(static_cast<double>(x[i]) - shift));
 }
 
+void scale(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+void ban_below(float* x, int64_t n, float bound) {
+  for (int64_t i = 0; i < n; ++i)
+    if (!(x[i] >= bound)) x[i] = -INFINITY;
+}
+
+double sum_from(const float* x, const float* terms, int64_t n, float bound) {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i)
+    if (x[i] >= bound) total += static_cast<double>(terms[i]);
+  return total;
+}
+
 }  // namespace
 
 void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits) {
@@ -88,7 +104,9 @@ void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t*
   }
 }
 
-LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, noise}; }
+LogitKernels logit_kernels() {
+  return {largest, find, sum_exp, count_larger, collect, exps, scale, ban_below, sum_from, noise};
+}
 
 void rms_norm(const NormArgs& a) {
   for (int64_t t = 0; t < a.T; ++t) {

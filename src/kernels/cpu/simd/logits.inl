@@ -64,4 +64,38 @@ inline void exps(const float* x, int64_t n, float shift, float* to) {
   }
 }
 
-LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, noise}; }
+inline void scale(float* x, int64_t n, float factor) {
+  const Vec by = Vec::set(factor);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t lanes = lanes_left(i, n);
+    (Vec::load_n(x + i, lanes) * by).store_n(x + i, lanes);
+  }
+}
+
+inline void ban_below(float* x, int64_t n, float bound) {
+  const Vec least = Vec::set(bound), lowest = Vec::set(-__builtin_inff());
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t lanes = lanes_left(i, n);
+    const Vec value = Vec::max(Vec::load_n(x + i, lanes), lowest);  // NaN is the lowest too
+    Vec::where_less(value, least, lowest, value).store_n(x + i, lanes);
+  }
+}
+
+inline double sum_from(const float* x, const float* terms, int64_t n, float bound) {
+  constexpr int64_t kBlock = 4096;
+  const Vec least = Vec::set(bound), lowest = Vec::set(-__builtin_inff());
+  double total = 0;
+  for (int64_t block = 0; block < n; block += kBlock) {
+    const int64_t end = n - block < kBlock ? n : block + kBlock;
+    Vec sum = Vec::zero();
+    for (int64_t i = block; i < end; i += 16) {
+      const int64_t lanes = lanes_left(i, end);
+      const Vec value = Vec::max(Vec::load_n(x + i, lanes), lowest);
+      sum = sum + Vec::where_less(value, least, Vec::zero(), Vec::load_n(terms + i, lanes));
+    }
+    total += static_cast<double>(sum.sum());
+  }
+  return total;
+}
+
+LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, scale, ban_below, sum_from, noise}; }
