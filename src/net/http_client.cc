@@ -1,5 +1,7 @@
 #include "net/http_client.h"
 
+#include <poll.h>
+
 #include <boost/asio.hpp>
 #include <boost/asio/experimental/as_tuple.hpp>
 #include <boost/asio/ssl.hpp>
@@ -119,14 +121,17 @@ class Call : public std::enable_shared_from_this<Call> {
     for (auto found = idle_.find(wanted); found != idle_.end(); found = idle_.find(wanted)) {
       Wire wire = std::move(found->second);
       idle_.erase(found);
-      char byte;
-      error_code ec;
-      wire.socket().receive(asio::buffer(&byte, 1), tcp::socket::message_peek, ec);
-      if (ec != asio::error::would_block) continue;
-      wire_ = std::move(wire);  // alive and silent
+      if (!alive(wire)) continue;
+      wire_ = std::move(wire);
       return reused_ = true;
     }
     return false;
+  }
+  // Not closed by the other side, and silent; TLS may have sent session tickets.
+  static bool alive(Wire& wire) {
+    pollfd state{wire.socket().native_handle(), POLLIN | POLLRDHUP, 0};
+    if (::poll(&state, 1, 0) <= 0) return true;
+    return wire.tls && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0;
   }
 
   asio::awaitable<Status> connect() {

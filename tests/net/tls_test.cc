@@ -65,6 +65,16 @@ TEST(Tls, LongAnswersAndStreamsArriveWhole) {
   EXPECT_EQ(events, "01234");
 }
 
+TEST(Tls, ConnectionsOpenedAheadAreUsed) {
+  Plain plain;
+  const TlsFront front(plain.server.port(), {}, plain.ca);
+  HttpClient client;
+  const HttpCall call{.host = "localhost", .port = front.port(), .tls = trusting(plain.ca)};
+  EXPECT_EQ(client.open_ahead(call, 3), 3);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(client.fetch(call).ok());
+  EXPECT_EQ(front.handshakes(), 3);
+}
+
 TEST(Tls, AnAddressIsHeldToTheCertificateAndNotSentAsAName) {
   Plain plain;
   const TlsFront front(plain.server.port(), {.names = {"IP:127.0.0.1"}}, plain.ca);
