@@ -59,6 +59,7 @@ SweepPoint joined(const SweepPoint& a, const SweepPoint& b) {
   both.planned += b.planned, both.issued += b.issued, both.completed += b.completed;
   both.duration_s += b.duration_s;
   both.output_throughput = both.duration_s > 0 ? (tokens_of(a) + tokens_of(b)) / both.duration_s : 0;
+  both.judged = a.judged && b.judged;
   if (both.problem.empty()) both.problem = b.problem;
   fill_from_answers(both);
   return both;
@@ -174,6 +175,7 @@ SweepPoint sweep_point(const Point& p) {
       point.answers->push_back({ttft_ms(r).value_or(NAN), tpot_ms(r).value_or(NAN), e2el_ms(r).value_or(NAN),
                                 static_cast<double>(std::max<int64_t>(r.output_tokens, 0))});
   fill_from_answers(point);
+  point.judged = true;
   for (const Check& check : p.checks)
     if (check.level == Level::kInvalid && point.problem.empty()) point.problem = check.name + " " + check.found;
   return point;
@@ -255,7 +257,9 @@ report::Table sweep_table(const std::vector<SweepSystem>& systems, const SweepLi
                      number(p.ttft_p90_ms), number(p.tpot_p90_ms), number(p.e2el_mean_ms), number(p.e2el_median_ms),
                      number(p.e2el_p90_ms), number(p.output_throughput),
                      number(attainment(p, limits.ttft_ms, limits.tpot_ms)), number(goodput(p, limits)),
-                     p.problem.empty() ? "ok" : "INVALID"});
+                     !p.problem.empty() ? "INVALID"
+                     : p.judged         ? "ok"
+                                        : "unknown"});
   return table;
 }
 

@@ -27,7 +27,8 @@ struct SweepPoint {
   double e2el_mean_ms = 0, e2el_median_ms = 0;
   double output_throughput = 0;  // tokens/s over `duration_s`
   double duration_s = 0;
-  std::string problem;  // why these figures do not count; "" when they do
+  bool judged = false;  // somebody checked whether the figures count: our own runs
+  std::string problem;  // why they do not; "" when they do or nobody checked
 };
 struct SweepSystem {
   std::string name;

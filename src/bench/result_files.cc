@@ -120,6 +120,7 @@ Result<std::optional<SweepPoint>> our_point(const Json& json) {
   MR_ASSIGN_OR_RETURN(point.output_throughput, number_at(*figures, "output_throughput"));
   MR_RETURN_IF_ERROR(read_our_requests(*requests, point));
   fill_from_answers(point);
+  point.judged = true;
   point.problem = our_problem(json);
   return std::optional(std::move(point));
 }

@@ -86,9 +86,13 @@ report::Validity validity_of(const std::vector<bench::SweepSystem>& systems) {
   for (const bench::SweepSystem& system : systems)
     for (const bench::SweepPoint& point : system.points)
       validity.add({.name = fmt::format("{} at {:g} requests/s", system.name, point.rate),
-                    .found = point.problem.empty() ? "no objection in its file" : point.problem,
-                    .wanted = "valid figures",
-                    .mark = point.problem.empty() ? report::Mark::kGood : report::Mark::kBad});
+                    .found = !point.problem.empty() ? "invalid: " + point.problem
+                             : point.judged         ? "valid"
+                                                    : "its file does not say",
+                    .wanted = "",
+                    .mark = !point.problem.empty() ? report::Mark::kBad
+                            : point.judged         ? report::Mark::kGood
+                                                   : report::Mark::kUnknown});
   return validity;
 }
 

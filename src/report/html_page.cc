@@ -23,6 +23,7 @@ li.unknown b{color:var(--faint)}
 .mark{margin:4px 0;font-size:13px}
 figure{display:inline-block;margin:6px;max-width:100%;vertical-align:top}
 figure svg{max-width:100%;height:auto}
+figure>.mark{width:0;min-width:100%}
 figure[data-valid=false],table[data-valid=false]{outline:2px dashed var(--bad);outline-offset:2px}
 .scroll{overflow-x:auto;padding:4px}
 table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums;margin:6px 0}

@@ -18,8 +18,8 @@ std::string Validity::reason() const {
   std::string reasons;
   for (const ValidityItem& item : items_)
     if (item.mark == Mark::kBad)
-      reasons +=
-          fmt::format("{}{} is {} (wanted: {})", reasons.empty() ? "" : "; ", item.name, item.found, item.wanted);
+      reasons += fmt::format("{}{} is {}{}", reasons.empty() ? "" : "; ", item.name, item.found,
+                             item.wanted.empty() ? "" : " (wanted: " + item.wanted + ")");
   return reasons;
 }
 

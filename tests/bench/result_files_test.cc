@@ -65,6 +65,7 @@ TEST(ResultFiles, OurResultComesBackAsItWasMeasured) {
   EXPECT_NEAR(after.e2el_mean_ms, before.e2el_mean_ms, 1e-6);
   EXPECT_EQ(after.output_throughput, before.output_throughput);
   EXPECT_EQ(after.answers->size(), 4u);
+  EXPECT_TRUE(after.judged);
   EXPECT_EQ(after.problem, "failures 20 %");
 }
 
@@ -79,6 +80,7 @@ TEST(ResultFiles, VllmsListsAreReadAndItsFailuresAreMisses) {
   EXPECT_NEAR((*p.answers)[0].tpot_ms, 10, 1e-9);
   EXPECT_NEAR((*p.answers)[1].e2el_ms, 240, 1e-9);
   EXPECT_NEAR(p.ttft_p90_ms, 190, 1e-9);
+  EXPECT_FALSE(p.judged);
 }
 
 TEST(ResultFiles, OldVllmsSwappedMeanAndMedianArePutRight) {
