@@ -12,6 +12,7 @@
 #include "base/cpu.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "bench/measures.h"
 
 namespace millrace::bench {
 namespace {
@@ -89,12 +90,14 @@ struct Flight {
   AnswerReader reader;
   std::string error_body;
   double read_s = 0;
+  LoopCounts& live;
+  size_t counted_chunks = 0;
 };
 
 class LoadGenerator::Run {
  public:
-  Run(LoadGenerator& owner, const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress)
-      : owner_(owner), plan_(plan), stop_(stop), progress_(progress) {
+  Run(LoadGenerator& owner, const LoadPlan& plan, const std::atomic<bool>& stop, LiveRun* live)
+      : owner_(owner), plan_(plan), stop_(stop), live_(live != nullptr ? *live : unseen_) {
     run_.planned_requests = static_cast<int64_t>(plan.requests.size());
     run_.started_at = local_time();
     run_.requests.resize(plan.requests.size());
@@ -108,6 +111,7 @@ class LoadGenerator::Run {
   RunRecord run() {
     open_connections();
     read_cpu(/*begin=*/true);
+    live_.begin(loops_.size(), run_.planned_requests, plan_.due_s.empty() ? 0 : plan_.due_s.back());
     start_ = Clock::now();
     const double process_begin = process_cpu_s();
     freed_at_ = start_;
@@ -153,10 +157,8 @@ class LoadGenerator::Run {
       const auto next = std::max(next_probe_, now);
       if (now >= next_probe_) {
         next_probe_ = now + kProbeInterval;
-        const auto [ended, failed] = std::pair(ended_, failed_);
         lock.unlock();
         probe_loops();
-        if (progress_) progress_(ended, failed);
         lock.lock();
         continue;
       }
@@ -187,8 +189,13 @@ class LoadGenerator::Run {
     record.prompt_tokens = request.prompt_tokens;
     if (request.prompt_tokens != kUnknown) record.prompt_source = CountSource::kTokenizer;
     const LoadTarget& target = owner_.target_;
-    auto flight = std::shared_ptr<Flight>(new Flight{
-        record, AnswerReader(*target.back_end, record, request.prompt, target.tokenizer.get(), target.keep_text), {}});
+    auto flight = std::shared_ptr<Flight>(
+        new Flight{record,
+                   AnswerReader(*target.back_end, record, request.prompt, target.tokenizer.get(), target.keep_text),
+                   {},
+                   0,
+                   live_.loop(i % loops_.size())});
+    live_.issued.add(1);
     {
       std::lock_guard lock(mutex_);
       ++issued_;
@@ -211,7 +218,12 @@ class LoadGenerator::Run {
   }
 
   HttpCallbacks callbacks(const std::shared_ptr<Flight>& flight) {
-    return {.on_send = [this, flight] { flight->record.sent_s = now_s(); },
+    return {.on_send =
+                [this, flight] {
+                  RequestRecord& record = flight->record;
+                  record.sent_s = now_s();
+                  flight->live.late_ms.add((record.sent_s - record.scheduled_s) * 1e3);
+                },
             .on_read = [this, flight] { flight->read_s = now_s(); },
             .on_head =
                 [flight](const HttpResponse& head) {
@@ -225,20 +237,42 @@ class LoadGenerator::Run {
   static bool take(Flight& flight, std::string_view bytes) {
     if (flight.record.http_status == 200) {
       flight.reader.feed(bytes, flight.read_s);
+      count_chunks(flight);
       return !flight.reader.failed();
     }
     flight.error_body += bytes.substr(0, kMaxErrorBytes - std::min(kMaxErrorBytes, flight.error_body.size()));
     return flight.error_body.size() < kMaxErrorBytes;
   }
 
+  // What is new since the last call. Tokens that no event states are counted when the request has ended.
+  static void count_chunks(Flight& flight) {
+    const std::vector<Chunk>& chunks = flight.record.chunks;
+    for (size_t& i = flight.counted_chunks; i < chunks.size(); ++i) {
+      flight.live.tokens.add(chunks[i].tokens);
+      if (i == 0)
+        flight.live.ttft_ms.add((chunks[i].at_s - flight.record.sent_s) * 1e3);
+      else
+        flight.live.itl_ms.add((chunks[i].at_s - chunks[i - 1].at_s) * 1e3 / std::max(1.0, chunks[i].tokens));
+    }
+  }
+  static void count_end(Flight& flight) {
+    const RequestRecord& record = flight.record;
+    flight.live.ended.add(1);
+    flight.live.failed.add(record.outcome != Outcome::kCompleted && record.outcome != Outcome::kInterrupted);
+    if (record.outcome != Outcome::kCompleted || record.output_tokens == kUnknown) return;
+    flight.live.short_outputs.add(record.output_tokens < record.requested_output_tokens);
+    if (record.chunk_tokens_estimated) flight.live.tokens.add(static_cast<double>(record.output_tokens));
+    if (const auto tpot = tpot_ms(record)) flight.live.tpot_ms.add(*tpot);
+  }
+
   void end(Flight& flight, const Status& status) {
     RequestRecord& record = flight.record;
     record.done_s = now_s();
     record.outcome = outcome(flight, status);
+    count_end(flight);
     {
       std::lock_guard lock(mutex_);
       ++ended_;
-      failed_ += record.outcome != Outcome::kCompleted;
       freed_at_ = Clock::now();
     }
     changed_.notify_one();
@@ -278,6 +312,8 @@ class LoadGenerator::Run {
     for (size_t i = 0; i < loops_.size(); ++i)
       owner_.clients_[i]->run_on_loop([this, i, posted = Clock::now()] {
         loops_[i].lag_ms.push_back(seconds_between(posted, Clock::now()) * 1e3);
+        live_.loop(i).lag_ms.add(loops_[i].lag_ms.back());
+        live_.loop(i).cpu_s.set(thread_cpu_s() - loops_[i].cpu_begin);
       });
   }
 
@@ -311,7 +347,8 @@ class LoadGenerator::Run {
   LoadGenerator& owner_;
   const LoadPlan& plan_;
   const std::atomic<bool>& stop_;
-  const LoadProgress& progress_;
+  LiveRun unseen_;
+  LiveRun& live_;
   RunRecord run_;
   std::vector<std::string> bodies_;
   std::vector<uint64_t> calls_;
@@ -319,9 +356,9 @@ class LoadGenerator::Run {
   Clock::time_point start_, next_probe_{};
   std::atomic<Clock::time_point> freed_at_{Clock::time_point{}};
   std::atomic<bool> hung_up_{false};
-  std::mutex mutex_;  // guards the next three where they change
+  std::mutex mutex_;  // guards the next two where they change
   std::condition_variable changed_;
-  int64_t issued_ = 0, ended_ = 0, failed_ = 0;
+  int64_t issued_ = 0, ended_ = 0;
 };
 
 LoadGenerator::LoadGenerator(LoadTarget target, int loops) : target_(std::move(target)) {
@@ -330,8 +367,8 @@ LoadGenerator::LoadGenerator(LoadTarget target, int loops) : target_(std::move(t
 }
 LoadGenerator::~LoadGenerator() = default;
 
-RunRecord LoadGenerator::run(const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress) {
-  return Run(*this, plan, stop, progress).run();
+RunRecord LoadGenerator::run(const LoadPlan& plan, const std::atomic<bool>& stop, LiveRun* live) {
+  return Run(*this, plan, stop, live).run();
 }
 
 Result<RequestRecord> LoadGenerator::probe(const LoadRequest& request, const std::atomic<bool>& stop) {

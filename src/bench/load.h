@@ -4,11 +4,11 @@
 #pragma once
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <optional>
 
 #include "bench/back_end.h"
+#include "bench/live.h"
 #include "net/http_client.h"
 
 namespace millrace::bench {
@@ -46,9 +46,6 @@ struct LoadPlan {
   int64_t round = 0;            // > 0: groups of so many, each sent when the group before has ended
 };
 
-// So many requests have ended, of which so many failed.
-using LoadProgress = std::function<void(int64_t ended, int64_t failed)>;
-
 class LoadGenerator {
  public:
   // `loops` event loops; 0: one per usable core.
@@ -58,8 +55,8 @@ class LoadGenerator {
 
   // Blocks until all have ended. Fills requests, client, last_issue_s, wall_s, planned_requests and interrupted. When
   // `stop` becomes true nothing more is sent and what is under way is hung up on. Failures of the server are recorded,
-  // never returned.
-  RunRecord run(const LoadPlan& plan, const std::atomic<bool>& stop, const LoadProgress& progress = {});
+  // never returned. `live`, if given, is a new one and counts along.
+  RunRecord run(const LoadPlan& plan, const std::atomic<bool>& stop, LiveRun* live = nullptr);
 
   // Sends `request` alone and learns what the server understands: without continuous_usage_stats, then without
   // stream_options, if it refuses them with status 400 or 422. The error is one line for the user.

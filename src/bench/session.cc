@@ -4,7 +4,8 @@
 #include <cmath>
 #include <thread>
 
-#include "base/progress.h"
+#include "bench/live.h"
+#include "bench/outputs.h"
 
 namespace millrace::bench {
 
@@ -61,17 +62,19 @@ SpeculationCounters Session::read_counters() {
   return counters;
 }
 
+RunRecord Session::shown_run(const LoadPlan& plan, const std::string& title) {
+  LiveRun live;
+  std::optional<LiveDisplay> display;
+  if (!config_.quiet) display.emplace(title, live);
+  return load_.run(plan, stop_, &live);
+}
+
 Point Session::run(const LoadPlan& plan, const RunRecord& labels, const std::vector<LoadRequest>& warmups) {
   if (!warmups.empty()) load_.run({.requests = warmups}, stop_);
   wait_until_all_idle();
   const SpeculationCounters before = read_counters();
-  Progress progress(labels.command, static_cast<int64_t>(plan.requests.size()), "requests");
-  int64_t shown = 0;
   Point point;
-  point.run = load_.run(plan, stop_, [&](int64_t ended, int64_t) {
-    if (!config_.quiet) progress.advance(ended - shown);
-    shown = ended;
-  });
+  point.run = shown_run(plan, fmt::format("{}: {}", labels.command, point_name(labels)));
   take_labels(labels, point.run);
   SpeculationCounters after = read_counters();
   after.known = after.known && before.known;

@@ -18,7 +18,7 @@ struct SessionConfig {
   std::vector<Limit> limits;
   int64_t warmups = 1;  // requests before each point, of other random tokens
   int64_t idle_patience_ms = 60'000;
-  bool quiet = false;  // no progress on stderr
+  bool quiet = false;  // no live page on stderr
   RunRecord labels;    // copied into each run: command, backend, model, dataset, metadata, ...
 };
 
@@ -43,6 +43,7 @@ class Session {
   Session(SessionConfig config, const std::atomic<bool>& stop);
   SpeculationCounters read_counters();
   void wait_until_all_idle();
+  RunRecord shown_run(const LoadPlan& plan, const std::string& title);
   SessionConfig config_;
   const std::atomic<bool>& stop_;
   LoadGenerator load_;

@@ -17,21 +17,18 @@ double percent(int64_t part, int64_t whole) {
 
 Check cpu_share(const RunRecord& run) {
   const double share = run.client.cpu_share;
-  const Level level = share > 0.8 ? Level::kInvalid : share > 0.5 ? Level::kDoubtful : Level::kGood;
+  const Level level = share > kMaxCpuShare        ? Level::kInvalid
+                      : share > kDoubtfulCpuShare ? Level::kDoubtful
+                                                  : Level::kGood;
   return {"client CPU", level,
           fmt::format("busiest of {} loops {:.0f} % (limit 80 %), all of them {:.0f} % of the machine",
                       run.client.loops, share * 100, run.client.process_cpu_share * 100)};
 }
 
-double lag_limit_ms(const Measures& m) {
-  const report::Sample& ttft = m.sample(Metric::kTtft);
-  return ttft.empty() ? kMaxLagMs : std::min(kMaxLagMs, kMaxLagShare * ttft.percentile(50));
-}
-
 Check loop_lag(const RunRecord& run, const Measures& m) {
   const report::Sample lag(run.client.loop_lag_ms);
   if (lag.size() < 10) return {"event-loop lag", Level::kGood, "the run was too short to tell"};
-  const double p99 = lag.percentile(99), limit = lag_limit_ms(m);
+  const double p99 = lag.percentile(99), limit = lag_limit_ms(m.sample(Metric::kTtft).percentile(50));
   return {"event-loop lag", p99 > limit ? Level::kInvalid : Level::kGood,
           fmt::format("p99 {:.2f} ms (limit {:.2f} ms: 1 ms and 2 % of the median TTFT)", p99, limit)};
 }
@@ -40,16 +37,16 @@ Check late_sends(const RunRecord& run, const Measures& m) {
   if (m.late_ms.empty()) return {"late sends", Level::kGood, "nothing was sent"};
   const double p99 = m.late_ms.percentile(99);
   const bool open = run.request_rate > 0 && !std::isinf(run.request_rate);
-  const Level level = open && p99 > 10 ? Level::kDoubtful : Level::kGood;
+  const Level level = open && p99 > kDoubtfulLateMs ? Level::kDoubtful : Level::kGood;
   return {"late sends", level, fmt::format("p99 of send after schedule {:.2f} ms", p99)};
 }
 
 Check short_outputs(const Measures& m) {
   const double share = percent(m.short_outputs, m.completed);
   return {"short outputs",
-          share > 5   ? Level::kInvalid
-          : share > 0 ? Level::kDoubtful
-                      : Level::kGood,
+          share > 100 * kMaxShortShare ? Level::kInvalid
+          : share > 0                  ? Level::kDoubtful
+                                       : Level::kGood,
           fmt::format("{} of {} ended before the wanted length", m.short_outputs, m.completed)};
 }
 
@@ -59,9 +56,9 @@ Check failures(const Measures& m) {
     if (m.failures[i] > 0)
       kinds += fmt::format("{}{} {}", kinds.empty() ? ": " : ", ", m.failures[i], kOutcomeNames[i]);
   const double share = percent(m.failed, m.issued);
-  const Level level = m.completed == 0 || share > 5  ? Level::kInvalid
-                      : m.failed + m.interrupted > 0 ? Level::kDoubtful
-                                                     : Level::kGood;
+  const Level level = m.completed == 0 || share > 100 * kMaxFailedShare ? Level::kInvalid
+                      : m.failed + m.interrupted > 0                    ? Level::kDoubtful
+                                                                        : Level::kGood;
   return {"failures", level, fmt::format("{} of {} failed{}", m.failed, m.issued, kinds)};
 }
 
@@ -123,6 +120,10 @@ Check saturation(const RunRecord& run, const Measures& m) {
 }
 
 }  // namespace
+
+double lag_limit_ms(double median_ttft_ms) {
+  return median_ttft_ms > 0 ? std::min(kMaxLagMs, kMaxLagShare * median_ttft_ms) : kMaxLagMs;
+}
 
 std::vector<Check> check_validity(const RunRecord& run, const Measures& m) {
   return {cpu_share(run),       loop_lag(run, m), late_sends(run, m), short_outputs(m), failures(m),

@@ -10,6 +10,11 @@ namespace millrace::bench {
 enum class Level { kGood, kDoubtful, kInvalid };
 inline constexpr const char* kLevelNames[] = {"ok", "doubtful", "INVALID"};
 
+inline constexpr double kMaxCpuShare = 0.8, kDoubtfulCpuShare = 0.5;    // of the busiest loop
+inline constexpr double kMaxFailedShare = 0.05, kMaxShortShare = 0.05;  // any is doubtful
+inline constexpr double kDoubtfulLateMs = 10;                           // P99, in an open loop
+double lag_limit_ms(double median_ttft_ms);  // P99 of the event-loop lag: 1 ms or 2 % of the median TTFT
+
 struct Check {
   std::string name;  // "event-loop lag"
   Level level = Level::kGood;

@@ -34,7 +34,7 @@ TEST_F(LivePageOnATerminal, EachPageReplacesTheLast) {
   now_ += milliseconds(200);
   page.update([] { return LiveView{{"three"}, ""}; });
   page.finish([] { return LiveView{{"four"}, ""}; });
-  EXPECT_EQ(written(), "one\ntwo\n\x1b[2A\r\x1b[Jthree\n\x1b[1A\r\x1b[Jfour\n");
+  EXPECT_EQ(written(), "one\x1b[K\ntwo\x1b[K\n\x1b[J\x1b[2A\rthree\x1b[K\n\x1b[J\x1b[1A\rfour\x1b[K\n\x1b[J");
 }
 
 TEST_F(LivePageOnATerminal, ViewsAreNotMadeMoreOftenThanShown) {
@@ -47,14 +47,14 @@ TEST_F(LivePageOnATerminal, ViewsAreNotMadeMoreOftenThanShown) {
 TEST_F(LivePageOnATerminal, LinesAreCutToTheTerminal) {
   LivePage page(options(LivePage::Options::Kind::kTerminal));
   page.update([] { return LiveView{{std::string(50, 'a'), "b\x1b[2J", "c", "d", "e"}, ""}; });
-  EXPECT_EQ(written(), std::string(19, 'a') + "…\nb\\x1b[2J\nc\n");
+  EXPECT_EQ(written(), std::string(19, 'a') + "…\x1b[K\nb\\x1b[2J\x1b[K\nc\x1b[K\n\x1b[J");
 }
 
 TEST_F(LivePageOnATerminal, LinesThatStayGoAboveThePage) {
   LivePage page(options(LivePage::Options::Kind::kTerminal));
   page.update([] { return LiveView{{"page"}, ""}; });
   page.print_above("note");
-  EXPECT_EQ(written(), "page\n\x1b[1A\r\x1b[Jnote\npage\n");
+  EXPECT_EQ(written(), "page\x1b[K\n\x1b[J\x1b[1A\rnote\x1b[K\npage\x1b[K\n\x1b[J");
 }
 
 TEST_F(LivePageInALog, PlainLinesComeSeldom) {
