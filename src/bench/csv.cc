@@ -28,12 +28,19 @@ class Row {
   std::vector<std::string> titles, cells;
 };
 
-CsvTable table_of(const std::vector<Row>& rows) {
+// `rows` of `points`. A table with invalid figures has one more column, which says why; without it the columns are the
+// format's own.
+CsvTable table_of(const std::vector<Row>& rows, const std::vector<const Point*>& points) {
   CsvTable table;
+  bool invalid = false;
   for (const Row& row : rows) {
     table.titles = row.titles;
     table.rows.push_back(row.cells);
   }
+  for (const Point* point : points) invalid = invalid || worst(point->checks) == Level::kInvalid;
+  if (!invalid) return table;
+  table.titles.push_back("INVALID");
+  for (size_t i = 0; i < points.size(); ++i) table.rows[i].push_back(invalid_because(points[i]->checks));
   return table;
 }
 
@@ -309,19 +316,20 @@ CsvTable static_table(CsvDialect dialect, const std::vector<Point>& points, int6
                                     : add_ours)(row, *point);
     if (speculative && dialect != CsvDialect::kMillrace) add_acceptance(row, dialect, *point, num_speculative_tokens);
   }
-  return table_of(rows);
+  return table_of(rows, order);
 }
 
 CsvTable dynamic_table(CsvDialect dialect, const std::vector<Point>& points) {
+  const auto order = sorted(points, slower);
   std::vector<Row> rows;
-  for (const Point* point : sorted(points, slower)) {
+  for (const Point* point : order) {
     Row& row = rows.emplace_back();
     if (dialect == CsvDialect::kMillrace)
       add_ours(row, *point);
     else
       add_dynamic(row, dialect, *point);
   }
-  return table_of(rows);
+  return table_of(rows, order);
 }
 
 Result<std::string> write_csv(const std::string& path, const CsvTable& table) {

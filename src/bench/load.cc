@@ -221,6 +221,7 @@ class LoadGenerator::Run {
     return {.on_send =
                 [this, flight] {
                   RequestRecord& record = flight->record;
+                  if (record.sent_s != kNever) return;  // once more, on a new connection
                   record.sent_s = now_s();
                   flight->live.late_ms.add((record.sent_s - record.scheduled_s) * 1e3);
                 },

@@ -21,17 +21,20 @@ void add(Values& values, std::optional<double> value) {
   if (value) values.push_back(*value);
 }
 
+// Events of one read came at one moment: for ITL they are one event.
 void add_gaps(const RequestRecord& record, Values& itl, Values& gaps) {
+  const std::vector<Chunk>& chunks = record.chunks;
+  for (size_t i = 1; i < chunks.size(); ++i) gaps.push_back((chunks[i].at_s - chunks[i - 1].at_s) * 1e3);
   double token_time = record.first_token_s;
-  for (size_t i = 1; i < record.chunks.size(); ++i) {
-    const Chunk& chunk = record.chunks[i];
-    gaps.push_back((chunk.at_s - record.chunks[i - 1].at_s) * 1e3);
-    if (chunk.tokens <= 0) continue;
+  for (size_t i = 0, next = 0; i < chunks.size(); i = next) {
+    double tokens = 0;
+    for (next = i; next < chunks.size() && chunks[next].at_s == chunks[i].at_s; ++next) tokens += chunks[next].tokens;
+    if (chunks[i].at_s == record.first_token_s || tokens <= 0) continue;
     // A spread total gives every event the same share, so each event stands for one value.
-    const auto tokens = record.chunk_tokens_estimated ? 1 : static_cast<int64_t>(chunk.tokens);
-    const double each = (chunk.at_s - token_time) * 1e3 / (record.chunk_tokens_estimated ? chunk.tokens : tokens);
-    itl.insert(itl.end(), static_cast<size_t>(tokens), each);
-    token_time = chunk.at_s;
+    const auto values = record.chunk_tokens_estimated ? next - i : static_cast<size_t>(tokens);
+    const double divisor = record.chunk_tokens_estimated ? tokens : static_cast<double>(values);
+    itl.insert(itl.end(), values, (chunks[i].at_s - token_time) * 1e3 / divisor);
+    token_time = chunks[i].at_s;
   }
 }
 

@@ -41,7 +41,7 @@ bool meets(const RequestRecord& record, const std::vector<Limit>& limits);
 
 struct Measures {
   // All in ms, of completed requests. ITL has one value for each token after the first event's: an event that brings k
-  // tokens after a gap gives k values gap/k; the raw gaps are kChunkGap.
+  // tokens after a gap gives k values gap/k, and so do events that share a read; the raw gaps are kChunkGap.
   report::Sample samples[static_cast<size_t>(Metric::kCount)];
   report::Sample late_ms;  // t_send - t_sched
   bool itl_estimated = false;

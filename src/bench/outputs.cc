@@ -93,8 +93,10 @@ report::Validity validity_of(const Point& point) {
   for (const Check& check : point.checks)
     validity.add({.name = check.name,
                   .found = (check.level == Level::kDoubtful ? "doubtful: " : "") + check.found,
-                  .wanted = "within the limit",
-                  .mark = check.level == Level::kInvalid ? report::Mark::kBad : report::Mark::kGood});
+                  .wanted = check.wanted.empty() ? "-" : check.wanted,
+                  .mark = check.level == Level::kInvalid ? report::Mark::kBad
+                          : check.known                  ? report::Mark::kGood
+                                                         : report::Mark::kUnknown});
   return validity;
 }
 
@@ -122,7 +124,9 @@ std::string vllm_text(const Point& p, const ShownMetrics& shown) {
   if (level == Level::kInvalid) out += "THE FIGURES ABOVE ARE INVALID:\n";
   for (const Check& check : p.checks)
     if (check.level != Level::kGood || level != Level::kGood)
-      out += fmt::format("  {:<9} {}: {}\n", kLevelNames[static_cast<size_t>(check.level)], check.name, check.found);
+      out += fmt::format("  {:<9} {}: {}{}\n", check.known ? kLevelNames[static_cast<size_t>(check.level)] : "unknown",
+                         check.name, check.found,
+                         check.wanted.empty() || check.level == Level::kGood ? "" : ", wanted: " + check.wanted);
   return out;
 }
 
@@ -254,6 +258,9 @@ OrderedJson vllm_result(const Point& p, const VllmResultOptions& options) {
     for (const double percent : options.shown.percentiles)
       json[fmt::format("p{}_{}", percent_name(percent), name)] = or_null(sample.percentile(percent));
   }
+  // What follows is not vLLM's.
+  if (worst(p.checks) == Level::kInvalid) json["invalid_because"] = invalid_because(p.checks);
+  if (p.run.interrupted) json["interrupted"] = true;
   return json;
 }
 
@@ -398,13 +405,27 @@ const Json* find_point(const Json& baseline, const std::string& name) {
   return nullptr;
 }
 
+// Why nothing follows from a comparison; "" when both sides hold.
+std::string doubts(const Json& before, const Point& p) {
+  const auto found = before.find("invalid_because");
+  const std::string old = found != before.end() && found->is_string() ? found->get<std::string>() : "";
+  const std::string now = invalid_because(p.checks);
+  std::string reasons;
+  if (!old.empty()) reasons = fmt::format("{}, baseline: {}", point_name(p.run), old);
+  if (!now.empty()) reasons += fmt::format("{}{}, now: {}", reasons.empty() ? "" : "; ", point_name(p.run), now);
+  return reasons;
+}
+
 Status add_comparisons(const Json& before, const Point& p, Against& against) {
+  const std::string reasons = doubts(before, p);
+  if (!reasons.empty()) against.invalid_because += (against.invalid_because.empty() ? "" : "; ") + reasons;
   for (const Metric metric : kCompared) {
     const std::string name = kMetricNames[static_cast<size_t>(metric)];
     MR_ASSIGN_OR_RETURN(const report::Sample old, sample_at(before, name + "_ms"));
     for (const double percent : kComparedPercents) {
       const report::Comparison found = report::compare(old, p.measures.sample(metric), {.percent = percent});
-      const std::string verdict = report::judgement(found.verdict, report::Better::kLower);
+      const std::string verdict =
+          (reasons.empty() ? "" : "INVALID: ") + std::string(report::judgement(found.verdict, report::Better::kLower));
       against.worse = against.worse || found.verdict == report::Verdict::kHigher;
       against.table.add_row({point_name(p.run), fmt::format("{} P{} (ms)", name, percent_name(percent)),
                              number(old.percentile(percent)), number(p.measures.sample(metric).percentile(percent)),
@@ -419,7 +440,9 @@ Status add_comparisons(const Json& before, const Point& p, Against& against) {
 Json baseline_of(const std::vector<Point>& points) {
   Json list = Json::array();
   for (const Point& p : points) {
-    Json point = {{"name", point_name(p.run)}, {"output_throughput", p.measures.output_throughput}};
+    Json point = {{"name", point_name(p.run)},
+                  {"output_throughput", p.measures.output_throughput},
+                  {"invalid_because", invalid_because(p.checks)}};
     for (const Metric metric : kCompared) {
       const auto values = p.measures.sample(metric).sorted();
       point[fmt::format("{}_ms", kMetricNames[static_cast<size_t>(metric)])] =
@@ -444,6 +467,7 @@ Result<Against> compare_with(const Json& baseline, const std::vector<Point>& poi
     if (const Json* before = find_point(baseline, point_name(p.run)))
       MR_RETURN_IF_ERROR(add_comparisons(*before, p, against));
   if (against.table.rows().empty()) return invalid_argument("the baseline has none of the points of this run");
+  if (!against.invalid_because.empty()) against.table.mark_invalid(against.invalid_because);
   return against;
 }
 

@@ -47,7 +47,8 @@ Json summary_result(const std::vector<Point>& points);  // the same without "req
 Json baseline_of(const std::vector<Point>& points);
 struct Against {
   report::Table table;
-  bool worse = false;  // some figure is worse, beyond chance
+  bool worse = false;           // some figure is worse, beyond chance
+  std::string invalid_because;  // figures of either side that mean nothing; "" when all do
 };
 // Points are matched by name. kInvalidArgument when the file is no baseline or has none of the points.
 Result<Against> compare_with(const Json& baseline, const std::vector<Point>& points);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <thread>
 
 #include "bench/live.h"
@@ -104,57 +105,84 @@ std::string served_model(const LoadTarget& target) {
 
 namespace {
 
+constexpr double kNearEdge = 1.2;  // ends of the bracket closer than this: a rate is decided by two equal verdicts
+constexpr double kStepBack = 1.25;
+constexpr int kMaxRestarts = 8;
+
 struct Searcher {
   const RateSearch& search;
   const std::function<Result<bool>(double)>& meets;
   RateFound found;
+  double low = 0, high = 0;  // meets, misses; 0: not known
+  struct Verdicts {
+    int good = 0, bad = 0;
+  };
+  std::map<double, Verdicts> verdicts;
 
   Result<bool> once(double rate) {
     MR_ASSIGN_OR_RETURN(const bool good, meets(rate));
     found.tried.emplace_back(rate, good);
+    ++(good ? verdicts[rate].good : verdicts[rate].bad);
     return good;
   }
   // Two equal verdicts of at most three.
   Result<bool> majority(double rate) {
-    int good = 0, bad = 0;
-    while (good < 2 && bad < 2) {
-      MR_ASSIGN_OR_RETURN(const bool verdict, once(rate));
-      ++(verdict ? good : bad);
-    }
-    return good == 2;
+    while (verdicts[rate].good < 2 && verdicts[rate].bad < 2) MR_RETURN_IF_ERROR(once(rate).status());
+    return verdicts[rate].good >= 2;
   }
-  Status bisect(double low, double high) {
+  // From `rate` by `factor` until the verdict is `wanted`. False: out of range first.
+  Result<bool> walk(double rate, double factor, bool wanted) {
+    while (rate >= search.lowest && rate <= search.highest) {
+      MR_ASSIGN_OR_RETURN(const bool good, once(rate));
+      (good ? low : high) = rate;
+      if (good == wanted) return true;
+      rate *= factor;
+    }
+    return false;
+  }
+  Status bisect() {
     while (high / low > 1 + search.tolerance) {
       const double middle = std::sqrt(low * high);
-      MR_ASSIGN_OR_RETURN(const bool good, high / low < 1.2 ? majority(middle) : once(middle));
+      MR_ASSIGN_OR_RETURN(const bool good, high / low < kNearEdge ? majority(middle) : once(middle));
       (good ? low : high) = middle;
     }
-    found.rate = low;
     return {};
+  }
+  // Bisects, and makes sure that neither end of what is left rests on a single run that was a fluke.
+  Status narrow() {
+    for (int i = 0; i < kMaxRestarts; ++i) {
+      MR_RETURN_IF_ERROR(bisect());
+      MR_ASSIGN_OR_RETURN(const bool low_good, majority(low));
+      if (!low_good) {
+        high = std::exchange(low, 0);
+        MR_ASSIGN_OR_RETURN(const bool any, walk(high / kStepBack, 1 / kStepBack, true));
+        if (!any) return {};
+        continue;
+      }
+      MR_ASSIGN_OR_RETURN(const bool high_good, majority(high));
+      if (!high_good) return {};
+      low = std::exchange(high, 0);
+      MR_ASSIGN_OR_RETURN(const bool any, walk(low * kStepBack, kStepBack, false));
+      if (!any) return {};
+    }
+    return {};
+  }
+  Status run() {
+    MR_ASSIGN_OR_RETURN(const bool rising, once(search.start));
+    (rising ? low : high) = search.start;
+    MR_ASSIGN_OR_RETURN(const bool bracketed, walk(search.start * (rising ? 2 : 0.5), rising ? 2 : 0.5, !rising));
+    return bracketed ? narrow() : Status();
   }
 };
 
 }  // namespace
 
 Result<RateFound> find_max_rate(const RateSearch& search, const std::function<Result<bool>(double)>& meets) {
-  Searcher s{search, meets, {}};
-  double rate = search.start;
-  MR_ASSIGN_OR_RETURN(bool good, s.once(rate));
-  const bool rising = good;
-  while (true) {
-    const double next = rising ? rate * 2 : rate / 2;
-    if (next > search.highest || next < search.lowest) {
-      s.found.rate = rising ? rate : 0;
-      s.found.bounded = !rising;
-      return std::move(s.found);
-    }
-    MR_ASSIGN_OR_RETURN(good, s.once(next));
-    if (good != rising) {
-      MR_RETURN_IF_ERROR(rising ? s.bisect(rate, next) : s.bisect(next, rate));
-      return std::move(s.found);
-    }
-    rate = next;
-  }
+  Searcher s{.search = search, .meets = meets};
+  MR_RETURN_IF_ERROR(s.run());
+  s.found.rate = s.low;
+  s.found.bounded = s.high > 0;
+  return std::move(s.found);
 }
 
 }  // namespace millrace::bench

@@ -54,7 +54,8 @@ class Session {
 std::string served_model(const LoadTarget& target);
 
 // The largest rate that meets the limits. `meets(rate)` runs a point; bracket by doubling or halving from `start`, then
-// bisect to `tolerance` (relative); a rate within 10 % of the edge is decided by the majority of three runs.
+// bisect to `tolerance` (relative). Near the edge a rate is decided by the majority of three runs, and so are both ends
+// of what is left; an end that does not hold moves the bracket.
 struct RateSearch {
   double start = 1, lowest = 1e-3, highest = 1e4, tolerance = 0.05;
 };

@@ -21,16 +21,17 @@ Check cpu_share(const RunRecord& run) {
                       : share > kDoubtfulCpuShare ? Level::kDoubtful
                                                   : Level::kGood;
   return {"client CPU", level,
-          fmt::format("busiest of {} loops {:.0f} % (limit 80 %), all of them {:.0f} % of the machine",
-                      run.client.loops, share * 100, run.client.process_cpu_share * 100)};
+          fmt::format("busiest of {} loops {:.0f} %, all of them {:.0f} % of the machine", run.client.loops,
+                      share * 100, run.client.process_cpu_share * 100),
+          fmt::format("at most {:.0f} %", kMaxCpuShare * 100)};
 }
 
 Check loop_lag(const RunRecord& run, const Measures& m) {
   const report::Sample lag(run.client.loop_lag_ms);
-  if (lag.size() < 10) return {"event-loop lag", Level::kGood, "the run was too short to tell"};
+  if (lag.size() < 10) return {"event-loop lag", Level::kGood, "the run was too short to tell", "", /*known=*/false};
   const double p99 = lag.percentile(99), limit = lag_limit_ms(m.sample(Metric::kTtft).percentile(50));
-  return {"event-loop lag", p99 > limit ? Level::kInvalid : Level::kGood,
-          fmt::format("p99 {:.2f} ms (limit {:.2f} ms: 1 ms and 2 % of the median TTFT)", p99, limit)};
+  return {"event-loop lag", p99 > limit ? Level::kInvalid : Level::kGood, fmt::format("p99 {:.2f} ms", p99),
+          fmt::format("at most {:.2f} ms (1 ms and 2 % of the median TTFT)", limit)};
 }
 
 Check late_sends(const RunRecord& run, const Measures& m) {
@@ -38,7 +39,7 @@ Check late_sends(const RunRecord& run, const Measures& m) {
   const double p99 = m.late_ms.percentile(99);
   const bool open = run.request_rate > 0 && !std::isinf(run.request_rate);
   const Level level = open && p99 > kDoubtfulLateMs ? Level::kDoubtful : Level::kGood;
-  return {"late sends", level, fmt::format("p99 of send after schedule {:.2f} ms", p99)};
+  return {"late sends", level, fmt::format("p99 of send after schedule {:.2f} ms", p99), open ? "at most 10 ms" : ""};
 }
 
 Check short_outputs(const Measures& m) {
@@ -47,7 +48,7 @@ Check short_outputs(const Measures& m) {
           share > 100 * kMaxShortShare ? Level::kInvalid
           : share > 0                  ? Level::kDoubtful
                                        : Level::kGood,
-          fmt::format("{} of {} ended before the wanted length", m.short_outputs, m.completed)};
+          fmt::format("{} of {} ended before the wanted length", m.short_outputs, m.completed), "none, at most 5 %"};
 }
 
 Check failures(const Measures& m) {
@@ -59,7 +60,7 @@ Check failures(const Measures& m) {
   const Level level = m.completed == 0 || share > 100 * kMaxFailedShare ? Level::kInvalid
                       : m.failed + m.interrupted > 0                    ? Level::kDoubtful
                                                                         : Level::kGood;
-  return {"failures", level, fmt::format("{} of {} failed{}", m.failed, m.issued, kinds)};
+  return {"failures", level, fmt::format("{} of {} failed{}", m.failed, m.issued, kinds), "none, at most 5 %"};
 }
 
 Check token_counts(const RunRecord& run, const Measures& m) {
@@ -76,7 +77,8 @@ Check token_counts(const RunRecord& run, const Measures& m) {
 }
 
 Check cached_tokens(const Measures& m) {
-  if (m.cached_tokens == kUnknown) return {"cached prompt tokens", Level::kGood, "the server does not say"};
+  if (m.cached_tokens == kUnknown)
+    return {"cached prompt tokens", Level::kGood, "the server does not say", "", /*known=*/false};
   const double share = percent(m.cached_tokens, m.cached_base_tokens);
   return {"cached prompt tokens", share > 10 ? Level::kDoubtful : Level::kGood,
           fmt::format("{:.1f} % of the prompt tokens came from the prefix cache", share)};
@@ -95,11 +97,21 @@ Check sample_size(const Measures& m) {
           fmt::format("{} requests; P99 rests on {} of them", m.completed, m.completed / 100)};
 }
 
+// A run that was stopped has figures of what it did until then.
+Check whole(const RunRecord& run) {
+  return {"whole run", run.interrupted ? Level::kDoubtful : Level::kGood,
+          run.interrupted
+              ? fmt::format("interrupted after {} of {} requests", run.requests.size(), run.planned_requests)
+              : "all requests were sent",
+          "not interrupted"};
+}
+
 // An open loop beyond what the server can do: requests under way and TTFT grow for as long as it runs.
 Check saturation(const RunRecord& run, const Measures& m) {
   const std::string name = "saturation";
   if (!(run.request_rate > 0) || std::isinf(run.request_rate)) return {name, Level::kGood, "not an open loop"};
-  if (run.last_issue_s < kMinSlopeSeconds) return {name, Level::kGood, "shorter than 30 s: no trend can be told"};
+  if (run.last_issue_s < kMinSlopeSeconds)
+    return {name, Level::kGood, "shorter than 30 s: no trend can be told", "", /*known=*/false};
   std::vector<double> x, ttft, t, under_way;
   for (const RequestRecord& r : run.requests)
     if (const auto value = ttft_ms(r)) x.push_back(r.sent_s), ttft.push_back(*value);
@@ -126,8 +138,17 @@ double lag_limit_ms(double median_ttft_ms) {
 }
 
 std::vector<Check> check_validity(const RunRecord& run, const Measures& m) {
-  return {cpu_share(run),       loop_lag(run, m), late_sends(run, m), short_outputs(m), failures(m),
-          token_counts(run, m), cached_tokens(m), token_times(m),     sample_size(m),   saturation(run, m)};
+  return {cpu_share(run),   loop_lag(run, m), late_sends(run, m), short_outputs(m),   failures(m), token_counts(run, m),
+          cached_tokens(m), token_times(m),   sample_size(m),     saturation(run, m), whole(run)};
+}
+
+std::string invalid_because(const std::vector<Check>& checks) {
+  std::string reasons;
+  for (const Check& c : checks)
+    if (c.level == Level::kInvalid)
+      reasons += fmt::format("{}{}: {}{}", reasons.empty() ? "" : "; ", c.name, c.found,
+                             c.wanted.empty() ? "" : " (wanted: " + c.wanted + ")");
+  return reasons;
 }
 
 Level worst(const std::vector<Check>& checks) {

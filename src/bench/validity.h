@@ -18,10 +18,14 @@ double lag_limit_ms(double median_ttft_ms);  // P99 of the event-loop lag: 1 ms 
 struct Check {
   std::string name;  // "event-loop lag"
   Level level = Level::kGood;
-  std::string found;  // "p99 0.12 ms (limit 1 ms and 2 % of the median TTFT)"
+  std::string found;   // "p99 0.12 ms"
+  std::string wanted;  // "at most 1.00 ms (1 ms and 2 % of the median TTFT)"; "" where nothing in particular is
+  bool known = true;   // false: the run does not tell; `level` is kGood
 };
 // In a fixed order, every item each time.
 std::vector<Check> check_validity(const RunRecord& run, const Measures& measures);
 Level worst(const std::vector<Check>& checks);
+// "event-loop lag p99 3.10 ms (wanted: at most ...); ..." for every invalid item; "" when there is none.
+std::string invalid_because(const std::vector<Check>& checks);
 
 }  // namespace millrace::bench

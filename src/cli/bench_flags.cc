@@ -14,11 +14,14 @@ namespace millrace::cli {
 namespace {
 
 std::atomic<bool> g_interrupted{false};
+std::atomic<int> g_interrupted_by{0};
 
 // The first Ctrl-C ends the load and keeps its results, the second ends the program.
-void on_interrupt(int) {
+void on_interrupt(int signal) {
+  g_interrupted_by = signal;
   g_interrupted = true;
   std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
 }
 
 struct Address {
@@ -222,6 +225,7 @@ Result<LoadSetup> open_load(const std::string& command, const TargetFlags& flags
                   .temperature = flags.temperature};
   MR_ASSIGN_OR_RETURN(setup.labels.metadata, parse_metadata(output.metadata));
   std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
   bench::LoadRequest first{.prompt = "Hello", .output_tokens = 2};
   if (setup.back_end->takes_ids) first.prompt_ids = {72, 73, 74, 75};
   MR_ASSIGN_OR_RETURN(setup.session, bench::Session::open(std::move(config), first, g_interrupted));
@@ -279,7 +283,7 @@ Result<int> compare(const OutputFlags& flags, const std::vector<bench::Point>& p
   Result<bench::Against> against = bench::compare_with(*baseline, points);
   if (!against.ok()) return against.status().at(flags.against);
   fmt::print("\n{}", report::to_text(against->table, report::style_for(1)));
-  return against->worse ? 3 : 0;
+  return against->worse ? 3 : against->invalid_because.empty() ? 0 : 4;
 }
 
 }  // namespace
@@ -312,8 +316,11 @@ Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const 
     MR_RETURN_IF_ERROR(write_file(flags.save_baseline, dump_json(bench::baseline_of(points))));
     fmt::print("wrote {}\n", flags.save_baseline);
   }
-  if (!flags.against.empty()) return compare(flags, points);
-  return points.back().measures.completed > 0 ? 0 : 1;
+  int code = points.back().measures.completed > 0 ? 0 : 1;
+  if (!flags.against.empty()) {
+    MR_ASSIGN_OR_RETURN(code, compare(flags, points));
+  }
+  return interrupted() ? 128 + g_interrupted_by : code;
 }
 
 }  // namespace millrace::cli

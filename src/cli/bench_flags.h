@@ -54,7 +54,8 @@ Result<std::vector<bench::LoadRequest>> warmup_requests(const LoadSetup& setup, 
 // What the terminal shows of the points: vLLM's table and all metrics of each, and one row per point when there are
 // several.
 void print_points(const LoadSetup& setup, const std::vector<bench::Point>& points);
-// Prints and writes what the flags ask for. The exit code: 3 when --against finds a figure worse.
+// Prints and writes what the flags ask for. The exit code: 3 when --against finds a figure worse, 4 when it cannot
+// tell, 128 and the signal after an interrupt.
 Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
                         bool is_static, int64_t num_speculative_tokens);
 

@@ -253,8 +253,15 @@ Result<bench::Point> measure_point(const ServingArgs& args, const Source& source
   return source.setup->session->run(plan, labels, warmups);
 }
 
+// A queue that grows for as long as the run lasts has no percentiles to speak of.
+bool saturated(const bench::Point& point) {
+  return std::any_of(point.checks.begin(), point.checks.end(), [](const bench::Check& check) {
+    return check.name == "saturation" && check.level == bench::Level::kInvalid;
+  });
+}
+
 bool meets_all(const std::vector<Objective>& objectives, const bench::Point& point) {
-  if (point.measures.failed > 0) return false;
+  if (point.measures.failed > 0 || saturated(point)) return false;
   return std::all_of(objectives.begin(), objectives.end(), [&](const Objective& o) {
     const report::Sample& sample = point.measures.sample(o.metric);
     return !sample.empty() && sample.percentile(o.percent) <= o.ms;
@@ -268,15 +275,20 @@ Result<std::vector<bench::Point>> search_rate(const ServingArgs& args, const Sou
     objectives.push_back(objective);
   }
   std::vector<bench::Point> points;
+  size_t invalid_runs = 0;
   MR_ASSIGN_OR_RETURN(const double start, parse_rate(args.request_rate[0]));
   const auto meets = [&](double rate) -> Result<bool> {
     if (interrupted()) return cancelled("interrupted");
     MR_ASSIGN_OR_RETURN(bench::Point point, measure_point(args, source, rate, args.num_prompts[0],
                                                           args.seed * 1'000'003 + points.size() + 1));
     const bool good = meets_all(objectives, point);
-    fmt::print("{:>10.3f} requests/s: {}\n", rate, good ? "meets the limits" : "misses them");
-    std::fflush(stdout);
+    const std::string invalid = bench::invalid_because(point.checks);
     points.push_back(std::move(point));
+    if (interrupted()) return cancelled("interrupted");
+    fmt::print("{:>10.3f} requests/s: {}{}\n", rate, good ? "meets the limits" : "misses them",
+               invalid.empty() ? "" : "; INVALID: " + invalid);
+    std::fflush(stdout);
+    if (!invalid.empty()) invalid_runs += 1;
     return good;
   };
   const double first = std::isinf(start) ? 1 : start;
@@ -290,6 +302,8 @@ Result<std::vector<bench::Point>> search_rate(const ServingArgs& args, const Sou
   else
     fmt::print("Largest rate that meets the limits: {}{:.3f} requests/s\n", found->bounded ? "" : "at least ",
                found->rate);
+  if (invalid_runs > 0)
+    fmt::print("INVALID: {} of the {} runs that this rests on have invalid figures.\n", invalid_runs, points.size());
   return points;
 }
 

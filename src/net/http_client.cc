@@ -47,6 +47,9 @@ std::string request_text(const HttpCall& call) {
   return out + "\r\n" + call.body;
 }
 
+// A kept connection that is closed so soon after a request had been given up before: the request was not read.
+constexpr auto kStaleWithin = std::chrono::milliseconds(100);
+
 // One request and its answer. Lives on the loop.
 class Call : public std::enable_shared_from_this<Call> {
  public:
@@ -72,8 +75,13 @@ class Call : public std::enable_shared_from_this<Call> {
       status = co_await connect();
     }
     stop_at(start + call_.timeout);
-    if (status.ok()) status = co_await send();
-    if (status.ok()) status = co_await receive();
+    if (status.ok()) status = co_await exchange();
+    if (stale_) {
+      reused_ = stale_ = false;
+      wire_.tls.reset();
+      status = co_await connect();
+      if (status.ok()) status = co_await exchange();
+    }
     timer_.cancel();
     if (status.ok() && call_.reuse_connection && parser_.keep_alive()) idle_.emplace(pool_key(), std::move(wire_));
     co_return hung_up_ ? cancelled("hung up") : status;
@@ -164,6 +172,13 @@ class Call : public std::enable_shared_from_this<Call> {
     co_return unavailable("TLS with {}: {}", key(), tls_failure(state, call_.host, ec.message()));
   }
 
+  asio::awaitable<Status> exchange() {
+    sent_at_ = std::chrono::steady_clock::now();
+    Status status = co_await send();
+    if (status.ok()) status = co_await receive();
+    co_return status;
+  }
+
   auto write(asio::const_buffer bytes) -> asio::awaitable<std::tuple<error_code, size_t>> {
     if (wire_.tls) co_return co_await asio::async_write(*wire_.tls, bytes, kAwait);
     co_return co_await asio::async_write(wire_.plain, bytes, kAwait);
@@ -204,6 +219,8 @@ class Call : public std::enable_shared_from_this<Call> {
       const bool closed = ec == asio::error::eof || ec == asio::error::connection_reset;
       if (closed && !parser_.got_some() && !call_.tls && !reused_)
         co_return unavailable("{} closed the connection without an answer; is it https?", key());
+      if (closed && !parser_.got_some() && reused_ && !hung_up_ && !timed_out_)
+        stale_ = std::chrono::steady_clock::now() < sent_at_ + kStaleWithin;
       if (ec) co_return failure("reading from", ec);
       if (on_.on_read) on_.on_read();
       input += bytes;
@@ -262,6 +279,8 @@ class Call : public std::enable_shared_from_this<Call> {
   HttpCallbacks on_;
   http::response_parser<http::string_body> parser_;
   bool head_delivered_ = false, hung_up_ = false, timed_out_ = false, reused_ = false;
+  bool stale_ = false;  // the server closed a kept connection just when it was used again
+  std::chrono::steady_clock::time_point sent_at_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The client side of HTTP/1.1: many requests at once on one loop thread, or one at a time with a blocking call.
-// Connections are kept alive and reused per host and port. Any thread may call; callbacks run on the loop thread and
-// must not block.
+// Connections are kept alive and reused per host and port; one that the server gives up just then is replaced. Any
+// thread may call; callbacks run on the loop thread and must not block.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -30,7 +30,8 @@ struct HttpCall {
 };
 
 struct HttpCallbacks {
-  std::function<void()> on_send;  // optional; the connection is open and the request's first byte goes out now
+  std::function<void()> on_send;  // optional; the connection is open and the request's first byte goes out now; twice
+                                  // when it was given up just then
   std::function<void()> on_read;  // optional; bytes arrived; the calls of on_head and on_data until the next are theirs
   std::function<void(const HttpResponse& head)> on_head;  // optional; `body` is empty
   std::function<bool(std::string_view bytes)> on_data;    // optional; pieces of the body; false hangs up
