@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "base/utf8.h"
+#include "bench/json_view.h"
 
 namespace millrace::bench {
 namespace {
@@ -72,6 +73,38 @@ Json mindspore_body(const LoadRequest& request, const RequestOptions& options) {
             {"ignore_eos", options.ignore_eos},
             {"return_full_text", false}}},
           {"stream", true}};
+}
+
+// The members that the readers below look at; of others nothing is built.
+constexpr std::string_view kKeys[] = {"arguments",
+                                      "cached_tokens",
+                                      "choices",
+                                      "completion_tokens",
+                                      "content",
+                                      "data",
+                                      "delta",
+                                      "details",
+                                      "error",
+                                      "function",
+                                      "generated_tokens",
+                                      "message",
+                                      "name",
+                                      "prompt_cache_hit_tokens",
+                                      "prompt_tokens",
+                                      "prompt_tokens_details",
+                                      "reasoning",
+                                      "reasoning_content",
+                                      "text",
+                                      "text_output",
+                                      "token",
+                                      "tool_calls",
+                                      "usage"};
+static_assert(std::is_sorted(std::begin(kKeys), std::end(kKeys)));
+
+Result<Json> parse_event(std::string_view data) {
+  const auto view = JsonView::parse(data);
+  if (view && view->at("error").is_null()) return view->to_json(kKeys);
+  return parse_json(data);  // an error is shown whole
 }
 
 // The value at `key`, or null.
@@ -211,7 +244,7 @@ void AnswerReader::take_lines(std::string_view bytes, double at_s) {
 
 void AnswerReader::take_event(std::string_view data, double at_s) {
   if (failed() || data == "[DONE]") return;
-  const Result<Json> event = parse_json(data);
+  const Result<Json> event = parse_event(data);
   if (!event.ok()) {
     error_ = "an event of the answer is not JSON: " + event.status().message();
     return;

@@ -1,7 +1,9 @@
 #include "bench/json_view.h"
 
+#include <algorithm>
 #include <bitset>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
 
@@ -181,13 +183,28 @@ void append_decoded(std::string_view inside, std::string& out) {
   }
 }
 
-// `quoted` with its quotes.
-bool same_key(std::string_view quoted, std::string_view key) {
+// What stands between the quotes of a key, decoded into `room` if it has to be.
+std::string_view key_of(std::string_view quoted, std::string& room) {
   const std::string_view inside = quoted.substr(1, quoted.size() - 2);
-  if (inside.find('\\') == kBad) return inside == key;
-  std::string decoded;
-  append_decoded(inside, decoded);
-  return decoded == key;
+  if (inside.find('\\') == kBad) return inside;
+  room.clear();
+  append_decoded(inside, room);
+  return room;
+}
+
+// Of an object: visit(key, text of the value).
+template <class Visit>
+void for_each_member(std::string_view object, const Visit& visit) {
+  std::string room;
+  for (size_t at = skip_spaces(object, 1); object[at] != '}';) {
+    const size_t key_end = skip_string(object, at);
+    const std::string_view key = key_of(object.substr(at, key_end - at), room);
+    const size_t begin = skip_spaces(object, skip_spaces(object, key_end) + 1);
+    const size_t end = skip_value(object, begin);
+    visit(key, object.substr(begin, end - begin));
+    at = skip_spaces(object, end);
+    if (object[at] == ',') at = skip_spaces(object, at + 1);
+  }
 }
 
 }  // namespace
@@ -203,16 +220,32 @@ std::optional<JsonView> JsonView::parse(std::string_view text) {
 JsonView JsonView::at(std::string_view key) const {
   JsonView found;
   if (!is_object()) return found;
-  for (size_t at = skip_spaces(text_, 1); text_[at] != '}';) {
-    const size_t key_end = skip_string(text_, at);
-    const bool wanted = same_key(text_.substr(at, key_end - at), key);
-    const size_t begin = skip_spaces(text_, skip_spaces(text_, key_end) + 1);
-    const size_t end = skip_value(text_, begin);
-    if (wanted) found = JsonView(text_.substr(begin, end - begin));
-    at = skip_spaces(text_, end);
-    if (text_[at] == ',') at = skip_spaces(text_, at + 1);
-  }
+  for_each_member(text_, [&](std::string_view name, std::string_view value) {
+    if (name == key) found = JsonView(value);
+  });
   return found;
+}
+
+Json JsonView::to_json(std::span<const std::string_view> keys) const {
+  if (is_string()) {
+    std::string text;
+    append_string(text);
+    return text;
+  }
+  if (is_array()) {
+    Json list = Json::array();
+    for_each([&](JsonView element) { list.push_back(element.to_json(keys)); });
+    return list;
+  }
+  if (is_object()) {
+    Json object = Json::object();
+    for_each_member(text_, [&](std::string_view name, std::string_view value) {
+      if (std::binary_search(keys.begin(), keys.end(), name)) object[std::string(name)] = JsonView(value).to_json(keys);
+    });
+    return object;
+  }
+  if (const auto number = integer()) return *number;
+  return Json::parse(text_, nullptr, /*allow_exceptions=*/false);  // a double beyond all bounds is discarded
 }
 
 std::optional<JsonView> JsonView::next_element(size_t& at) const {

@@ -1,10 +1,13 @@
-// A JSON text looked into where it lies: it is checked once from end to end, and nothing is built. For short texts of
-// which a few members matter, such as the events of a stream. A view borrows the text.
+// A JSON text looked into where it lies: it is checked once from end to end, and nothing is built that is not wanted.
+// For short texts of which a few members matter, such as the events of a stream. A view borrows the text.
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+
+#include "base/json.h"
 
 namespace millrace::bench {
 
@@ -28,6 +31,8 @@ class JsonView {
     if (!is_array()) return;
     for (size_t at = 1; const std::optional<JsonView> element = next_element(at);) visit(*element);
   }
+  // As a tree, without members whose names are not among `keys`, which are sorted.
+  Json to_json(std::span<const std::string_view> keys) const;
   // A number without fraction and exponent that fits.
   std::optional<int64_t> integer() const;
   // A string's characters; a surrogate without its other half becomes U+FFFD. Nothing for other kinds.

@@ -8,8 +8,10 @@
 #include <future>
 #include <mutex>
 #include <thread>
+#include <tuple>
 
 #include "base/cpu.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "bench/measures.h"
@@ -372,19 +374,44 @@ RunRecord LoadGenerator::run(const LoadPlan& plan, const std::atomic<bool>& stop
   return Run(*this, plan, stop, live).run();
 }
 
+namespace {
+
+// What a strict server may not know, left out step by step: totals in every event, totals at all, and both again
+// without ignore_eos.
+std::vector<RequestOptions> ever_simpler(const RequestOptions& options) {
+  std::vector<RequestOptions> steps;
+  for (const bool ignore_eos : {true, false})
+    for (const int usage : {2, 1, 0}) {
+      RequestOptions o = options;
+      o.ignore_eos = o.ignore_eos && ignore_eos;
+      o.include_usage = o.include_usage && usage > 0;
+      o.continuous_usage = o.continuous_usage && usage > 1;
+      const auto same = [&](const RequestOptions& other) {
+        return std::tie(o.ignore_eos, o.include_usage, o.continuous_usage) ==
+               std::tie(other.ignore_eos, other.include_usage, other.continuous_usage);
+      };
+      if (std::none_of(steps.begin(), steps.end(), same)) steps.push_back(std::move(o));
+    }
+  return steps;
+}
+
+}  // namespace
+
 Result<RequestRecord> LoadGenerator::probe(const LoadRequest& request, const std::atomic<bool>& stop) {
-  RequestRecord record;
-  while (true) {
+  const RequestOptions wanted = target_.options;
+  RequestRecord first, record;
+  for (const RequestOptions& options : ever_simpler(wanted)) {
+    target_.options = options;
     RunRecord run = this->run({.requests = {request}}, stop);
-    if (run.requests.empty()) return cancelled("interrupted");
+    if (run.requests.empty() || run.interrupted) return cancelled("interrupted");
     record = std::move(run.requests[0]);
-    const bool misunderstood =
-        record.outcome == Outcome::kRefused && (record.http_status == 400 || record.http_status == 422);
-    RequestOptions& options = target_.options;
-    if (!misunderstood || !options.include_usage) break;
-    (options.continuous_usage ? options.continuous_usage : options.include_usage) = false;
+    if (first.done_s == kNever) first = record;
+    if (record.outcome != Outcome::kRefused || (record.http_status != 400 && record.http_status != 422)) break;
   }
+  if (record.outcome == Outcome::kRefused) record = first;  // about the request as it was meant
   if (record.outcome != Outcome::kCompleted) return unavailable("{}", failure_line(target_, record));
+  if (wanted.ignore_eos && !target_.options.ignore_eos)
+    log_warning("the server does not know ignore_eos: answers may be shorter than asked for, which is counted");
   return record;
 }
 

@@ -58,8 +58,8 @@ class LoadGenerator {
   // never returned. `live`, if given, is a new one and counts along.
   RunRecord run(const LoadPlan& plan, const std::atomic<bool>& stop, LiveRun* live = nullptr);
 
-  // Sends `request` alone and learns what the server understands: without continuous_usage_stats, then without
-  // stream_options, if it refuses them with status 400 or 422. The error is one line for the user.
+  // Sends `request` alone and learns what the server understands: continuous_usage_stats, stream_options and ignore_eos
+  // are left out where it refuses them with status 400 or 422. The error is one line for the user.
   Result<RequestRecord> probe(const LoadRequest& request, const std::atomic<bool>& stop);
 
  private:

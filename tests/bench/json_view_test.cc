@@ -74,6 +74,12 @@ void compare(const Json& json, JsonView view) {
   EXPECT_EQ(i, json.is_array() ? json.size() : 0);
 }
 
+TEST(JsonView, ATreeHasTheWantedMembersAlone) {
+  constexpr std::string_view kWanted[] = {"a", "b"};
+  const auto view = JsonView::parse(R"({"a":[{"b":1,"c":2},null,true,-1.5],"c":{"a":1},"b":"\u00e9"})");
+  EXPECT_EQ(view->to_json(kWanted), Json::parse(R"({"a":[{"b":1},null,true,-1.5],"b":"é"})"));
+}
+
 // Texts that are nearly JSON are taken and refused as the other parser takes and refuses them, and read alike.
 TEST(JsonView, AgreesWithTheOtherParserOnMutatedTexts) {
   const std::vector<std::string> seeds = {

@@ -10,6 +10,7 @@
 #include "bench/validity.h"
 #include "net/sse.h"
 #include "tests/bench/mock_llm.h"
+#include "tests/bench/scripted_server.h"
 
 namespace millrace::bench {
 namespace {
@@ -124,6 +125,22 @@ TEST(Load, AServerThatRefusesStreamOptionsIsAskedWithoutThem) {
   LoadGenerator load(target_of(server));
   EXPECT_TRUE(load.probe(plan_of(1, 2).requests[0], kNoStop).ok());
   EXPECT_FALSE(load.target().options.include_usage);
+}
+
+// Like OpenAI's own: an argument that it does not know is an error.
+TEST(Load, AStrictServerIsAskedWithoutWhatItDoesNotKnow) {
+  const ScriptedServer server([](const ScriptedServer::Request& request) {
+    if (request.body.find("ignore_eos") == std::string::npos && request.body.find("continuous") == std::string::npos)
+      return Script{{{1, stream_head() + http_chunk(sse_event(R"({"choices":[{"text":"a"}]})")) + last_http_chunk()}}};
+    return Script{{{1, "HTTP/1.1 400 Bad Request\r\nContent-Length: 28\r\n\r\n{\"error\":\"unknown argument\"}"}}};
+  });
+  const BackEnd* back_end = *find_back_end("openai");
+  LoadGenerator load({.port = server.port(), .path = back_end->path, .back_end = back_end});
+  const auto record = load.probe(plan_of(1, 2).requests[0], kNoStop);
+  EXPECT_TRUE(record.ok()) << record.status().message();
+  EXPECT_TRUE(load.target().options.include_usage);
+  EXPECT_FALSE(load.target().options.continuous_usage);
+  EXPECT_FALSE(load.target().options.ignore_eos);
 }
 
 TEST(Load, AProbeThatFailsIsOneLine) {
