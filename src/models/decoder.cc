@@ -316,11 +316,12 @@ Result<std::unique_ptr<Decoder>> Decoder::create(DecoderSpec spec, DecoderTensor
   return std::unique_ptr<Decoder>(new Decoder(std::move(impl)));
 }
 
-KvCache::Config Decoder::cache_config(const DecoderSpec& spec, DType dtype, int64_t blocks, int64_t block_tokens) {
+KvCache::Config Decoder::cache_config(const DecoderSpec& spec, KvType type, int64_t blocks, int64_t block_tokens) {
   KvCache::Config config{.layers = static_cast<int64_t>(spec.layers.size()),
                          .blocks = blocks,
                          .block_tokens = block_tokens,
-                         .dtype = dtype};
+                         .dtype = type.dtype,
+                         .token_scales = type.token_scales};
   if (const Mla* mla = std::get_if<Mla>(&spec.layers.front().attention)) {
     config.kv_heads = 1;
     config.head_dim = mla->cache_dim();

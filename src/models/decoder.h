@@ -17,7 +17,7 @@
 namespace millrace {
 
 struct DecoderOptions {
-  DType dtype = DType::kF32;                         // weights and KV cache: kF32, kBf16 or kF16
+  DType dtype = DType::kF32;                         // of the weights: kF32, kBf16 or kF16
   LinearFormat quantization = LinearFormat::kDense;  // kW8A8 or kW8A16: dense matrices of layers become int8
   int64_t max_context = 4096;                        // longest sequence in tokens
   bool batch_invariant = false;   // latent attention too gives bit-identical rows however sequences are cut into steps
@@ -36,8 +36,9 @@ class Decoder {
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  // The cache this decoder reads and writes, for `blocks` blocks of `block_tokens` tokens.
-  static KvCache::Config cache_config(const DecoderSpec& spec, DType dtype, int64_t blocks, int64_t block_tokens);
+  // A cache that this decoder reads and writes, for `blocks` blocks of `block_tokens` tokens. With latent attention the
+  // type is the decoder's own; else any.
+  static KvCache::Config cache_config(const DecoderSpec& spec, KvType type, int64_t blocks, int64_t block_tokens);
 
   // Runs the batch through all layers: writes the new tokens' keys and values into `cache`, and the final norm's output
   // at row batch.logit_rows[i] into row i of `hidden` [at least logit_rows.size(), C] float32.

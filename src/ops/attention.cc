@@ -22,7 +22,8 @@ KvLayout layout_of(const KvCache::Config& config) {
   return {.block_tokens = config.block_tokens,
           .kv_heads = config.kv_heads,
           .head_dim = config.head_dim,
-          .dtype = config.dtype};
+          .dtype = config.dtype,
+          .token_scales = config.token_scales};
 }
 
 int64_t latent_block_elements(const KvCache::Config& config) {
@@ -48,9 +49,13 @@ void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved) {
                 .interleaved = interleaved});
 }
 
-KvCache::KvCache(const Config& config) : config_(config), layout_(layout_of(config)) {
+KvCache::KvCache(const Config& config, KvScales scales)
+    : config_(config), layout_(layout_of(config)), scales_(std::move(scales)) {
   MR_CHECK(config.block_tokens > 0 && config.block_tokens % kKvLanes == 0 && config.head_dim > 0 && config.kv_heads > 0,
            "blocks of {} tokens, {} heads of {}", config.block_tokens, config.kv_heads, config.head_dim);
+  const int64_t heads = config.has_head_scales() ? config.layers * config.kv_heads : 0;
+  MR_CHECK(static_cast<int64_t>(scales_.keys.size()) == heads && static_cast<int64_t>(scales_.values.size()) == heads,
+           "{} and {} scales for {} heads of all layers", scales_.keys.size(), scales_.values.size(), heads);
   if (config.latent_dim > 0)
     reserve_latents();
   else
@@ -66,8 +71,9 @@ void KvCache::reserve_heads() {
 }
 
 void KvCache::reserve_latents() {
-  MR_CHECK(config_.kv_heads == 1 && config_.latent_dim <= config_.head_dim, "{} heads of {}, latents of {}",
-           config_.kv_heads, config_.head_dim, config_.latent_dim);
+  MR_CHECK(config_.kv_heads == 1 && config_.latent_dim <= config_.head_dim && is_floating(config_.dtype),
+           "{} heads of {}, latents of {}, {}", config_.kv_heads, config_.head_dim, config_.latent_dim,
+           dtype_name(config_.dtype));
   for (int64_t layer = 0; layer < config_.layers; ++layer)
     keys_.push_back(page_zeros(config_.dtype, {config_.blocks, latent_block_elements(config_)}));
 }
@@ -91,7 +97,9 @@ void KvCache::write(int64_t layer, const Tensor& k, const Tensor& v, std::span<c
             .v_cache = values_[layer].raw(),
             .layout = layout_,
             .T = k.size(0),
-            .stride = k.stride(0)});
+            .stride = k.stride(0),
+            .k_scales = head_scales(scales_.keys, layer),
+            .v_scales = head_scales(scales_.values, layer)});
 }
 
 void KvCache::write_latents(int64_t layer, const Tensor& latent, const Tensor& k_rope, std::span<const int64_t> slots) {
@@ -178,7 +186,9 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
                                 .soft_cap = params.soft_cap,
                                 .window = params.window,
                                 .alibi_bf16 = params.alibi_bf16,
-                                .out_dtype = out.dtype()});
+                                .out_dtype = out.dtype(),
+                                .k_scales = cache.head_scales(cache.scales_.keys, layer),
+                                .v_scales = cache.head_scales(cache.scales_.values, layer)});
 }
 
 int64_t attention_scratch_bytes(int64_t heads, const KvCache::Config& config, int64_t max_context) {

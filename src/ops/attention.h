@@ -14,6 +14,19 @@ namespace millrace {
 // sin [T, dims / 2] kF32 contiguous. The first `dims` elements of each head turn, in place.
 void rope(Tensor& x, const Tensor& cos, const Tensor& sin, bool interleaved);
 
+// What a KV cache holds: kF32, kBf16, kF16; or kI8 with a scale for each token and head, kept in the cache, or with
+// scales of the heads (KvScales).
+struct KvType {
+  KvType(DType type = DType::kF32, bool of_tokens = false) : dtype(type), token_scales(of_tokens) {}
+  DType dtype;
+  bool token_scales;
+};
+
+// Scales of the heads of an int8 cache, all above 0: a key or value is its integer times the scale.
+struct KvScales {
+  std::vector<float> keys, values;  // [layers, G]
+};
+
 // Keys and values of all layers, or with multi-head latent attention one row per token and layer: the latent, then the
 // rotated key that all heads share (kernels/mla_attention.h). Which block belongs to whom is the engine's business;
 // nothing is ever cleared.
@@ -24,11 +37,13 @@ class KvCache {
     int64_t block_tokens = 16;  // a multiple of 16
     int64_t kv_heads = 0, head_dim = 0;
     int64_t latent_dim = 0;     // not 0: rows of head_dim elements, the first latent_dim the latent; kv_heads is 1
-    DType dtype = DType::kF32;  // kF32, kBf16 or kF16
+    DType dtype = DType::kF32;  // kF32, kBf16 or kF16; without latents kI8
+    bool token_scales = false;  // of kI8, see KvType
+    bool has_head_scales() const { return dtype == DType::kI8 && !token_scales; }
   };
   KvCache() = default;
-  // Memory is reserved at once and taken page by page as blocks are first written.
-  explicit KvCache(const Config& config);
+  // Memory is reserved at once and taken page by page as blocks are first written. `scales` go with has_head_scales().
+  explicit KvCache(const Config& config, KvScales scales = {});
   // Bytes of one block, all layers.
   static int64_t bytes_per_block(const Config& config);
 
@@ -43,11 +58,16 @@ class KvCache {
  private:
   void reserve_heads();
   void reserve_latents();
+  // Of a layer's heads; null where the cache has none.
+  const float* head_scales(const std::vector<float>& scales, int64_t layer) const {
+    return scales.empty() ? nullptr : scales.data() + layer * config_.kv_heads;
+  }
   friend class LatentAttention;
   friend void paged_attention(const Tensor&, const KvCache&, int64_t, const struct AttentionStep&,
                               const struct AttentionParams&, Tensor&, Workspace&);
   Config config_;
   KvLayout layout_;
+  KvScales scales_;
   std::vector<Tensor> keys_, values_;  // per layer, [blocks, elements of a block]; latents are keys
 };
 

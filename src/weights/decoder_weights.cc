@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "models/families/families.h"
 #include "models/families/names.h"
+#include "weights/kv_scales.h"
 #include "weights/quantized_module.h"
 
 namespace millrace {
@@ -84,7 +85,9 @@ Status check_nothing_left(const Checkpoint& checkpoint, const Family& family, co
                           const std::set<std::string>& used, const DecoderWeights& weights) {
   std::vector<std::string> left;
   for (const std::string& name : checkpoint.names()) {
-    if (used.contains(name) || is_harmless_tensor(family, name) || is_next_token_tensor(family, spec, name)) continue;
+    if (used.contains(name) || is_harmless_tensor(family, name) || is_next_token_tensor(family, spec, name) ||
+        is_kv_scale_tensor(name))
+      continue;
     if (name == kHead && spec.tie_word_embeddings) {
       MR_RETURN_IF_ERROR(check_tied_head(checkpoint, spec, weights));
       continue;

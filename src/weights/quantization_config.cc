@@ -194,6 +194,23 @@ Status read_groups(const Source& source, const Json& groups, QuantizationConfig&
   return {};
 }
 
+// What is not served matters only to who asks for it.
+Status read_cache_scheme(const Source& source, QuantizationConfig& out) {
+  const Json* stated = source.find("kv_cache_scheme");
+  if (!stated) return {};
+  if (!stated->is_object()) return source.wrong("kv_cache_scheme", *stated, "an object");
+  const Source what{*stated, source.name + ".kv_cache_scheme"};
+  MR_ASSIGN_OR_RETURN(const bool symmetric, what.flag("symmetric", true));
+  MR_ASSIGN_OR_RETURN(const bool dynamic, what.flag("dynamic", false));
+  Status served = check_scheme(what, {8}, {"tensor", "attn_head"});
+  if (served.ok() && !symmetric) served = what.unserved("symmetric", "false", "true");
+  if (served.ok() && dynamic)
+    served = what.unserved("dynamic", "true", "false; --kv-cache-dtype int8-dynamic needs no scales");
+  out.kv_int8 = served.ok();
+  out.kv_unserved = served.message();
+  return {};
+}
+
 Status read_compressed_tensors(const Source& source, QuantizationConfig& out) {
   out.method = Method::kCompressedTensors;
   MR_ASSIGN_OR_RETURN(const std::string format, source.text("format", "int-quantized"));
@@ -207,9 +224,7 @@ Status read_compressed_tensors(const Source& source, QuantizationConfig& out) {
   source.note_unknown({"quant_method", "format", "config_groups", "ignore", "quantization_status", "kv_cache_scheme",
                        "global_compression_ratio", "version", "sparsity_config", "transform_config"},
                       out);
-  const Json* cache = source.find("kv_cache_scheme");
-  if (cache) out.notes.push_back(source.name + ".kv_cache_scheme is not used: the cache keeps its own type");
-  return {};
+  return read_cache_scheme(source, out);
 }
 
 Status read_smoothquant(const Source& source, QuantizationConfig& out) {

@@ -19,6 +19,8 @@ struct QuantizationConfig {
   bool zeros_less_one = false;                      // GPTQ: stored zero points are one less than meant
   bool activations = false;                         // compressed-tensors: activations are int8 too
   bool static_qkv = false, static_gate_up = false;  // SmoothQuant: the norm in front emits int8 units
+  bool kv_int8 = false;                             // compressed-tensors: the files hold scales of an int8 KV cache
+  std::string kv_unserved;         // why the scales of keys and values that it speaks of cannot be used; or empty
   std::vector<std::string> dense;  // modules left as they were: names, parts of names, or "re:" patterns
   std::vector<std::string> notes;  // sentences the user should see once
 

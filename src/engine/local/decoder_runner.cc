@@ -10,15 +10,14 @@ constexpr int64_t kHeadRows = 64;
 
 }  // namespace
 
-DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, const KvCache::Config& cache, int64_t max_positions,
-                             int64_t max_rows)
+DecoderRunner::DecoderRunner(std::unique_ptr<Decoder> decoder, KvCache cache, int64_t max_positions, int64_t max_rows)
     : decoder_(std::move(decoder)),
-      cache_(cache),
+      cache_(std::move(cache)),
       hidden_(Tensor::empty(DType::kF32, {max_rows, decoder_->spec().hidden_size})),
       info_{.vocab_size = decoder_->spec().vocab_size,
             .max_positions = max_positions,
-            .num_blocks = static_cast<int32_t>(cache.blocks),
-            .block_tokens = static_cast<int32_t>(cache.block_tokens),
+            .num_blocks = static_cast<int32_t>(cache_.config().blocks),
+            .block_tokens = static_cast<int32_t>(cache_.config().block_tokens),
             .rotation = rotation_lengths(decoder_->spec().rope)} {}
 
 Status DecoderRunner::forward(const Batch& batch) {

@@ -9,9 +9,8 @@ namespace millrace {
 
 class DecoderRunner : public ModelRunner {
  public:
-  // `max_rows`: most logit rows of a batch. Reserves the cache's memory.
-  DecoderRunner(std::unique_ptr<Decoder> decoder, const KvCache::Config& cache, int64_t max_positions,
-                int64_t max_rows);
+  // `max_rows`: most logit rows of a batch.
+  DecoderRunner(std::unique_ptr<Decoder> decoder, KvCache cache, int64_t max_positions, int64_t max_rows);
   const Info& info() const override { return info_; }
   Status forward(const Batch& batch) override;
   Status logits(int64_t begin, int64_t end, float* out) override;
