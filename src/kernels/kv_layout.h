@@ -1,7 +1,7 @@
 // Where keys and values of the paged cache lie. Private to kernels/: others only need the sizes.
 // A block holds P tokens of one layer for all G key/value heads, keys and values in separate memory:
 //   keys   [G][P/16][Dp][16]  sixteen positions in the lanes of a vector; kBf16: [Dp/2][16][2]; kI8: [Dp/4][16][4]
-//   values [G][P/16][16][Dp]  elements of a head in the lanes;            kBf16: [8][Dp][2]
+//   values [G][P/16][16][Dp]  elements of a head in the lanes;            kBf16: [8][Dp][2]; kI8: [4][Dp][4]
 // kI8 with token_scales: every sixteen positions of a head, of keys as of values, are followed by their sixteen scales
 // in float32. Dp is D rounded up to 16. The padding is never written: memory must be zeroed once, when it is allocated.
 // The pairs of the bf16 form are what vdpbf16ps and AMX tiles take, the fours of int8 what integer tiles take.
@@ -30,7 +30,7 @@ struct KvLayout {
   constexpr int64_t block_bytes() const { return block_elements() * dtype_bytes(dtype); }
   // Neighbouring elements of a position that lie together in keys, and positions whose elements do in values.
   constexpr int64_t key_run() const { return dtype == DType::kBf16 ? 2 : dtype == DType::kI8 ? 4 : 1; }
-  constexpr int64_t value_run() const { return dtype == DType::kBf16 ? 2 : 1; }
+  constexpr int64_t value_run() const { return key_run(); }
   // First element, in its block, of the sixteen positions of head g that hold position p of the block.
   constexpr int64_t group_at(int64_t g, int64_t p) const {
     return (g * (block_tokens / kKvLanes) + p / kKvLanes) * group_elements();

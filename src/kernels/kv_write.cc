@@ -57,13 +57,14 @@ void write_int8_token(const KvWriteArgs& a, int64_t t) {
   int8_t* keys = static_cast<int8_t*>(a.k_cache) + block * layout.block_elements();
   int8_t* values = static_cast<int8_t*>(a.v_cache) + block * layout.block_elements();
   const int64_t D = layout.head_dim, run = layout.key_run();
-  alignas(64) int8_t key[kMaxHeadDim] = {};
+  alignas(64) int8_t key[kMaxHeadDim] = {}, value[kMaxHeadDim];
   for (int64_t g = 0; g < layout.kv_heads; ++g) {
     const int64_t from = t * a.stride + g * D;
     const float k_scale = quantize(a.k + from, D, a.k_scales ? a.k_scales[g] : 0, key);
     for (int64_t d = 0; d < D; d += run) std::memcpy(keys + layout.key_at(g, position, d), key + d, run);
+    const float v_scale = quantize(a.v + from, D, a.v_scales ? a.v_scales[g] : 0, value);
     int8_t* to_v = values + layout.value_at(g, position, 0);
-    const float v_scale = quantize(a.v + from, D, a.v_scales ? a.v_scales[g] : 0, to_v);
+    for (int64_t d = 0; d < D; ++d) to_v[d * run] = value[d];
     if (!layout.token_scales) continue;
     std::memcpy(keys + layout.scale_at(g, position), &k_scale, sizeof k_scale);
     std::memcpy(values + layout.scale_at(g, position), &v_scale, sizeof v_scale);

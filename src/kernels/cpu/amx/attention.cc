@@ -1,6 +1,6 @@
-// Paged attention for bf16 and int8 caches on AMX tiles: weights, and the queries of a bf16 cache, are rounded to bf16,
-// products summed in float32. Sixteen query rows are a tile's rows; a row's sums do not depend on the other fifteen, so
-// decode and prefill agree.
+// Paged attention for bf16 and int8 caches on AMX tiles. bf16: queries and weights are rounded to bf16, products summed
+// in float32; int8: attention_int8.inl. Sixteen query rows are a tile's rows; a row's sums do not depend on the other
+// fifteen, so decode and prefill agree.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -47,11 +47,6 @@ inline void store_rounded(Vec low, Vec high, bf16* to) {
   _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v)));
 }
 
-inline void clear_spare_weights(TileWork& w, int rows) {
-  for (int r = w.rows; r < rows; ++r)
-    for (int i = 0; i < 2; ++i) store_rounded(Vec::zero(), Vec::zero(), w.weight[r] + 32 * i);
-}
-
 inline void prepare_queries(TileWork& w) {
   const int rows = (w.rows + 15) / 16 * 16;
   for (int r = 0; r < rows; ++r)
@@ -60,7 +55,8 @@ inline void prepare_queries(TileWork& w) {
       store_rounded(low ? Vec::load(w.q[r] + d) : Vec::zero(), high ? Vec::load(w.q[r] + d + 16) : Vec::zero(),
                     w.query[r] + d);
     }
-  clear_spare_weights(w, rows);
+  for (int r = w.rows; r < rows; ++r)
+    for (int i = 0; i < 2; ++i) store_rounded(Vec::zero(), Vec::zero(), w.weight[r] + 32 * i);
 }
 
 // Points key_tiles at the sixteen positions of each subtile that somebody sees, padded to whole tiles.
@@ -151,11 +147,15 @@ inline void add_values(TileWork& w, int64_t d) {
 }
 
 inline Vec raw_product(const TileWork& w, int r, int at) { return Vec::load(w.weights[r] + at); }
-// The weight that values are multiplied with, of the positions from `at` on.
-inline __m512 value_weight(const TileWork&, int, __mmask16, __m512 weight) { return weight; }
-
-inline void clear16(int8_t* to) { _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_setzero_si128()); }
-#include "kernels/cpu/amx/attention_int8.inl"
+template <int kTileRowCount, class Fetch>
+inline void add_all_values(TileWork& w, const Fetch& fetch) {
+  int64_t d = 0;
+  for (; d + 32 <= w.padded; d += 32) {
+    fetch();
+    add_values<kTileRowCount, true>(w, d);
+  }
+  if (d < w.padded) add_values<kTileRowCount, false>(w, d);
+}
 
 // ---- scores to weights, sixteen rows at a time ----
 
@@ -200,6 +200,18 @@ struct RowGroup {
   uint64_t seen[16];
 };
 
+inline void keep_weights(TileWork& w, int r, uint64_t, const __m512 (&weight)[kTileVecs]) {
+  for (int i = 0; i < kTileVecs; i += 2) store_rounded({weight[i]}, {weight[i + 1]}, w.weight[r] + 16 * i);
+}
+inline void finish_weights(TileWork&, const RowGroup&) {}
+inline void shrink_sums(TileWork& w, int r, float keep) {
+  if (keep == 1.0f) return;
+  for (int64_t d = 0; d < w.padded; d += 16) (Vec::load(w.sums[r] + d) * Vec::set(keep)).store(w.sums[r] + d);
+}
+
+inline void clear16(int8_t* to) { _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_setzero_si128()); }
+#include "kernels/cpu/amx/attention_int8.inl"
+
 // The highest raw product of each row. Where scores are more than scaled products, they replace them.
 template <class Work>
 inline __m512 highest_of(Work& w, const RowGroup& g, int64_t tile) {
@@ -220,7 +232,7 @@ inline __m512 highest_of(Work& w, const RowGroup& g, int64_t tile) {
   return reduce_each(highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
 }
 
-// Scores to weights 2^(factor * score - base), in bf16. Returns each row's sum of them.
+// Scores to weights 2^(factor * score - base), in the form of the products. Returns each row's sum of them.
 template <class Work>
 inline __m512 weigh_group(Work& w, const RowGroup& g, float factor, __m512 base) {
   alignas(64) float bases[16];
@@ -235,16 +247,11 @@ inline __m512 weigh_group(Work& w, const RowGroup& g, float factor, __m512 base)
       const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
       weight[i] = power_of_two(_mm512_fmsub_ps(score, _mm512_set1_ps(factor), _mm512_set1_ps(bases[r])), seen);
       totals[r] = _mm512_add_ps(totals[r], weight[i]);
-      weight[i] = value_weight(w, 16 * i, seen, weight[i]);
     }
-    for (int i = 0; i < kTileVecs; i += 2) store_rounded({weight[i]}, {weight[i + 1]}, w.weight[g.first + r] + 16 * i);
+    keep_weights(w, g.first + r, g.seen[r], weight);
   }
+  finish_weights(w, g);
   return reduce_each(totals, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
-}
-
-inline void rescale(TileWork& w, int r, float keep) {
-  if (keep == 1.0f) return;
-  for (int64_t d = 0; d < w.padded; d += 16) (Vec::load(w.sums[r] + d) * Vec::set(keep)).store(w.sums[r] + d);
 }
 
 // Rows' raw products with the tile to weights, folded into the rows' states; their sums shrink to the new tops.
@@ -266,7 +273,7 @@ inline void weigh_rows(Work& w, int first, int64_t tile) {
   low.store(states), high.store(states + 16);
   alignas(64) float keeps[16];
   keep.store(keeps);
-  for (int r = 0; r < g.rows; ++r) rescale(w, first + r, keeps[r]);
+  for (int r = 0; r < g.rows; ++r) shrink_sums(w, first + r, keeps[r]);
 }
 
 // The keys and values of the tile after this one, asked for a piece at a time between products: blocks lie apart, so
@@ -316,12 +323,7 @@ inline void run_tile(Work& w, int64_t tile) {
   fetch();
   gather_values(w, tile, span);
   fetch();
-  int64_t d = 0;
-  for (; d + 32 <= w.padded; d += 32) {
-    fetch();
-    add_values<kTileRowCount, true>(w, d);
-  }
-  if (d < w.padded) add_values<kTileRowCount, false>(w, d);
+  add_all_values<kTileRowCount>(w, fetch);
 }
 
 template <class W>

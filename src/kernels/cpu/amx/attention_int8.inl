@@ -1,6 +1,7 @@
-// The tile products over an int8 cache. Keys go from the cache to tiles as they are; a query is 128 * high + low with
-// high and low int8, times its step, which keeps fifteen bits of it, and the sums are exact. Values become bf16 pairs,
-// the weights the values' scales included bf16 too.
+// The tile products over an int8 cache, whose integers go to tiles as they are. A query is 128 * high + low with high
+// and low int8, times its step, which keeps fifteen bits of it. A row's weights in a tile, the values' scales included,
+// are 256 * high + low with high and low unsigned, times a step, which keeps sixteen bits of the largest. Sums are
+// exact within a tile.
 
 constexpr int64_t kInt8TileDims = 64;  // of a head, in one tile of queries or keys
 constexpr int kLowBits = 7;
@@ -13,6 +14,11 @@ struct Int8Work : TileWork {
   alignas(64) int32_t low_products[kMaxRows][kTilePositions];                  // those of `high` are in weights
   float step[kMaxRows];
   const int8_t* int8_keys[kSubtiles];
+  alignas(64) int8_t int8_values[kTilePositions * kMaxHeadDim];                            // [16][Dp][4]
+  alignas(64) uint8_t weight_high[kMaxRows][kTilePositions], weight_low[kMaxRows][kTilePositions];  // zero beyond rows
+  float weight_step[kMaxRows], keep[kMaxRows];  // what a weight's unit counts; what earlier sums shrink to
+  alignas(64) float peaks[16][16];
+  alignas(64) int32_t high_sums[kMaxRows][kMaxHeadDim], low_sums[kMaxRows][kMaxHeadDim];
 };
 
 // A row that is not finite has no finite products.
@@ -44,7 +50,8 @@ inline void prepare_queries(Int8Work& w) {
     else
       for (int64_t d = 0; d < w.padded; d += 16) clear16(w.high[r] + d), clear16(w.low[r] + d);
   }
-  clear_spare_weights(w, rows);
+  for (int r = w.rows; r < rows; ++r)
+    for (uint8_t* weights : {w.weight_high[r], w.weight_low[r]}) _mm512_store_si512(weights, _mm512_setzero_si512());
 }
 
 // As for bf16. Copies are where Dp is not a multiple of 64.
@@ -93,30 +100,90 @@ inline Vec raw_product(const Int8Work& w, int r, int at) {
   const Vec sum{_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, kLowBits), low))};
   return sum * (Vec::load(w.key_scales + at) * Vec::set(w.step[r]));
 }
-inline __m512 value_weight(const Int8Work& w, int at, __mmask16 seen, __m512 weight) {
-  return _mm512_maskz_mul_ps(seen, weight, _mm512_load_ps(w.value_scales + at));
-}
 
-// Sixteen elements of two positions as bf16 pairs. Eight bits are exact in bf16.
-inline __m512i widened_pair(const int8_t* even, const int8_t* odd) {
-  const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(Vec::load(even).v), 16);
-  constexpr int kSelect = 0xea;  // (odd & mask) | low
-  return _mm512_ternarylogic_epi32(_mm512_castps_si512(Vec::load(odd).v), _mm512_set1_epi32(-65536), low, kSelect);
-}
+// ---- weights and values ----
 
-// Widens the subtiles that somebody sees; the others become zero.
+// Copies the subtiles that somebody sees; the others' weights are zero.
 inline void gather_values(Int8Work& w, int64_t tile, const Visible& span) {
   const KvLayout& kv = w.a.layout;
-  for (int64_t p = tile; p < tile + kTilePositions; p += kKvLanes) {
-    bf16* to = w.values + (p - tile) * w.padded;
-    if (p + kKvLanes <= span.begin || p >= span.end) {
-      std::memset(to, 0, static_cast<size_t>(kKvLanes * w.padded) * sizeof(bf16));
-      continue;
-    }
+  for (int64_t p = span.begin / kKvLanes * kKvLanes; p < span.end; p += kKvLanes) {
+    int8_t* to = w.int8_values + (p - tile) * w.padded;
     const int8_t* from =
         static_cast<const int8_t*>(w.a.v_cache) + block_at(w, p) + kv.group_at(w.g, p % kv.block_tokens);
-    for (int64_t i = 0; i < kKvLanes; i += 2, from += 2 * w.padded, to += 2 * w.padded)
-      for (int64_t d = 0; d < w.padded; d += 16)
-        _mm512_store_si512(to + 2 * d, widened_pair(from + d, from + w.padded + d));
+    for (int64_t i = 0; i < kKvLanes * w.padded; i += 64) _mm512_store_si512(to + i, _mm512_loadu_si512(from + i));
+  }
+}
+
+// Weights of the values' integers, in float32 where the scores were.
+inline void keep_weights(Int8Work& w, int r, uint64_t seen, const __m512 (&weight)[kTileVecs]) {
+  __m512i peak = _mm512_setzero_si512();
+  for (int i = 0; i < kTileVecs; ++i) {
+    const __m512 scale = _mm512_load_ps(w.value_scales + 16 * i);
+    const __m512 scaled = _mm512_maskz_mul_ps(static_cast<__mmask16>(seen >> (16 * i)), weight[i], scale);
+    _mm512_store_ps(w.weights[r] + 16 * i, scaled);
+    peak = _mm512_max_epu32(peak, _mm512_castps_si512(scaled));  // NaN is the largest
+  }
+  _mm512_store_si512(w.peaks[r % 16], peak);
+}
+
+// A row's weights, times `inverse`, as the high and the low bytes of sixteen bits.
+inline void split_weights(Int8Work& w, int r, float inverse) {
+  const auto load = [&](int i) {
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(w.weights[r] + 16 * i), _mm512_set1_ps(inverse)));
+  };
+  const __m512i ab = _mm512_packus_epi32(load(0), load(1)), cd = _mm512_packus_epi32(load(2), load(3));
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i low_byte = _mm512_set1_epi16(0xff);
+  const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(ab, 8), _mm512_srli_epi16(cd, 8));
+  const __m512i low = _mm512_packus_epi16(_mm512_and_si512(ab, low_byte), _mm512_and_si512(cd, low_byte));
+  _mm512_store_si512(w.weight_high[r], _mm512_permutexvar_epi32(order, high));
+  _mm512_store_si512(w.weight_low[r], _mm512_permutexvar_epi32(order, low));
+}
+
+// Each row's weights relative to its largest in the tile.
+inline void finish_weights(Int8Work& w, const RowGroup& g) {
+  constexpr float kMost = 65535;
+  __m512 peaks[16];
+  for (int r = 0; r < 16; ++r) peaks[r] = r < g.rows ? _mm512_load_ps(w.peaks[r]) : _mm512_setzero_ps();
+  const __m512 peak = reduce_each(peaks, [](__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+  });
+  const __mmask16 some = _mm512_cmp_ps_mask(peak, _mm512_set1_ps(kLeastKvMax), _CMP_GE_OQ);
+  alignas(64) float inverse[16];
+  _mm512_store_ps(inverse, _mm512_maskz_div_ps(some, _mm512_set1_ps(kMost), peak));
+  _mm512_storeu_ps(w.weight_step + g.first, _mm512_mul_ps(peak, _mm512_set1_ps(1 / kMost)));
+  for (int r = 0; r < g.rows; ++r) split_weights(w, g.first + r, inverse[r]);
+}
+
+inline void shrink_sums(Int8Work& w, int r, float keep) { w.keep[r] = keep; }
+
+// Weighted integers of the sixteen rows from `row` on.
+inline void multiply_values(Int8Work& w, int row) {
+  const int64_t four_bytes = w.padded * 4;
+  constexpr int64_t kRowBytes = kMaxHeadDim * 4;
+  tile_load<4>(w.weight_high[row], kTilePositions), tile_load<5>(w.weight_low[row], kTilePositions);
+  for (int64_t d = 0; d < w.padded; d += 32) {
+    const int64_t other = d + 16 < w.padded ? d + 16 : d;
+    tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+    tile_load<6>(w.int8_values + d * 4, four_bytes);
+    tile_multiply_uint8<0, 4, 6>(), tile_multiply_uint8<1, 5, 6>();
+    tile_load<7>(w.int8_values + other * 4, four_bytes);
+    tile_multiply_uint8<2, 4, 7>(), tile_multiply_uint8<3, 5, 7>();
+    tile_store<0>(w.high_sums[row] + d, kRowBytes), tile_store<1>(w.low_sums[row] + d, kRowBytes);
+    tile_store<2>(w.high_sums[row] + other, kRowBytes), tile_store<3>(w.low_sums[row] + other, kRowBytes);
+  }
+}
+
+template <int kTileRowCount, class Fetch>
+inline void add_all_values(Int8Work& w, const Fetch& fetch) {
+  for (int row = 0; row < 16 * kTileRowCount; row += 16) multiply_values(w, row);
+  fetch(), fetch();
+  for (int r = 0; r < w.rows; ++r) {
+    const Vec keep = Vec::set(w.keep[r]), step = Vec::set(w.weight_step[r]);
+    for (int64_t d = 0; d < w.padded; d += 16) {
+      const __m512i high = _mm512_slli_epi32(_mm512_load_si512(w.high_sums[r] + d), 8);
+      const Vec sum{_mm512_cvtepi32_ps(_mm512_add_epi32(high, _mm512_load_si512(w.low_sums[r] + d)))};
+      Vec::fma(sum, step, Vec::load(w.sums[r] + d) * keep).store(w.sums[r] + d);
+    }
   }
 }

@@ -63,5 +63,10 @@ template <int kSum, int kA, int kB>
 inline __attribute__((always_inline)) void tile_multiply_int8() {
   asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
 }
+// The same with a's elements unsigned.
+template <int kSum, int kA, int kB>
+inline __attribute__((always_inline)) void tile_multiply_uint8() {
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
+}
 
 }  // namespace millrace::amx

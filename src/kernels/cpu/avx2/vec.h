@@ -22,11 +22,6 @@ struct Vec {
   static Vec load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
   static Vec load(const f16* p) { return {_mm256_cvtph_ps(half(p)), _mm256_cvtph_ps(half(p + 8))}; }
   static Vec load(const bf16* p) { return {widen(half(p)), widen(half(p + 8))}; }
-  static Vec load(const int8_t* p) {
-    const __m128i bytes = half(p);
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
-  }
   // Element kWhich of each of sixteen fours.
   template <int kWhich>
   static Vec load_of_four(const int8_t* p) {

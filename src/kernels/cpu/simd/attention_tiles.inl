@@ -85,6 +85,27 @@ inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visib
         }
         add(p, v);
       }
+    } else if constexpr (std::is_same_v<Kv, int8_t>) {
+      const auto load = [&]<int kWhich>(const Kv* fours) __attribute__((always_inline)) {
+        for (int i = 0; i < kVecs; ++i) v[i] = Vec::template load_of_four<kWhich>(fours + 64 * i);
+      };
+      for (; p < end; ++p) {
+        const Kv* fours = values + (p - start) / 4 * 4 * w.padded;
+        switch ((p - start) % 4) {
+          case 0:
+            load.template operator()<0>(fours);
+            break;
+          case 1:
+            load.template operator()<1>(fours);
+            break;
+          case 2:
+            load.template operator()<2>(fours);
+            break;
+          default:
+            load.template operator()<3>(fours);
+        }
+        add(p, v);
+      }
     } else {
       for (; p < end; ++p) {
         for (int i = 0; i < kVecs; ++i) v[i] = Vec::load(values + (p - start) * w.padded + 16 * i);
