@@ -1,6 +1,7 @@
 // millrace plan
 #include <fmt/format.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/byte_size.h"
@@ -61,6 +62,7 @@ Result<std::vector<PlannedModel>> plan_all(const PlanArgs& args) {
     MR_ASSIGN_OR_RETURN(SpecReading reading, read_spec(known.config));
     PlanRequest request = args.request;
     request.max_model_len = std::min(request.max_model_len, reading.spec.max_positions);
+    if (std::holds_alternative<Mla>(reading.spec.layers.front().attention)) request.kv = KvPrecision::kAuto;
     MR_ASSIGN_OR_RETURN(ModelPlan plan, plan_model(reading.spec, request));
     models.push_back({known.name, std::move(reading.spec), std::move(plan)});
   }
@@ -162,6 +164,10 @@ void add_flags(App& app, PlanArgs& args) {
       ->check(CLI::Range(int64_t{0}, int64_t{0x7fffffff}));
   app.add_option("--block-size", args.request.block_size, "tokens of a KV block")
       ->check(CLI::IsMember({16, 32, 64, 128}));
+  app.add_option("--kv-cache-dtype", args.request.kv,
+                 "auto, int8 or int8-dynamic; the list keeps auto for models with latent attention")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, KvPrecision>{
+          {"auto", KvPrecision::kAuto}, {"int8", KvPrecision::kInt8}, {"int8-dynamic", KvPrecision::kInt8Dynamic}}));
   app.add_option("--rope-scaling", args.rope_scaling, R"(JSON, e.g. {"rope_type":"dynamic","factor":2.0})");
   app.add_option("--rope-theta", args.rope_theta, "base of the rotary embedding")->check(CLI::PositiveNumber);
   app.add_option("--precision", args.precision, "of the weights that the list's devices and lengths are for")

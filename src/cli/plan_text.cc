@@ -126,7 +126,19 @@ std::string layer_elements(const LayerSpec& layer) {
   return fmt::format("2 (k and v) x {} heads x {} elements", gqa.kv_heads, gqa.head_dim);
 }
 
-std::string kv_reasons(const DecoderSpec& spec) {
+const char* kv_element_words(KvPrecision kv) {
+  switch (kv) {
+    case KvPrecision::kAuto:
+      return "2 bytes, 4 in float32";
+    case KvPrecision::kInt8:
+      return "1 byte";
+    case KvPrecision::kInt8Dynamic:
+      return "1 byte, and a scale of 4 for the keys and for the values of each head";
+  }
+  return "";
+}
+
+std::string kv_reasons(const DecoderSpec& spec, KvPrecision kv) {
   std::string out = "KV cache of a token\n";
   for (size_t begin = 0; begin < spec.layers.size();) {
     size_t end = begin;
@@ -135,8 +147,8 @@ std::string kv_reasons(const DecoderSpec& spec) {
     out += fmt::format("  {} layers x {}\n", end - begin, elements);
     begin = end;
   }
-  return out + fmt::format("  in all {} elements of 2 bytes, 4 in float32; windows do not shorten it\n",
-                           format_count(kv_bytes_per_token(spec, 1)));
+  return out + fmt::format("  in all {} elements of {}; windows do not shorten it\n",
+                           format_count(kv_bytes_per_token(spec, 1)), kv_element_words(kv));
 }
 
 std::string device_reasons(const DecoderSpec& spec) {
@@ -208,17 +220,16 @@ std::string plan_list(std::span<const PlannedModel> models, const PlanRequest& r
 }
 
 std::string plan_reasons(const PlannedModel& model, const PlanRequest& request) {
-  std::string out = parameters_reasons(model.plan.size) + kv_reasons(model.spec) + device_reasons(model.spec);
+  std::string out =
+      parameters_reasons(model.plan.size) + kv_reasons(model.spec, request.kv) + device_reasons(model.spec);
   for (const PrecisionPlan& plan : model.plan.precisions) out += precision_reasons(plan, request);
   return out;
 }
 
 OrderedJson request_json(const PlanRequest& request) {
-  return {{"memory_bytes", request.memory_bytes},
-          {"gpu_memory_utilization", request.utilization},
-          {"devices", number_or_null(request.devices)},
-          {"max_model_len", number_or_null(request.max_model_len)},
-          {"block_size", request.block_size}};
+  return {{"memory_bytes", request.memory_bytes},       {"gpu_memory_utilization", request.utilization},
+          {"devices", number_or_null(request.devices)}, {"max_model_len", number_or_null(request.max_model_len)},
+          {"block_size", request.block_size},           {"kv_cache_dtype", kv_precision_name(request.kv)}};
 }
 
 OrderedJson plan_json(const PlannedModel& model) {

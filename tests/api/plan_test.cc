@@ -25,6 +25,20 @@ TEST(Plan, OneModelIsATableOfPrecisions) {
   EXPECT_THAT(explained.output, HasSubstr("28 layers x 2 (k and v) x 4 heads x 128 elements"));
 }
 
+TEST(Plan, ACacheOfIntegersHoldsMoreTokens) {
+  const std::vector<std::string> command = {"plan",  "Qwen/Qwen2.5-7B", "--memory",
+                                            "24GiB", "--json",          "--kv-cache-dtype"};
+  const auto bytes = [&](const char* dtype) {
+    std::vector<std::string> all = command;
+    all.push_back(dtype);
+    const Result<Json> json = parse_json(run_millrace(all).output);
+    EXPECT_TRUE(json.ok()) << dtype;
+    return json->at("models").at(0).at("precisions").at(1).at("kv_bytes_per_token").get<int64_t>();
+  };
+  EXPECT_EQ(bytes("int8"), 28 * 2 * 4 * 128);
+  EXPECT_EQ(bytes("int8-dynamic"), 28 * 2 * 4 * (128 + 4));
+}
+
 // 7,615,616,512 parameters in bfloat16; 28 layers of 4 heads of 128 for keys and as much for values.
 TEST(Plan, JsonHasTheNumbersOfTheTable) {
   const CommandResult plan = run_millrace({"plan", "Qwen/Qwen2.5-7B", "--memory", "24GiB", "--devices", "2", "--json"});

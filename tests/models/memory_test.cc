@@ -24,6 +24,17 @@ TEST(CacheBytes, ABlockOfAPublishedModelTakesWhatIsPlannedForItsTokens) {
   }
 }
 
+TEST(CacheBytes, ABlockOfIntegersTakesWhatIsPlannedToo) {
+  for (const WellKnownModel& model : well_known_models()) {
+    const DecoderSpec spec = read_spec(model.config)->spec;
+    if (std::holds_alternative<Mla>(spec.layers.front().attention)) continue;
+    for (const bool of_tokens : {false, true}) {
+      const KvCache::Config config = Decoder::cache_config(spec, {DType::kI8, of_tokens}, 1, 16);
+      EXPECT_EQ(KvCache::bytes_per_block(config), 16 * kv_bytes_per_token(spec, 1, 1, of_tokens ? 4 : 0)) << model.name;
+    }
+  }
+}
+
 // The cache pads heads to 16 elements and latents to 32, which small models notice.
 TEST(CacheBytes, PaddingNeverMakesABlockSmallerThanPlanned) {
   for (const Family* family : all_families()) {

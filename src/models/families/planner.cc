@@ -115,17 +115,28 @@ int64_t kv_elements(const LayerSpec& layer, int64_t devices) {
   return 2 * std::max<int64_t>(1, gqa.kv_heads / devices) * gqa.head_dim;
 }
 
+// Heads whose keys, and whose values, one of `devices` keeps of a token in this layer.
+int64_t kv_heads(const LayerSpec& layer, int64_t devices) {
+  const Gqa* gqa = std::get_if<Gqa>(&layer.attention);
+  return gqa ? 2 * std::max<int64_t>(1, gqa->kv_heads / devices) : 0;
+}
+
 struct Planner {
   const DecoderSpec& spec;
   const ModelSize& size;
   const PlanRequest& request;
   int64_t wanted_length;
 
+  int64_t kv_bytes(Precision precision, int64_t devices) const {
+    if (request.kv == KvPrecision::kAuto) return kv_bytes_per_token(spec, activation_bytes(precision), devices);
+    return kv_bytes_per_token(spec, 1, devices, request.kv == KvPrecision::kInt8Dynamic ? 4 : 0);
+  }
+
   // What `devices` hold of the model.
   PrecisionPlan on(Precision precision, int64_t devices) const {
     PrecisionPlan plan{.precision = precision, .devices = devices};
     plan.device_weight_bytes = weight_bytes(spec, size, precision, devices);
-    plan.device_kv_bytes_per_token = kv_bytes_per_token(spec, activation_bytes(precision), devices);
+    plan.device_kv_bytes_per_token = kv_bytes(precision, devices);
     plan.cache_bytes =
         std::max<int64_t>(0, cache_budget_bytes(request.memory_bytes, request.utilization, plan.device_weight_bytes));
     const int64_t block_bytes = plan.device_kv_bytes_per_token * request.block_size;
@@ -153,7 +164,7 @@ struct Planner {
     PrecisionPlan plan = devices > 0 ? on(precision, devices) : PrecisionPlan{.precision = precision};
     plan.fewest_devices = fewest;
     plan.weight_bytes = weight_bytes(spec, size, precision);
-    plan.kv_bytes_per_token = kv_bytes_per_token(spec, activation_bytes(precision));
+    plan.kv_bytes_per_token = kv_bytes(precision, 1);
     return plan;
   }
 };
@@ -163,6 +174,11 @@ struct Planner {
 std::string_view precision_name(Precision precision) {
   constexpr std::string_view kNames[] = {"float32", "bfloat16", "int8", "int4"};
   return kNames[static_cast<size_t>(precision)];
+}
+
+std::string_view kv_precision_name(KvPrecision kv) {
+  constexpr std::string_view kNames[] = {"auto", "int8", "int8-dynamic"};
+  return kNames[static_cast<size_t>(kv)];
 }
 
 int64_t activation_bytes(Precision precision) { return precision == Precision::kFloat32 ? 4 : 2; }
@@ -194,10 +210,11 @@ int64_t weight_bytes(const DecoderSpec& spec, const ModelSize& size, Precision p
   return bytes;
 }
 
-int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64_t devices) {
-  int64_t elements = 0;
-  for (const LayerSpec& layer : spec.layers) elements += kv_elements(layer, devices);
-  return elements * element_bytes;
+int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64_t devices, int64_t head_bytes) {
+  int64_t bytes = 0;
+  for (const LayerSpec& layer : spec.layers)
+    bytes += kv_elements(layer, devices) * element_bytes + kv_heads(layer, devices) * head_bytes;
+  return bytes;
 }
 
 bool can_split(const DecoderSpec& spec, int64_t devices) {
@@ -214,6 +231,9 @@ Result<ModelPlan> plan_model(const DecoderSpec& spec, const PlanRequest& request
   if (request.max_model_len > spec.max_positions && !spec.length_unbounded)
     return invalid_argument("--max-model-len is {}, but the checkpoint was made for {} tokens", request.max_model_len,
                             spec.max_positions);
+  if (request.kv != KvPrecision::kAuto && !grouped_attention(spec))
+    return unimplemented("--kv-cache-dtype is {}, but {} has latent attention, whose cache is served only as auto",
+                         kv_precision_name(request.kv), spec.architecture);
   ModelPlan plan{.size = model_size(spec)};
   plan.wanted_length = request.max_model_len > 0 ? request.max_model_len : std::min(kDefaultLength, spec.max_positions);
   const Planner planner{spec, plan.size, request, plan.wanted_length};

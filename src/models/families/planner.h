@@ -23,7 +23,11 @@ enum class Precision : uint8_t {
 inline constexpr Precision kPrecisions[] = {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8,
                                             Precision::kInt4};
 std::string_view precision_name(Precision precision);  // "float32", "bfloat16", "int8", "int4"
-// Of what the layers hand each other, and of the KV cache: 4 in kFloat32, else 2.
+// What keys and values are kept in, by --kv-cache-dtype: activation_bytes, or integers, kInt8Dynamic with a float32 for
+// each token and head.
+enum class KvPrecision : uint8_t { kAuto, kInt8, kInt8Dynamic };
+std::string_view kv_precision_name(KvPrecision kv);  // "auto", "int8", "int8-dynamic"
+// Of what the layers hand each other, and of the KV cache as a rule: 4 in kFloat32, else 2.
 int64_t activation_bytes(Precision precision);
 
 // How tensor parallelism over n devices cuts a tensor.
@@ -52,8 +56,9 @@ ModelSize model_size(const DecoderSpec& spec);
 
 // Bytes of all weights; with several devices, of those that one device holds. Requires can_split(spec, devices).
 int64_t weight_bytes(const DecoderSpec& spec, const ModelSize& size, Precision precision, int64_t devices = 1);
-// Bytes of one token's keys and values (or latents) over all layers, on one of `devices` devices.
-int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64_t devices = 1);
+// Bytes of one token's keys and values (or latents) over all layers, on one of `devices` devices; head_bytes come with
+// the keys of each head, and with its values.
+int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64_t devices = 1, int64_t head_bytes = 0);
 
 // Whether `devices` can share the model evenly: they divide the query heads and the width of the feed-forward parts,
 // and either divide the key/value heads or are divided by them.
@@ -70,6 +75,7 @@ struct PlanRequest {
   int64_t devices = 0;        // at most; 0: the fewest that do
   int64_t max_model_len = 0;  // length that must fit; 0: 4096 or what the checkpoint promises, if that is less
   int64_t block_size = 16;    // tokens of a KV block
+  KvPrecision kv = KvPrecision::kAuto;
 };
 inline constexpr int64_t kDefaultLength = 4096, kMostDevices = 1024;
 
@@ -91,7 +97,7 @@ struct ModelPlan {
   int64_t wanted_length = 0;
   std::vector<PrecisionPlan> precisions;  // in the order of kPrecisions
 };
-// Errors: kInvalidArgument for a wanted length beyond the checkpoint's.
+// Errors: kInvalidArgument for a wanted length beyond the checkpoint's, kUnimplemented for latents of integers.
 Result<ModelPlan> plan_model(const DecoderSpec& spec, const PlanRequest& request);
 
 }  // namespace millrace

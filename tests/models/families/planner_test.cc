@@ -80,6 +80,23 @@ TEST(Planner, AKeyHeadIsOnEveryDeviceThatHasNoneToItself) {
   EXPECT_EQ(kv_bytes_per_token(spec, 4), 2 * kv_bytes_per_token(spec, 2));
 }
 
+TEST(Planner, ACacheOfIntegersTakesAByteForAnElementAndMayHaveScales) {
+  const DecoderSpec spec = small_spec();
+  EXPECT_EQ(kv_bytes_per_token(spec, 1, 1, 4), 2 * 2 * 2 * (32 + 4));
+  PlanRequest request{.memory_bytes = int64_t{24} << 30};
+  const auto of = [&](KvPrecision kv, Precision weights) {
+    request.kv = kv;
+    const Result<ModelPlan> plan = plan_model(spec, request);
+    EXPECT_TRUE(plan.ok()) << plan.status().message();
+    return std::ranges::find(plan->precisions, weights, &PrecisionPlan::precision)->kv_bytes_per_token;
+  };
+  EXPECT_EQ(of(KvPrecision::kAuto, Precision::kBfloat16), 2 * 2 * 2 * 32 * 2);
+  for (const Precision weights : kPrecisions) {
+    EXPECT_EQ(of(KvPrecision::kInt8, weights), 2 * 2 * 2 * 32);
+    EXPECT_EQ(of(KvPrecision::kInt8Dynamic, weights), 2 * 2 * 2 * (32 + 4));
+  }
+}
+
 TEST(Planner, OnlyCountsThatDivideHeadsAndWidthShareAModel) {
   DecoderSpec spec = small_spec();
   for (const int64_t devices : {1, 2, 4, 8}) EXPECT_TRUE(can_split(spec, devices)) << devices;
