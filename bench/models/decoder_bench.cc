@@ -1,7 +1,7 @@
 // Prefill and decode of a whole decoder with random weights, in one run beside what bounds them: the machine's matrix
 // peak and memory bandwidth, and bare oneDNN matmuls of the same shapes. Prints medians.
 //   bench_decoder [--shape llama-3.2-1b] [--dtype bfloat16] [--quantization none w8a8 w8a16 w4a16] [--prefill 512 2048]
-//                 [--context 512] [--streams 1 16] [--rounds 5] [--json]
+//                 [--kv-cache-dtype auto int8 int8-dynamic] [--context 512] [--streams 1 16] [--rounds 5] [--json]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -206,7 +206,7 @@ class BareMatmuls {
 
 struct Options {
   std::string dtype = "bfloat16";
-  std::vector<std::string> shapes, formats;
+  std::vector<std::string> shapes, formats, caches = {"auto"};
   std::vector<int64_t> prefill = {512}, streams = {1};
   int64_t context = 512;
   int rounds = 5;
@@ -226,7 +226,17 @@ double matrix_peak(const MachineCeilings& machine, DType dtype, LinearFormat for
   return dtype == DType::kBf16 && tiles > 0 ? tiles : machine.f32_flops;
 }
 
-// A decoder, its cache, and what its steps write.
+KvType kv_type(const std::string& name, DType dtype) {
+  return name == "auto" ? KvType(dtype) : KvType(DType::kI8, name == "int8-dynamic");
+}
+
+KvCache make_cache(const DecoderSpec& spec, KvType type, int64_t blocks) {
+  const KvCache::Config config = Decoder::cache_config(spec, type, blocks, 16);
+  const std::vector<float> scales(config.has_head_scales() ? config.layers * config.kv_heads : 0, 0.02f);
+  return KvCache(config, {scales, scales});
+}
+
+// A decoder, its caches, and what its steps write.
 class Bench {
  public:
   Bench(const ModelShape& shape, const Format& format, const Options& options)
@@ -240,10 +250,11 @@ class Bench {
         blocks_(longest_ / 16 + 4),
         most_streams_(*std::ranges::max_element(options.streams)),
         decoder_(make_decoder(spec_, dtype_, format_, longest_)),
-        cache_(Decoder::cache_config(spec_, dtype_, blocks_ * most_streams_, 16)),
         hidden_(Tensor::empty(DType::kF32, {most_streams_, spec_.hidden_size})),
         logits_(Tensor::empty(DType::kF32, {most_streams_, spec_.vocab_size})) {
-    fill_cache();
+    for (const std::string& name : options.caches)
+      caches_.push_back(make_cache(spec_, kv_type(name, dtype_), blocks_ * most_streams_));
+    for (KvCache& cache : caches_) fill(cache);
     if (options.json) return;
     fmt::print("{} {}{}: weights {}, workspace {}\n", shape.name, options.dtype,
                format_ == LinearFormat::kDense ? "" : fmt::format(", {}", format_name_),
@@ -258,12 +269,12 @@ class Bench {
                    dtype_ == DType::kBf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32);
     std::vector<double> times, matmuls;
     for (int round = -1; round < options_.rounds; ++round) {  // the first one warms up
-      times.push_back(seconds_of([&] { step(prompt); }));
+      times.push_back(seconds_of([&] { step(prompt, caches_[0]); }));
       if (bare) matmuls.push_back(seconds_of([&] { bare->run(); }));
     }
     const double seconds = median_of_rounds(times);
     const double share = operations(spec_, tokens) / seconds / matrix_peak(machine, dtype_, format_);
-    if (options_.json) return print_json("prefill", 1, tokens, times, share);
+    if (options_.json) return print_json("prefill", 1, tokens, times, share, options_.caches[0]);
     fmt::print("  prefill {:4} tokens  {:8.1f} ms  {:8.1f} tokens/s  {:5.1f} % of the matrix peak", tokens,
                1e3 * seconds, static_cast<double>(tokens) / seconds,
                100 * operations(spec_, tokens) / seconds / matrix_peak(machine, dtype_, format_));
@@ -276,16 +287,25 @@ class Bench {
   // One token of each of `streams` sequences, each with options.context tokens before it.
   void decode(int64_t streams, const MachineCeilings& machine) {
     const Batch tokens = batch_of(streams, options_.context, options_.context + 1, spec_.vocab_size, blocks_);
-    std::vector<double> times;
-    for (int i = -1; i < 4 * options_.rounds; ++i) times.push_back(seconds_of([&] { step(tokens); }));
-    const double seconds = median_of_rounds(times);
-    const int64_t keys = streams * cache_.bytes_per_block(cache_.config()) * options_.context / 16;
-    const double bytes = static_cast<double>(decoder_->weight_bytes() + keys);
-    const double share = bytes / seconds / machine.read_bytes_per_s;
-    if (options_.json) return print_json("decode", streams, streams, times, share);
-    fmt::print("  decode {:3} x {:5}     {:8.2f} ms  {:8.1f} tokens/s  {:5.1f} % of the read bandwidth ({} per step)\n",
-               streams, options_.context, 1e3 * seconds, static_cast<double>(streams) / seconds, 100 * share,
-               format_bytes(static_cast<int64_t>(bytes)));
+    std::vector<std::vector<double>> times(caches_.size());
+    for (int i = -1; i < 4 * options_.rounds; ++i)
+      for (size_t c = 0; c < caches_.size(); ++c) times[c].push_back(seconds_of([&] { step(tokens, caches_[c]); }));
+    for (size_t c = 0; c < caches_.size(); ++c) {
+      const double seconds = median_of_rounds(times[c]);
+      const int64_t keys = streams * KvCache::bytes_per_block(caches_[c].config()) * options_.context / 16;
+      const auto bytes = static_cast<double>(decoder_->weight_bytes() + keys);
+      const double share = bytes / seconds / machine.read_bytes_per_s;
+      if (options_.json) {
+        print_json("decode", streams, streams, times[c], share, options_.caches[c]);
+        continue;
+      }
+      fmt::print(
+          "  decode {:3} x {:5}  {:12} {:8.2f} ms  {:8.1f} tokens/s  {:5.1f} % of the read bandwidth ({} per step, {} "
+          "of them keys and values)\n",
+          streams, options_.context, options_.caches[c] == "auto" ? "" : options_.caches[c], 1e3 * seconds,
+          static_cast<double>(streams) / seconds, 100 * share, format_bytes(static_cast<int64_t>(bytes)),
+          format_bytes(keys));
+    }
   }
 
  private:
@@ -294,22 +314,22 @@ class Bench {
     return median(std::vector<double>(times.begin() + 1, times.end()));
   }
   // The first sequence's keys and values, then the same for the others.
-  void fill_cache() {
-    step(batch_of(1, 0, options_.context, spec_.vocab_size, blocks_));
-    for (int64_t block = blocks_; block < blocks_ * most_streams_; ++block) cache_.copy_block(block % blocks_, block);
+  void fill(KvCache& cache) {
+    step(batch_of(1, 0, options_.context, spec_.vocab_size, blocks_), cache);
+    for (int64_t block = blocks_; block < blocks_ * most_streams_; ++block) cache.copy_block(block % blocks_, block);
   }
   // One line: `tokens` are those of a step, `share` the part of the ceiling that bounds it.
-  void print_json(const char* measure, int64_t streams, int64_t tokens, const std::vector<double>& times,
-                  double share) const {
+  void print_json(const char* measure, int64_t streams, int64_t tokens, const std::vector<double>& times, double share,
+                  const std::string& kv_cache_dtype) const {
     const nlohmann::json line = {
         {"shape", shape_.name}, {"format", format_name_},
         {"measure", measure},   {"streams", streams},
         {"tokens", tokens},     {"seconds", std::vector<double>(times.begin() + 1, times.end())},
-        {"share", share}};
+        {"share", share},       {"kv_cache_dtype", kv_cache_dtype}};
     fmt::print("{}\n", line.dump());
   }
-  void step(const Batch& batch) {
-    decoder_->forward(batch, cache_, hidden_);
+  void step(const Batch& batch, KvCache& cache) {
+    decoder_->forward(batch, cache, hidden_);
     Tensor rows = logits_.rows(0, batch.num_sequences());
     decoder_->logits(hidden_.rows(0, batch.num_sequences()), rows);
   }
@@ -322,7 +342,7 @@ class Bench {
   const DecoderSpec spec_;
   const int64_t longest_, blocks_, most_streams_;
   std::unique_ptr<Decoder> decoder_;
-  KvCache cache_;
+  std::vector<KvCache> caches_;
   Tensor hidden_, logits_;
 };
 
@@ -350,6 +370,8 @@ int run(int argc, char** argv) {
   app.add_option("--dtype", options.dtype)->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   app.add_option("-q,--quantization", options.formats, "of the matrices inside layers; several are run in turn")
       ->check(CLI::IsMember({"none", "w8a8", "w8a16", "w4a16"}));
+  app.add_option("--kv-cache-dtype", options.caches, "several decode in turn, round by round; the first one prefills")
+      ->check(CLI::IsMember({"auto", "int8", "int8-dynamic"}));
   app.add_option("--prefill", options.prefill, "tokens of the prompt, or several such; 0: none");
   app.add_option("--context", options.context, "tokens before the decoded ones")->check(CLI::PositiveNumber);
   app.add_option("--streams", options.streams, "sequences that decode together, or several such")

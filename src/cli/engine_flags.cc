@@ -74,7 +74,14 @@ void add_memory_flags(CLI::App& app, EngineArgs& args) {
   app.add_option("--block-size", args.block_size, "tokens of a KV block")
       ->check(CLI::IsMember({16, 32, 64, 128}))
       ->group(kMemory);
-  add_only(app, "--kv-cache-dtype", {"auto"}, kMemory, "auto: the model's dtype");
+  app.add_option(
+         "--kv-cache-dtype", args.kv_cache_dtype,
+         "auto: the model's dtype; int8, or int8-dynamic with a scale for each token and head: half of bfloat16")
+      ->check(CLI::IsMember({"auto", "int8", "int8-dynamic"}))
+      ->group(kMemory);
+  app.add_option("--quantization-param-path", args.quantization_param_path,
+                 "kv_cache_scales.json for --kv-cache-dtype int8; without it the checkpoint's scales, or 1")
+      ->group(kMemory);
 }
 
 void add_schedule_flags(CLI::App& app, EngineArgs& args) {

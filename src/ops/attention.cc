@@ -1,6 +1,7 @@
 #include "ops/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/cast_rows.h"
@@ -124,6 +125,16 @@ void KvCache::write_latents(int64_t layer, const Tensor& latent, const Tensor& k
   };
   write(latent, 0);
   if (rope_dim > 0) write(k_rope, R);
+}
+
+KvRange KvCache::range(int64_t layer) const {
+  MR_CHECK(is_floating(config_.dtype) && config_.latent_dim == 0, "a cache of {}", dtype_name(config_.dtype));
+  const auto largest = [](const Tensor& tensor) {
+    float most = 0;
+    for (int64_t i = 0; i < tensor.numel(); ++i) most = std::max(most, std::abs(element_as_float(tensor, i)));
+    return most;
+  };
+  return {largest(keys_[layer]), largest(values_[layer])};
 }
 
 void KvCache::copy_block(int64_t from, int64_t to) {

@@ -27,6 +27,11 @@ struct KvScales {
   std::vector<float> keys, values;  // [layers, G]
 };
 
+// max |x| of keys and of values.
+struct KvRange {
+  float key = 0, value = 0;
+};
+
 // Keys and values of all layers, or with multi-head latent attention one row per token and layer: the latent, then the
 // rotated key that all heads share (kernels/mla_attention.h). Which block belongs to whom is the engine's business;
 // nothing is ever cleared.
@@ -52,6 +57,8 @@ class KvCache {
   void write(int64_t layer, const Tensor& k, const Tensor& v, std::span<const int64_t> slots);
   // With latents: latent [T, latent_dim] and k_rope [T, head_dim - latent_dim], kF32, row strides free; slots as above.
   void write_latents(int64_t layer, const Tensor& latent, const Tensor& k_rope, std::span<const int64_t> slots);
+  // Of what one layer's blocks hold, all of them; calibration divides it by 127. Requires: floating, no latents.
+  KvRange range(int64_t layer) const;
   // Copies block `from` to block `to` in all layers.
   void copy_block(int64_t from, int64_t to);
 

@@ -196,6 +196,7 @@ Result<KvScaleTable> parse_kv_scales(std::string_view text, const KvScaleShape& 
   if (!json.ok()) return json.status().at(name);
   Result<KvScaleTable> table = table_of(*json, shape);
   if (!table.ok()) return table.status().at(name);
+  for (std::string& note : table->notes) note = name + ": " + note;
   return table;
 }
 

@@ -55,6 +55,20 @@ TEST_F(Failure, FlagsThatCannotBe) {
   expect_refused(run_millrace({"serve"}), 1, "no model");
 }
 
+TEST_F(Failure, KvCachesThatCannotBe) {
+  const std::string file = folder_.file("kv_cache_scales.json");
+  expect_refused(serve({"--kv-cache-dtype", "fp8"}), 2, "--kv-cache-dtype");
+  for (const char* dtype : {"auto", "int8-dynamic"})
+    expect_refused(serve({"--kv-cache-dtype", dtype, "--quantization-param-path", file}), 1,
+                   "--quantization-param-path has scales for --kv-cache-dtype int8");
+  const std::vector<std::string> int8 = {"--kv-cache-dtype", "int8", "--quantization-param-path", file};
+  expect_refused(serve(int8), 1, "kv_cache_scales.json");
+  ASSERT_TRUE(write_file(file, R"({"kv_cache": {"dtype": "int8", "scaling_factor": {"0": {"0": 0.5}}}})").ok());
+  expect_refused(serve(int8), 1, "kv_cache.scaling_factor.0.1 is missing");
+  model_ = std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/deepseek_v3";
+  expect_refused(serve({"--skip-tokenizer-init", "--kv-cache-dtype", "int8"}), 1, "has latent attention");
+}
+
 TEST_F(Failure, ModelFoldersThatAreBroken) {
   model_ = folder_.file("none");
   expect_refused(serve({}), 1, "no such folder");

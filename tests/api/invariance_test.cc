@@ -6,6 +6,7 @@
 #include <future>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/random.h"
 #include "tests/api/server_process.h"
 #include "tests/golden_folders.h"
@@ -139,14 +140,53 @@ TEST_P(Invariance, AnswersAreBitIdenticalHoweverTheyAreComputed) {
   }
 }
 
-std::vector<std::string> shipped_folders() {
+void write_scales(const std::string& path, int layers) {
+  Json factors;
+  for (int i = 0; i < layers; ++i) factors[std::to_string(i)] = 0.02 + 0.01 * i;
+  const Json file = {{"kv_cache", {{"dtype", "int8"}, {"scaling_factor", {{"0", factors}}}}}};
+  ASSERT_TRUE(write_file(path, dump_json(file)).ok());
+}
+
+// The same with keys and values of integers, which rotations that depend on the length compute again too.
+class Int8Invariance : public testing::TestWithParam<std::string> {};
+
+TEST_P(Int8Invariance, AnswersAreBitIdenticalHoweverTheyAreComputed) {
+  const TemporaryDirectory folder;
+  const std::string scales = folder.file("kv_cache_scales.json");
+  write_scales(scales, read_json_file(GetParam() + "/config.json")->at("num_hidden_layers").get<int>());
+  for (const auto& [dtype, kv] :
+       {std::pair<std::string, std::string>{"float32", "int8-dynamic"}, {"bfloat16", "int8"}}) {
+    std::vector<std::string> type = {"--dtype", dtype, "--kv-cache-dtype", kv};
+    if (kv == "int8") type.insert(type.end(), {"--quantization-param-path", scales});
+    const auto with = [&](std::vector<std::string> flags) {
+      flags.insert(flags.begin(), type.begin(), type.end());
+      return flags;
+    };
+    const auto alone = serve(GetParam(), with({"--no-enable-prefix-caching"}));
+    ASSERT_TRUE(alone);
+    const Answers want = ask_one_by_one(*alone);
+    for (const Variant& variant : kVariants) {
+      const auto server = serve(GetParam(), with(variant.flags));
+      ASSERT_TRUE(server) << variant.name;
+      expect_same(ask_together(*server), want, fmt::format("{}, {}, {}, cold", dtype, kv, variant.name));
+      expect_same(ask_together(*server), want, fmt::format("{}, {}, {}, warm", dtype, kv, variant.name));
+    }
+  }
+}
+
+std::vector<std::string> shipped(std::initializer_list<const char*> families) {
   std::vector<std::string> folders;
-  for (const char* family : {"llama_rope_dynamic", "mistral", "qwen2_sliding", "qwen_v1_ntk_logn", "gemma2",
-                             "baichuan2_13b", "qwen3_moe", "deepseek_v3"})
+  for (const char* family : families)
     folders.push_back((std::filesystem::path(MILLRACE_SOURCE_DIR) / "tests/golden" / family).string());
   return folders;
 }
-INSTANTIATE_TEST_SUITE_P(Folders, Invariance, testing::ValuesIn(shipped_folders()),
+INSTANTIATE_TEST_SUITE_P(Folders, Int8Invariance,
+                         testing::ValuesIn(shipped({"llama_rope_dynamic", "qwen_v1_ntk_logn", "gemma2"})),
+                         [](const auto& info) { return std::filesystem::path(info.param).filename().string(); });
+INSTANTIATE_TEST_SUITE_P(Folders, Invariance,
+                         testing::ValuesIn(shipped({"llama_rope_dynamic", "mistral", "qwen2_sliding",
+                                                    "qwen_v1_ntk_logn", "gemma2", "baichuan2_13b", "qwen3_moe",
+                                                    "deepseek_v3"})),
                          [](const auto& info) { return std::filesystem::path(info.param).filename().string(); });
 
 }  // namespace

@@ -23,6 +23,10 @@ struct Model {
   std::unique_ptr<Decoder> decoder;
   KvCache cache;
   Json golden;
+
+  KvCache cache_of(KvType type) const {
+    return KvCache(Decoder::cache_config(decoder->spec(), type, kBlocks, kBlockTokens));
+  }
 };
 
 Model load(const std::string& folder, DType dtype, int64_t tile_tokens, bool batch_invariant = false) {
@@ -96,8 +100,19 @@ TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
 }
 
 TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
-    Model whole = load(GetParam(), dtype, 512, true), tiled = load(GetParam(), dtype, 7, true);
+  struct Types {
+    DType weights;
+    KvType kv;
+  };
+  for (const auto& [dtype, kv] :
+       {Types{DType::kF32, DType::kF32}, Types{DType::kBf16, DType::kBf16}, Types{DType::kF16, DType::kF16},
+        Types{DType::kF32, {DType::kI8, true}}, Types{DType::kBf16, {DType::kI8, true}}}) {
+    Model whole = load(GetParam(), dtype, 512, true);
+    const bool latents = whole.cache.config().latent_dim > 0;
+    if (kv.dtype == DType::kI8 && latents) continue;  // which stay floating
+    whole.cache = whole.cache_of(kv);
+    Model tiled = load(GetParam(), dtype, 7, true);
+    tiled.cache = tiled.cache_of(kv);
     const auto a = whole.golden["prompts"][2]["ids"].get<std::vector<int32_t>>();
     const auto b = whole.golden["prompts"][1]["ids"].get<std::vector<int32_t>>();
     Batch alone;

@@ -25,6 +25,8 @@ struct EngineArgs {
   int64_t kv_cache_memory_bytes = 0;     // 0: VLLM_CPU_KVCACHE_SPACE GiB, else 4 GiB or what is left
   int64_t num_gpu_blocks_override = 0;   // exact number of KV blocks; 0: from the memory
   int64_t block_size = 16;
+  std::string kv_cache_dtype = "auto";  // the model's dtype; int8, or int8-dynamic: a scale for each token and head
+  std::string quantization_param_path;  // file of scales for int8
 
   int64_t max_num_seqs = 256;
   int64_t max_num_batched_tokens = 0;  // 0: 2048, or max_model_len without chunked prefill

@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "engine/local/decoder_runner.h"
+#include "engine/local/kv_choice.h"
 #include "engine/local/memory_plan.h"
 #include "engine/local/model_text.h"
 #include "kernels/parallel.h"
@@ -175,8 +176,8 @@ std::string quantization_words(const EngineArgs& args, const ModelFolder& model)
 }
 
 std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& model, const TypeChoice& type,
-                                  const MemoryPlan& plan, const EngineConfig& config, int64_t weight_bytes,
-                                  int64_t block_bytes, double seconds) {
+                                  const std::string& kv_words, const MemoryPlan& plan, const EngineConfig& config,
+                                  int64_t weight_bytes, int64_t block_bytes, double seconds) {
   const DecoderSpec& spec = model.spec;
   return {
       fmt::format("model         {} ({}), {} layers, {} parameters, from {}", spec.architecture, spec.family,
@@ -186,9 +187,9 @@ std::vector<std::string> describe(const EngineArgs& args, const ModelFolder& mod
                   format_bytes(weight_bytes), quantization_words(args, model), seconds),
       fmt::format("compute       {} threads, isa {}", compute_threads(), isa_name(best_isa())),
       fmt::format("max_model_len {} ({})", plan.max_model_len, plan.length_reason),
-      fmt::format("KV cache      {} tokens in {} blocks of {}, {} ({})",
+      fmt::format("KV cache      {} tokens in {} blocks of {}, {} ({}){}",
                   format_count(plan.num_blocks * args.block_size), format_count(plan.num_blocks), args.block_size,
-                  format_bytes(plan.num_blocks * block_bytes), plan.blocks_reason),
+                  format_bytes(plan.num_blocks * block_bytes), plan.blocks_reason, kv_words),
       fmt::format("scheduling    {} sequences, {} tokens a step, {}, prefix caching {}, chunked prefill {}",
                   config.max_num_seqs, config.max_num_batched_tokens, args.scheduling_policy,
                   on_off(args.enable_prefix_caching), on_off(args.enable_chunked_prefill)),
@@ -222,13 +223,8 @@ int64_t weight_bytes_of(const EngineArgs& args, const ModelFolder& model, DType 
   return static_cast<int64_t>(bytes);
 }
 
-struct EngineSizes {
-  int64_t weight_bytes, block_bytes;
-};
-EngineSizes engine_sizes(const EngineArgs& args, const ModelFolder& model, DType dtype) {
-  const DecoderSpec& spec = model.spec;
-  return {weight_bytes_of(args, model, dtype),
-          KvCache::bytes_per_block(Decoder::cache_config(spec, dtype, 1, args.block_size))};
+int64_t block_bytes_of(const EngineArgs& args, const DecoderSpec& spec, KvType type) {
+  return KvCache::bytes_per_block(Decoder::cache_config(spec, type, 1, args.block_size));
 }
 
 }  // namespace
@@ -236,7 +232,9 @@ EngineSizes engine_sizes(const EngineArgs& args, const ModelFolder& model, DType
 Result<EngineNeeds> engine_needs(const EngineArgs& args) {
   MR_ASSIGN_OR_RETURN(ModelFolder model, open_folder(args));
   if (args.disable_sliding_window) drop_windows(model.spec);
-  const auto [weight_bytes, block_bytes] = engine_sizes(args, model, choose_dtype(args, model.spec).dtype);
+  const DType dtype = choose_dtype(args, model.spec).dtype;
+  MR_ASSIGN_OR_RETURN(const KvType kv, choose_kv_type(args, model, dtype));
+  const int64_t weight_bytes = weight_bytes_of(args, model, dtype), block_bytes = block_bytes_of(args, model.spec, kv);
   return EngineNeeds{std::move(model.spec), weight_bytes, block_bytes};
 }
 
@@ -247,25 +245,28 @@ Result<LocalEngine> start_local_engine(const EngineArgs& args) {
   report_oddities(local.model);
   MR_RETURN_IF_ERROR(open_text(args, local));
   MR_ASSIGN_OR_RETURN(const LinearFormat format, choose_format(args, local.model));
+  MR_ASSIGN_OR_RETURN(KvScaleChoice kv, choose_kv_scales(args, local.model));
   MR_ASSIGN_OR_RETURN(DecoderTensors weights, load(args, local.model));
   DecoderSpec& spec = local.model.spec;
   if (args.disable_sliding_window) drop_windows(spec);
   const TypeChoice type = choose_dtype(args, spec);
-  const auto [weight_bytes, block_bytes] = engine_sizes(args, local.model, type.dtype);
+  MR_ASSIGN_OR_RETURN(const KvType kv_type, choose_kv_type(args, local.model, type.dtype));
+  const int64_t weight_bytes = weight_bytes_of(args, local.model, type.dtype);
+  const int64_t block_bytes = block_bytes_of(args, spec, kv_type);
   MR_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(args, spec, weight_bytes, block_bytes, machine_info()));
   MR_ASSIGN_OR_RETURN(const EngineConfig config, engine_config(args, local.model, plan));
   MR_ASSIGN_OR_RETURN(const auto cache, open_cache(args, local.model, weights, type.dtype, format));
   MR_ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, make_decoder(args, spec, std::move(weights), type.dtype, format,
                                                                      plan.max_model_len, cache.get()));
   if (cache) write_cache(*cache);
-  auto runner = std::make_unique<DecoderRunner>(
-      std::move(decoder), Decoder::cache_config(spec, type.dtype, plan.num_blocks, args.block_size), plan.max_model_len,
-      config.max_num_batched_tokens);
+  KvCache kv_cache(Decoder::cache_config(spec, kv_type, plan.num_blocks, args.block_size), std::move(kv.scales));
+  auto runner = std::make_unique<DecoderRunner>(std::move(decoder), std::move(kv_cache), plan.max_model_len,
+                                                config.max_num_batched_tokens);
   MR_ASSIGN_OR_RETURN(local.engine,
                       Engine::create(config, std::move(runner),
                                      local.tokenizer ? text_decoders(local.tokenizer) : TextDecoderFactory{}));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  local.choices = describe(args, local.model, type, plan, config, weight_bytes, block_bytes, seconds);
+  local.choices = describe(args, local.model, type, kv.words, plan, config, weight_bytes, block_bytes, seconds);
   if (cache && cache->found()) local.choices.push_back(fmt::format("packed weights {}", cache->path()));
   return local;
 }

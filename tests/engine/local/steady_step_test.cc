@@ -93,7 +93,7 @@ struct Served {
     auto decoder = Decoder::create(model.spec, DecoderTensors(std::move(weights)), {.max_context = kLength});
     const KvCache::Config cache = Decoder::cache_config(model.spec, DType::kF32, kSequences * kLength / 16, 16);
     auto runner = std::make_unique<Watched>(
-        std::make_unique<DecoderRunner>(std::move(*decoder), cache, kLength, kSequences * kPrompt));
+        std::make_unique<DecoderRunner>(std::move(*decoder), KvCache(cache), kLength, kSequences * kPrompt));
     watched = runner.get();
     auto made = Engine::create({.block_size = 16,
                                 .max_num_seqs = kSequences,
