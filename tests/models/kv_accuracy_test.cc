@@ -17,13 +17,13 @@ namespace {
 
 using Text = std::vector<int32_t>;
 
-const std::string kDatasets = std::string(MILLRACE_SOURCE_DIR) + "/../shared/data/datasets/";
+const std::string kDatasets = kSharedData + "/datasets/";
 
 class Stories {
  public:
   Stories() : threads_(compute_threads()) {
     set_compute_threads(1);  // the model is too small to share
-    write_stories(folder_.path());
+    convert_stories(folder_.path());
     ModelFolder model = *open_model_folder(folder_.path());
     spec_ = model.spec;
     auto decoder = Decoder::create(model.spec, *load_weights(model), {.max_context = 512});
@@ -165,7 +165,7 @@ void expect_bounds(Stories& model, const std::vector<Text>& texts, const KvScale
 }
 
 TEST(KvAccuracy, PerplexityStaysWithinThePublishedBounds) {
-  if (!file_exists(kStoriesFolder)) GTEST_SKIP() << "needs ../shared/data/models/stories260K";
+  if (!file_exists(kStories)) GTEST_SKIP() << "needs ../shared/data/models/stories260K";
   Stories model;
   const KvScales scales = model.calibrated(model.sampled(4, 250, /*seed=*/99));
   expect_bounds(model, model.sampled(16, 250, /*seed=*/1), scales, "own texts");
@@ -174,7 +174,7 @@ TEST(KvAccuracy, PerplexityStaysWithinThePublishedBounds) {
 }
 
 TEST(KvAccuracy, AScaleOfOneIsWorseThanCalibratedOnes) {
-  if (!file_exists(kStoriesFolder)) GTEST_SKIP() << "needs ../shared/data/models/stories260K";
+  if (!file_exists(kStories)) GTEST_SKIP() << "needs ../shared/data/models/stories260K";
   Stories model;
   const std::vector<Text> texts = model.sampled(4, 250, /*seed=*/7);
   const KvScales scales = model.calibrated(texts);
