@@ -1,5 +1,7 @@
 #include "bench/back_end.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "base/text.h"
@@ -23,12 +25,25 @@ void add_stream_options(Json& body, const RequestOptions& options) {
   if (options.continuous_usage) body["stream_options"]["continuous_usage_stats"] = true;
 }
 
+const std::string& model_of(const LoadRequest& request, const RequestOptions& options) {
+  return request.model.empty() ? options.model : request.model;
+}
+
+// As vLLM's servers and its client spell them.
+void add_sampling(Json& body, const RequestOptions& options) {
+  if (options.top_p) body["top_p"] = *options.top_p;
+  if (options.top_k) body["top_k"] = *options.top_k;
+  if (options.best_of > 1) body["best_of"] = options.best_of;
+  if (options.use_beam_search) body["use_beam_search"] = true;
+}
+
 Json completions_body(const LoadRequest& request, const RequestOptions& options) {
-  Json body = {{"model", options.model},
+  Json body = {{"model", model_of(request, options)},
                {"prompt", prompt_of(request)},
                {"max_tokens", request.output_tokens},
                {"temperature", options.temperature}};
   if (options.ignore_eos) body["ignore_eos"] = true;
+  add_sampling(body, options);
   add_stream_options(body, options);
   return body;
 }
@@ -42,25 +57,31 @@ Json chat_content(const LoadRequest& request) {
 }
 
 Json chat_body(const LoadRequest& request, const RequestOptions& options) {
-  Json body = {{"model", options.model},
+  Json body = {{"model", model_of(request, options)},
                {"messages", Json::array({{{"role", "user"}, {"content", chat_content(request)}}})},
                {"max_tokens", request.output_tokens},
                {"temperature", options.temperature}};
   if (options.ignore_eos) body["ignore_eos"] = true;
+  add_sampling(body, options);
   add_stream_options(body, options);
   return body;
 }
 
 Json generate_body(const LoadRequest& request, const RequestOptions& options) {
-  return {{"prompt", request.prompt},
-          {"max_tokens", request.output_tokens},
-          {"temperature", options.temperature},
-          {"ignore_eos", options.ignore_eos},
-          {"stream", true}};
+  Json body = {{"prompt", request.prompt},
+               {"max_tokens", request.output_tokens},
+               {"temperature", options.temperature},
+               {"ignore_eos", options.ignore_eos},
+               {"stream", true}};
+  add_sampling(body, options);
+  return body;
 }
 
 Json tgi_body(const LoadRequest& request, const RequestOptions& options) {
-  Json parameters = {{"max_new_tokens", request.output_tokens}, {"do_sample", false}, {"decoder_input_details", false}};
+  Json parameters = {{"best_of", options.best_of},
+                     {"max_new_tokens", request.output_tokens},
+                     {"do_sample", false},
+                     {"decoder_input_details", false}};
   if (options.ignore_eos) parameters["ignore_eos_token"] = true;
   return {{"inputs", request.prompt}, {"parameters", parameters}};
 }
@@ -73,6 +94,29 @@ Json mindspore_body(const LoadRequest& request, const RequestOptions& options) {
             {"ignore_eos", options.ignore_eos},
             {"return_full_text", false}}},
           {"stream", true}};
+}
+
+// The server counts the prompt into max_tokens.
+Json base_body(const LoadRequest& request, const RequestOptions& options) {
+  return {{"prompt", request.prompt},
+          {"max_tokens", std::max<int64_t>(request.prompt_tokens, 0) + request.output_tokens},
+          {"model_name", model_of(request, options)},
+          {"do_sample", false},
+          {"stream", true},
+          {"debug", 2}};
+}
+
+Json trt_body(const LoadRequest& request, const RequestOptions& options) {
+  Json body = {{"text_input", request.prompt}, {"max_tokens", request.output_tokens}, {"stream", true}};
+  if (options.ignore_eos) body["min_length"] = request.output_tokens;
+  if (options.temperature > 0) body["temperature"] = options.temperature;
+  if (options.top_p) body["top_p"] = *options.top_p;
+  if (options.top_k) body["top_k"] = *options.top_k;
+  return body;
+}
+
+Json embedding_body(const LoadRequest& request, const RequestOptions& options) {
+  return {{"model", model_of(request, options)}, {"input", prompt_of(request)}};
 }
 
 // The members that the readers below look at; of others nothing is built.
@@ -138,6 +182,7 @@ void read_usage(const Json& event, EventContent& content) {
   content.output_tokens = count_at(usage, "completion_tokens");
   content.prompt_tokens = count_at(usage, "prompt_tokens");
   content.cached_tokens = count_at(at(usage, "prompt_tokens_details"), "cached_tokens");
+  if (content.cached_tokens == kUnknown) content.cached_tokens = count_at(usage, "prompt_cache_hit_tokens");
 }
 
 const Json& first_choice(const Json& event) {
@@ -189,12 +234,40 @@ void read_mindspore(const Json& event, EventContent& content) {
   append_text(at(event, "data"), content.text);
 }
 
+// Every message is one token: {"token": {"text"}}, {"data": text} or {"text": text}.
+void read_base(const Json& event, EventContent& content) {
+  read_mindspore(event, content);
+  append_text(at(event, "text"), content.text);
+  content.token = true;
+}
+
+// {"text_output": new text} for each step.
+void read_trt(const Json& event, EventContent& content) {
+  read_error(event, content);
+  const Json& text = at(event, "text_output");
+  content.token = text.is_string();
+  append_text(text, content.text);
+}
+
+void read_embedding(const Json& event, EventContent& content) {
+  read_error(event, content);
+  read_usage(event, content);
+  content.generation = false;
+  const Json& data = at(event, "data");
+  if (content.error.empty() && (!data.is_array() || data.empty())) content.error = "the answer holds no embedding";
+}
+
+constexpr auto kEvents = Framing::kServerSentEvents;
+// name, path, framing, takes ids, takes images, generates, body, read
 constexpr BackEnd kBackEnds[] = {
-    {"openai", "/v1/completions", Framing::kServerSentEvents, true, false, completions_body, read_completions},
-    {"openai-chat", "/v1/chat/completions", Framing::kServerSentEvents, false, true, chat_body, read_chat},
-    {"vllm", "/generate", Framing::kLines, false, false, generate_body, read_generate},
-    {"tgi", "/generate_stream", Framing::kServerSentEvents, false, false, tgi_body, read_token},
-    {"mindspore", "/models/llama2/generate", Framing::kLines, false, false, mindspore_body, read_mindspore},
+    {"openai", "/v1/completions", kEvents, true, false, true, completions_body, read_completions},
+    {"openai-chat", "/v1/chat/completions", kEvents, false, true, true, chat_body, read_chat},
+    {"vllm", "/generate", Framing::kLines, false, false, true, generate_body, read_generate},
+    {"tgi", "/generate_stream", kEvents, false, false, true, tgi_body, read_token},
+    {"mindspore", "/models/llama2/generate", Framing::kLines, false, false, true, mindspore_body, read_mindspore},
+    {"base", "/v1/generate", Framing::kLines, false, false, true, base_body, read_base},
+    {"trt", "/v2/models/ensemble/generate_stream", kEvents, false, false, true, trt_body, read_trt},
+    {"embedding", "/v1/embeddings", Framing::kWhole, true, false, false, embedding_body, read_embedding},
 };
 
 }  // namespace
@@ -205,8 +278,8 @@ Result<const BackEnd*> find_back_end(std::string_view name) {
     if (name == back_end.name) return &back_end;
     names.emplace_back(back_end.name);
   }
-  return invalid_argument("back end '{}' is not known{}; there are openai, openai-chat, vllm, tgi and mindspore", name,
-                          did_you_mean(name, names));
+  return invalid_argument("back end '{}' is not known{}; there are {}", name, did_you_mean(name, names),
+                          fmt::join(names, ", "));
 }
 
 std::string request_body(const BackEnd& back_end, const LoadRequest& request, const RequestOptions& options) {
@@ -224,6 +297,7 @@ void AnswerReader::feed(std::string_view bytes, double at_s) {
   last_read_s_ = at_s;
   if (first_bytes_.size() < 200) first_bytes_ += bytes.substr(0, 200 - first_bytes_.size());
   if (back_end_.framing == Framing::kLines) return take_lines(bytes, at_s);
+  if (back_end_.framing == Framing::kWhole) return take_part(bytes);
   if (!events_.feed(bytes, [&](std::string_view data) { take_event(data, at_s); }))
     error_ = "an event of the answer is longer than 64 MiB";
 }
@@ -240,6 +314,11 @@ void AnswerReader::take_lines(std::string_view bytes, double at_s) {
     if (!line.empty() && line.front() == '{') take_event(line, at_s);
     line_.clear();
   }
+}
+
+void AnswerReader::take_part(std::string_view bytes) {
+  line_ += bytes;
+  if (line_.size() > kMaxLineBytes) error_ = "the answer is longer than 64 MiB";
 }
 
 void AnswerReader::take_event(std::string_view data, double at_s) {
@@ -296,7 +375,11 @@ void AnswerReader::take_counts(const EventContent& content) {
 }
 
 void AnswerReader::count_tokens() {
-  if (stated_output_ != kUnknown) {
+  if (!back_end_.generates) {
+    record_.last_token_s = last_read_s_;  // the end of the answer stands for that of its tokens
+    record_.output_tokens = 0;
+    record_.output_source = CountSource::kProtocol;
+  } else if (stated_output_ != kUnknown) {
     record_.output_tokens = stated_output_;
     record_.output_source = token_events_ > 0 ? CountSource::kProtocol : CountSource::kUsage;
   } else if (token_events_ > 0) {
@@ -323,6 +406,7 @@ void AnswerReader::spread_tokens() {
 
 Status AnswerReader::finish() {
   if (!failed() && back_end_.framing == Framing::kLines && !line_.empty()) take_lines("\n", last_read_s_);
+  if (!failed() && back_end_.framing == Framing::kWhole && !line_.empty()) take_event(line_, last_read_s_);
   count_tokens();
   spread_tokens();
   if (keep_text_) record_.text = std::move(text_);

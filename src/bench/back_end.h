@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ struct LoadRequest {
   std::vector<int32_t> prompt_ids;      // sent as ids where the protocol takes them; empty: `prompt` is sent
   std::string prompt;                   // text
   std::vector<std::string> image_urls;  // data URLs or addresses; openai-chat only
+  std::string model;                    // for this request alone, such as an adapter's name; "": the options' model
   int64_t prompt_tokens = kUnknown;     // as the client counts them
   int64_t output_tokens = 0;            // at most; exactly, where ignore_eos is understood
 };
@@ -30,6 +32,10 @@ struct RequestOptions {
   bool ignore_eos = true;
   bool include_usage = true, continuous_usage = true;  // openai and openai-chat: stream_options
   double temperature = 0;
+  std::optional<double> top_p;
+  std::optional<int64_t> top_k;
+  int64_t best_of = 1;               // 1: not said, except to tgi
+  bool use_beam_search = false;      // of best_of beams
   Json extra_body = Json::object();  // merged last
 };
 
@@ -46,6 +52,7 @@ struct EventContent {
 enum class Framing {
   kServerSentEvents,
   kLines,  // one JSON text per line or zero byte, "data:" in front or not
+  kWhole,  // the body is one JSON text
 };
 
 struct BackEnd {
@@ -54,6 +61,7 @@ struct BackEnd {
   Framing framing;
   bool takes_ids;  // prompt as a list of token ids
   bool takes_images;
+  bool generates;  // false: the answer holds no generated tokens
   Json (*body)(const LoadRequest& request, const RequestOptions& options);
   void (*read)(const Json& event, EventContent& content);
 };
@@ -77,6 +85,7 @@ class AnswerReader {
 
  private:
   void take_lines(std::string_view bytes, double at_s);
+  void take_part(std::string_view bytes);
   void take_event(std::string_view data, double at_s);
   void take_counts(const EventContent& content);
   void take_tokens(EventContent& content, double at_s);

@@ -130,6 +130,7 @@ void add_static_gen1(Row& row, const Point& p) {
   row.add("输入长度", input_length(p));
   row.add("输出长度", output_length(p));
   row.add("并发数", p.run.max_concurrency);
+  if (!p.run.image_shape.empty()) row.add("图像尺寸", p.run.image_shape);
   row.add("输出tokens总吞吐", p.measures.output_throughput);
   const Sample& ttft = p.measures.sample(Metric::kTtft);
   row.add("首tokens时延TP90（ms）", ttft.percentile(90));
@@ -145,9 +146,9 @@ void add_static_gen1(Row& row, const Point& p) {
 
 void add_acceptance(Row& row, CsvDialect dialect, const Point& p, int64_t num_speculative_tokens) {
   const auto found = acceptance(p.run, num_speculative_tokens);
-  const Sample rates = found && !found->per_request.empty()
-                           ? found->per_request
-                           : Sample(found ? std::vector<double>{found->rate} : std::vector<double>{});
+  Sample rates(found ? std::vector<double>{found->rate} : std::vector<double>{});
+  if (found && !found->per_request.empty())
+    rates = dialect == CsvDialect::kGen1 ? found->per_request_with_own : found->per_request;
   const char* zh[] = {"投机接受率TP90", "投机接受率TP99", "投机最大接受率", "投机最小接受率", "投机平均接受率"};
   const char* names[] = {"TP90", "TP99", "MAX", "MIN", "AVG"};
   for (size_t i = 0; i < std::size(names); ++i)
@@ -167,6 +168,7 @@ void add_static_gen2(Row& row, const Point& p) {
   row.add("Input_Length", input_length(p));
   row.add("Output_Length", output_length(p));
   row.add("Concurrency", p.run.max_concurrency);
+  if (!p.run.image_shape.empty()) row.add("Image_Shape", p.run.image_shape);
   row.add("Total_Token_Throughput(tokens/s)", m.total_throughput);
   row.add("Output_Token_Throughput(tokens/s)", m.output_throughput);
   add_figures(row, in_seconds(m.sample(Metric::kTtft)), {"TP75", "TP90", "TP95", "TP99", "MAX", "AVG"}, "TTFT(s)");
@@ -180,15 +182,27 @@ void add_static_gen2(Row& row, const Point& p) {
   row.add("Fail_Rate", m.issued > 0 ? static_cast<double>(m.failed) / static_cast<double>(m.issued) : 0);
   row.add("Backend", p.run.backend);
   row.add("Temperature", p.run.temperature == 0 ? std::string("0") : python_float(p.run.temperature));
-  row.add("Top_k", std::string("-1"));  // neither is sent
-  row.add("Top_p", std::string("1"));
+  row.add("Top_k", p.run.top_k);
+  row.add("Top_p", p.run.top_p == 1 ? std::string("1") : python_float(p.run.top_p));
 }
 
-void add_ours(Row& row, const Point& p) {
+// Requests without generated tokens; latencies in ms.
+void add_embedding(Row& row, const Point& p) {
+  const Measures& m = p.measures;
+  const Sample& latency = m.sample(Metric::kE2el);
+  row.add("Input_Length", input_length(p));
+  row.add("Concurrency", p.run.max_concurrency);
+  row.add("QPS", m.request_throughput);
+  row.add("INPUT_TOKEN_THROUGHPUT", m.duration_s > 0 ? static_cast<double>(m.input_tokens) / m.duration_s : 0);
+  add_figures(row, latency, {"TP90", "TP99", "MAX", "AVG"}, "REQ_LATENCY");
+}
+
+void add_ours(Row& row, const Point& p, int64_t num_speculative_tokens) {
   const Measures& m = p.measures;
   row.add("input_tokens", p.run.input_tokens == kUnknown ? std::string() : std::to_string(p.run.input_tokens));
   row.add("output_tokens", p.run.output_tokens == kUnknown ? std::string() : std::to_string(p.run.output_tokens));
   row.add("max_concurrency", p.run.max_concurrency);
+  if (!p.run.image_shape.empty()) row.add("image_shape", p.run.image_shape);
   row.add("request_rate", p.run.request_rate);
   row.add("issued", m.issued);
   row.add("completed", m.completed);
@@ -208,6 +222,11 @@ void add_ours(Row& row, const Point& p) {
     row.add(name + "_max_ms", m.samples[i].max());
     for (const int percent : {50, 75, 90, 95, 99})
       row.add(fmt::format("{}_p{}_ms", name, percent), m.samples[i].percentile(percent));
+  }
+  if (const auto found = acceptance(p.run, num_speculative_tokens); num_speculative_tokens > 0) {
+    row.add("acceptance_rate", found ? found->rate : NAN);
+    row.add("acceptance_length", found ? found->length : NAN);
+    row.add("acceptance_from", std::string(!found ? "" : found->estimated ? "events" : "server counters"));
   }
   row.add("validity", std::string(kLevelNames[static_cast<size_t>(worst(p.checks))]));
 }
@@ -311,9 +330,12 @@ CsvTable static_table(CsvDialect dialect, const std::vector<Point>& points, int6
   std::vector<Row> rows;
   for (const Point* point : order) {
     Row& row = rows.emplace_back();
-    (dialect == CsvDialect::kGen1   ? add_static_gen1
-     : dialect == CsvDialect::kGen2 ? add_static_gen2
-                                    : add_ours)(row, *point);
+    if (dialect == CsvDialect::kMillrace)
+      add_ours(row, *point, num_speculative_tokens);
+    else if (point->run.backend == "embedding")
+      add_embedding(row, *point);
+    else
+      (dialect == CsvDialect::kGen1 ? add_static_gen1 : add_static_gen2)(row, *point);
     if (speculative && dialect != CsvDialect::kMillrace) add_acceptance(row, dialect, *point, num_speculative_tokens);
   }
   return table_of(rows, order);
@@ -325,7 +347,7 @@ CsvTable dynamic_table(CsvDialect dialect, const std::vector<Point>& points) {
   for (const Point* point : order) {
     Row& row = rows.emplace_back();
     if (dialect == CsvDialect::kMillrace)
-      add_ours(row, *point);
+      add_ours(row, *point, 0);
     else
       add_dynamic(row, dialect, *point);
   }

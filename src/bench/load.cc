@@ -141,10 +141,8 @@ class LoadGenerator::Run {
     const auto count = std::min(largest_burst(plan_), kMaxOpenAhead);
     if (count <= 1) return;
     for (const auto& client : owner_.clients_)
-      for (size_t i = 0; i < target.servers(); ++i) {
-        const ServerAddress server = target.server(i);
-        client->open_ahead({.host = server.host, .port = server.port}, static_cast<int>((count + shares - 1) / shares));
-      }
+      for (size_t i = 0; i < target.servers(); ++i)
+        client->open_ahead(target.call("GET", "/", target.timeout, i), static_cast<int>((count + shares - 1) / shares));
   }
 
   double now_s() const { return seconds_between(start_, Clock::now()); }
@@ -174,8 +172,15 @@ class LoadGenerator::Run {
       due = start_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(plan_.due_s[i]));
       wait([] { return false; }, due);
     }
-    if (plan_.round > 0 && static_cast<int64_t>(i) % plan_.round == 0)
+    if (plan_.round > 0 && static_cast<int64_t>(i) % plan_.round == 0) {
       wait([&] { return ended_ == issued_; }, std::nullopt);
+      round_start_ = Clock::now();
+    }
+    if (!plan_.round_due_s.empty()) {
+      due = round_start_ +
+            std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(plan_.round_due_s[i]));
+      wait([] { return false; }, due);
+    }
     if (plan_.max_concurrency > 0) wait([&] { return issued_ - ended_ < plan_.max_concurrency; }, std::nullopt);
     if (stop_) return;
     if (due == Clock::time_point::min()) due = freed_at_.load();
@@ -187,7 +192,7 @@ class LoadGenerator::Run {
     const LoadRequest& request = plan_.requests[i];
     record.index = static_cast<int64_t>(i);
     record.scheduled_s = seconds_between(start_, due);
-    record.requested_output_tokens = request.output_tokens;
+    record.requested_output_tokens = owner_.target_.back_end->generates ? request.output_tokens : 0;
     record.prompt_tokens = request.prompt_tokens;
     if (request.prompt_tokens != kUnknown) record.prompt_source = CountSource::kTokenizer;
     const LoadTarget& target = owner_.target_;
@@ -209,14 +214,9 @@ class LoadGenerator::Run {
 
   HttpCall call(size_t i) {
     const LoadTarget& target = owner_.target_;
-    ServerAddress server = target.server(i);
-    return {.host = std::move(server.host),
-            .port = server.port,
-            .method = "POST",
-            .target = target.path,
-            .headers = target.headers,
-            .body = std::move(bodies_[i]),
-            .timeout = target.timeout};
+    HttpCall call = target.call("POST", target.path, target.timeout, i);
+    call.body = std::move(bodies_[i]);
+    return call;
   }
 
   HttpCallbacks callbacks(const std::shared_ptr<Flight>& flight) {
@@ -356,13 +356,53 @@ class LoadGenerator::Run {
   std::vector<std::string> bodies_;
   std::vector<uint64_t> calls_;
   std::vector<Loop> loops_;
-  Clock::time_point start_, next_probe_{};
+  Clock::time_point start_, round_start_{}, next_probe_{};
   std::atomic<Clock::time_point> freed_at_{Clock::time_point{}};
   std::atomic<bool> hung_up_{false};
   std::mutex mutex_;  // guards the next two where they change
   std::condition_variable changed_;
   int64_t issued_ = 0, ended_ = 0;
 };
+
+HttpCall LoadTarget::call(std::string method, std::string path, std::chrono::milliseconds call_timeout,
+                          size_t index) const {
+  ServerAddress address = server(index);
+  return {.host = std::move(address.host),
+          .port = address.port,
+          .method = std::move(method),
+          .target = std::move(path),
+          .headers = headers,
+          .timeout = call_timeout,
+          .tls = tls};
+}
+
+std::string served_model(const LoadTarget& target) {
+  HttpClient client;
+  const auto answer = client.fetch(target.call("GET", "/v1/models", std::chrono::seconds(10)));
+  if (!answer.ok() || answer->status != 200) return "";
+  const Result<Json> json = parse_json(answer->body);
+  if (!json.ok() || !json->is_object() || !json->contains("data")) return "";
+  const Json& models = (*json)["data"];
+  if (!models.is_array() || models.empty() || !models[0].is_object()) return "";
+  return models[0].value("id", Json()).is_string() ? models[0]["id"].get<std::string>() : "";
+}
+
+namespace {
+
+// What to do about a first request that failed; "" where the error says it all.
+std::string advice(const LoadTarget& target, const RequestRecord& record) {
+  if (record.http_status == 401 || record.http_status == 403)
+    return "; the key is taken from OPENAI_API_KEY or --header Authorization='Bearer KEY'";
+  if (record.http_status == 429) return "; the server limits requests: try again later or with less load";
+  if (record.error.find("certificate") != std::string::npos)
+    return "; --ca-file FILE trusts its signer, --insecure anybody";
+  if (record.http_status != 404) return "";
+  const std::string served = served_model(target);
+  if (served.empty() || served == target.options.model) return "; is this the path of the back end?";
+  return fmt::format("; asked for model '{}', the server has '{}'", target.options.model, served);
+}
+
+}  // namespace
 
 LoadGenerator::LoadGenerator(LoadTarget target, int loops) : target_(std::move(target)) {
   for (int i = 0; i < (loops > 0 ? loops : machine_info().cores); ++i)
@@ -409,7 +449,8 @@ Result<RequestRecord> LoadGenerator::probe(const LoadRequest& request, const std
     if (record.outcome != Outcome::kRefused || (record.http_status != 400 && record.http_status != 422)) break;
   }
   if (record.outcome == Outcome::kRefused) record = first;  // about the request as it was meant
-  if (record.outcome != Outcome::kCompleted) return unavailable("{}", failure_line(target_, record));
+  if (record.outcome != Outcome::kCompleted)
+    return unavailable("{}{}", failure_line(target_, record), advice(target_, record));
   if (wanted.ignore_eos && !target_.options.ignore_eos)
     log_warning("the server does not know ignore_eos: answers may be shorter than asked for, which is counted");
   return record;
@@ -420,40 +461,6 @@ std::string failure_line(const LoadTarget& target, const RequestRecord& record) 
   if (record.outcome == Outcome::kRefused)
     what += fmt::format(" with status {} ({})", record.http_status, http_reason(record.http_status));
   return fmt::format("{}: {}{}{}", target.endpoint(), what, record.error.empty() ? "" : ": ", record.error);
-}
-
-std::optional<double> metric_value(std::string_view page, std::string_view name) {
-  std::optional<double> sum;
-  for (const std::string& line : split(page, '\n')) {
-    if (!line.starts_with(name)) continue;
-    const std::string_view rest = std::string_view(line).substr(name.size());
-    if (rest.empty() || (rest[0] != ' ' && rest[0] != '{')) continue;
-    const size_t space = line.rfind(' ');
-    char* end = nullptr;
-    const double value = std::strtod(line.c_str() + space + 1, &end);
-    if (end != line.c_str() + space + 1) sum = sum.value_or(0) + value;
-  }
-  return sum;
-}
-
-bool wait_until_idle(const LoadTarget& target, std::chrono::milliseconds patience, const std::atomic<bool>& stop) {
-  HttpClient client;
-  const auto end = Clock::now() + patience;
-  while (!stop) {
-    const auto page = client.fetch({.host = target.host,
-                                    .port = target.port,
-                                    .target = "/metrics",
-                                    .headers = target.headers,
-                                    .timeout = std::chrono::milliseconds(2000)});
-    if (!page.ok() || page->status != 200) return false;
-    const auto running = metric_value(page->body, "vllm:num_requests_running");
-    const auto waiting = metric_value(page->body, "vllm:num_requests_waiting");
-    if (!running) return false;
-    if (*running + waiting.value_or(0) == 0) return true;
-    if (Clock::now() >= end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
-  return false;
 }
 
 }  // namespace millrace::bench

@@ -29,6 +29,9 @@ struct LoadTarget {
   std::shared_ptr<const Tokenizer> tokenizer;  // counts outputs that the server does not count; may be null
   std::chrono::milliseconds timeout{3 * 3600 * 1000};
   bool keep_text = false;
+  std::shared_ptr<const TlsContext> tls;  // https; null: http
+  // A call of server(index), with the target's headers.
+  HttpCall call(std::string method, std::string path, std::chrono::milliseconds call_timeout, size_t index = 0) const;
   std::string endpoint() const { return fmt::format("{}:{}{}", host, port, path); }
   size_t servers() const { return 1 + others.size(); }
   ServerAddress server(size_t turn) const {
@@ -42,8 +45,9 @@ struct LoadPlan {
   // When each is due, seconds from the start, rising: an open loop, which the server cannot slow. Empty: each goes as
   // soon as max_concurrency allows (closed loop), or all at once.
   std::vector<double> due_s;
-  int64_t max_concurrency = 0;  // 0: no cap. With due_s, a request above the cap waits in the client and is late
-  int64_t round = 0;            // > 0: groups of so many, each sent when the group before has ended
+  int64_t max_concurrency = 0;      // 0: no cap. With due_s, a request above the cap waits in the client and is late
+  int64_t round = 0;                // > 0: groups of so many, each sent when the group before has ended
+  std::vector<double> round_due_s;  // with `round`: when each request is due, seconds from its group's start; or empty
 };
 
 class LoadGenerator {
@@ -71,10 +75,7 @@ class LoadGenerator {
 // One line: "10.0.0.1:80/v1/completions: refused (401 Unauthorized): ...".
 std::string failure_line(const LoadTarget& target, const RequestRecord& record);
 
-// Counter of a Prometheus text page: the sum over its label sets, kUnknown as a value where it does not appear.
-std::optional<double> metric_value(std::string_view page, std::string_view name);
-// Blocks until /metrics shows no running and no waiting request, or `patience` has passed. False: not idle in time, or
-// no such page; then the caller may wait some other way.
-bool wait_until_idle(const LoadTarget& target, std::chrono::milliseconds patience, const std::atomic<bool>& stop);
+// The first model that GET /v1/models names; "" when there is no such page.
+std::string served_model(const LoadTarget& target);
 
 }  // namespace millrace::bench

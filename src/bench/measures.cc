@@ -205,29 +205,40 @@ Measures measure(const RunRecord& run, const std::vector<Limit>& limits) {
   return m;
 }
 
-std::optional<Acceptance> acceptance(const RunRecord& run, int64_t num_speculative_tokens) {
-  Acceptance a;
-  const SpeculationCounters& counters = run.speculation;
-  if (counters.known && counters.draft_tokens > 0 && counters.drafts > 0) {
-    a.rate = counters.accepted_tokens / counters.draft_tokens;
-    a.length = 1 + counters.accepted_tokens / counters.drafts;
-    for (const double accepted : counters.accepted_per_position) a.per_position.push_back(accepted / counters.drafts);
-    return a;
-  }
-  if (num_speculative_tokens < 1) return std::nullopt;
-  Values rates;
+namespace {
+
+// From the events: fills all but per_position. False where no request tells anything.
+bool estimate(const RunRecord& run, double m, Acceptance& a) {
+  Values rates, with_own;
   double tokens = 0, steps = 0;
   for (const RequestRecord& record : run.requests) {
     const auto n = static_cast<double>(record.output_tokens), s = static_cast<double>(record.chunks.size());
     if (!completed(record) || s < 2 || n < s) continue;
-    rates.push_back((n - s) / ((s - 1) * static_cast<double>(num_speculative_tokens)));
+    rates.push_back((n - s) / ((s - 1) * m));
+    with_own.push_back((n - 1) / ((s - 1) * (m + 1)));
     tokens += n - 1, steps += s - 1;
   }
-  if (rates.empty()) return std::nullopt;
+  if (rates.empty()) return false;
   a.estimated = true;
   a.length = tokens / steps;
-  a.rate = (tokens - steps) / (steps * static_cast<double>(num_speculative_tokens));
+  a.rate = (tokens - steps) / (steps * m);
   a.per_request = report::Sample(std::move(rates));
+  a.per_request_with_own = report::Sample(std::move(with_own));
+  return true;
+}
+
+}  // namespace
+
+std::optional<Acceptance> acceptance(const RunRecord& run, int64_t num_speculative_tokens) {
+  Acceptance a;
+  const bool told = num_speculative_tokens > 0 && estimate(run, static_cast<double>(num_speculative_tokens), a);
+  const SpeculationCounters& counters = run.speculation;
+  if (!counters.known || counters.draft_tokens <= 0 || counters.drafts <= 0)
+    return told ? std::optional(std::move(a)) : std::nullopt;
+  a.estimated = false;
+  a.rate = counters.accepted_tokens / counters.draft_tokens;
+  a.length = 1 + counters.accepted_tokens / counters.drafts;
+  for (const double accepted : counters.accepted_per_position) a.per_position.push_back(accepted / counters.drafts);
   return a;
 }
 

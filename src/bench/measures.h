@@ -80,13 +80,15 @@ Measures measure(const RunRecord& run, const std::vector<Limit>& limits = {});
 std::vector<std::pair<double, int64_t>> concurrency_steps(const RunRecord& run);
 
 // Acceptance with speculation. From the server's counters where they exist, else estimated from the events:
-// rate = (n_out - steps) / ((steps - 1) m), the usual acceptance rate, with steps = token events.
+// rate = (n_out - steps) / ((steps - 1) m), the usual acceptance rate, with steps = token events. The share of draft
+// tokens that count, the target's own among them, is (n_out - 1) / ((steps - 1) (m + 1)).
 struct Acceptance {
   bool estimated = false;
   double rate = 0;    // accepted / drafted, 0 to 1
   double length = 1;  // tokens per step: 1 + accepted / drafts
   std::vector<double> per_position;
-  report::Sample per_request;  // estimated rates; empty with counters only
+  report::Sample per_request;           // estimated rates; empty where m is not known
+  report::Sample per_request_with_own;  // the same with the target's own token counted as accepted
 };
 std::optional<Acceptance> acceptance(const RunRecord& run, int64_t num_speculative_tokens);
 

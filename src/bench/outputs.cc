@@ -34,13 +34,20 @@ std::string latency_rows(const report::Sample& sample, Metric metric, const std:
 }
 
 std::string acceptance_rows(const RunRecord& run) {
-  if (!run.speculation.known) return "";
-  const auto found = acceptance(run, 0);
+  const auto found = acceptance(run, run.num_speculative_tokens);
   if (!found) return "";
-  return centred("Speculative Decoding", '-') + padded("Acceptance rate (%):", found->rate * 100) +
-         padded("Acceptance length:", found->length) + padded("Drafts:", static_cast<int64_t>(run.speculation.drafts)) +
-         padded("Draft tokens:", static_cast<int64_t>(run.speculation.draft_tokens)) +
-         padded("Accepted tokens:", static_cast<int64_t>(run.speculation.accepted_tokens));
+  std::string out = centred("Speculative Decoding", '-');
+  if (found->estimated) out += padded("Acceptance rate, estimated (%):", found->rate * 100);
+  if (found->estimated) return out + padded("Acceptance length, estimated:", found->length);
+  out += padded("Acceptance rate (%):", found->rate * 100);
+  out += padded("Acceptance length:", found->length);
+  out += padded("Drafts:", static_cast<int64_t>(run.speculation.drafts));
+  out += padded("Draft tokens:", static_cast<int64_t>(run.speculation.draft_tokens));
+  out += padded("Accepted tokens:", static_cast<int64_t>(run.speculation.accepted_tokens));
+  if (!found->per_position.empty()) out += "Per-position acceptance (%):\n";
+  for (size_t i = 0; i < found->per_position.size(); ++i)
+    out += padded(fmt::format("  Position {}:", i), found->per_position[i] * 100);
+  return out;
 }
 
 std::string our_rows(const Point& p) {
@@ -59,6 +66,9 @@ std::string our_rows(const Point& p) {
     out += padded("Output token throughput (tok/s):", m.steady->output_throughput);
   }
   if (!m.limits.empty()) out += padded("SLO attainment (%):", m.attainment * 100);
+  if (m.cached_tokens != kUnknown && m.cached_base_tokens > 0)
+    out += padded("Cached prompt tokens (%):",
+                  100 * static_cast<double>(m.cached_tokens) / static_cast<double>(m.cached_base_tokens));
   if (m.short_outputs > 0) out += padded("Short outputs:", m.short_outputs);
   if (m.interrupted > 0) out += padded("Interrupted requests:", m.interrupted);
   return out;
@@ -218,6 +228,18 @@ const report::Sample& vllm_sample(const Measures& m, Metric metric) {
   return m.sample(metric == Metric::kItl ? Metric::kChunkGap : metric);
 }
 
+// vLLM's keys, where the server counted.
+void add_speculation(const RunRecord& run, OrderedJson& json) {
+  const auto found = acceptance(run, 0);
+  if (!found) return;
+  json["spec_decode_acceptance_rate"] = found->rate * 100;
+  json["spec_decode_acceptance_length"] = found->length;
+  json["spec_decode_num_drafts"] = static_cast<int64_t>(run.speculation.drafts);
+  json["spec_decode_draft_tokens"] = static_cast<int64_t>(run.speculation.draft_tokens);
+  json["spec_decode_accepted_tokens"] = static_cast<int64_t>(run.speculation.accepted_tokens);
+  json["spec_decode_per_position_acceptance_rates"] = found->per_position;
+}
+
 OrderedJson rate_value(double rate) { return rate < 0 || std::isinf(rate) ? OrderedJson("inf") : OrderedJson(rate); }
 
 }  // namespace
@@ -249,6 +271,7 @@ OrderedJson vllm_result(const Point& p, const VllmResultOptions& options) {
   json["max_output_tokens_per_s"] = m.peak_output_throughput;
   json["max_concurrent_requests"] = m.peak_concurrency;
   json["rtfx"] = 0.0;
+  add_speculation(p.run, json);
   for (const Metric metric : options.shown.metrics) {
     const report::Sample& sample = vllm_sample(m, metric);
     const std::string name = fmt::format("{}_ms", kMetricNames[static_cast<size_t>(metric)]);
@@ -327,7 +350,9 @@ Json config_json(const RunRecord& run) {
           {"started_at", run.started_at},
           {"metadata", metadata},
           {"interrupted", run.interrupted},
-          {"planned_requests", run.planned_requests}};
+          {"planned_requests", run.planned_requests},
+          {"image_shape", run.image_shape.empty() ? Json() : Json(run.image_shape)},
+          {"num_speculative_tokens", run.num_speculative_tokens}};
 }
 
 Json figures_json(const Point& p) {
@@ -354,6 +379,13 @@ Json figures_json(const Point& p) {
                       {"concurrency", m.steady->concurrency},
                       {"output_throughput", m.steady->output_throughput},
                       {"request_throughput", m.steady->request_throughput}};
+  if (m.cached_base_tokens > 0)
+    json["cached_token_ratio"] = static_cast<double>(m.cached_tokens) / static_cast<double>(m.cached_base_tokens);
+  if (const auto found = acceptance(p.run, p.run.num_speculative_tokens))
+    json["acceptance"] = {{"rate", found->rate},
+                          {"length", found->length},
+                          {"per_position", found->per_position},
+                          {"estimated", found->estimated}};
   if (!m.limits.empty()) json["goodput"] = m.goodput, json["slo_attainment"] = m.attainment;
   for (const Limit& limit : m.limits) json["slo"][kMetricNames[static_cast<size_t>(limit.metric)]] = limit.ms;
   for (size_t i = 0; i < static_cast<size_t>(Metric::kCount); ++i)

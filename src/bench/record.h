@@ -73,6 +73,12 @@ struct SpeculationCounters {
   std::vector<double> accepted_per_position;
 };
 
+// Counters of the server's prefix cache, after minus before, in tokens.
+struct PrefixCacheCounters {
+  bool known = false;
+  double query_tokens = 0, hit_tokens = 0;
+};
+
 struct RunRecord {
   // What was asked for.
   std::string command;   // "parallel", "serving", ...
@@ -85,8 +91,10 @@ struct RunRecord {
   int64_t max_concurrency = 0;                                // 0: no cap
   int64_t input_tokens = kUnknown, output_tokens = kUnknown;  // where all requests ask for the same
   int64_t epochs = 0;                                         // rounds of a static run
+  int64_t num_speculative_tokens = 0;                         // tokens of a draft, where the user said so
   uint64_t seed = 0;
-  double temperature = 0;
+  double temperature = 0, top_p = 1;
+  int64_t top_k = -1;
   std::string started_at;  // local time, %Y%m%d-%H%M%S
   std::vector<std::pair<std::string, std::string>> metadata;
   // What happened.
@@ -97,7 +105,11 @@ struct RunRecord {
   std::vector<RequestRecord> requests;  // in order of issue
   ClientHealth client;
   SpeculationCounters speculation;
+  PrefixCacheCounters prefix_cache;
   int64_t inexact_prompts = 0;  // prompts whose token count missed the wanted one
+  std::string prompt_note;      // what the server said of the prompts' lengths, where it did not agree; or empty
+  std::string idle_note;        // why the server was not known to be idle before; or empty
+  std::string image_shape;      // "height,width" of the pictures sent; or empty
 };
 
 }  // namespace millrace::bench

@@ -40,7 +40,7 @@ Result<Requests> random_requests(const RandomLoad& load, int64_t count, const Ba
     MR_ASSIGN_OR_RETURN(PromptMaker::Text text, maker.text(load.prefix_tokens));
     prefix_text = std::move(text.text);
   }
-  Requests made;
+  Requests made{.shared_bytes = prefix_text.size()};
   for (int64_t i = 0; i < count; ++i) {
     LoadRequest request{.prompt_tokens = spread(load.input_tokens, load.range_ratio, lengths),
                         .output_tokens = spread(load.output_tokens, load.range_ratio, lengths)};

@@ -17,8 +17,9 @@ struct RandomLoad {
 
 struct Requests {
   std::vector<LoadRequest> requests;
-  int64_t inexact = 0;   // prompts whose token count misses the wanted one
-  int64_t repeated = 0;  // rows of a data set that are sent more than once
+  int64_t inexact = 0;      // prompts whose token count misses the wanted one
+  size_t shared_bytes = 0;  // at the front of every text prompt, the same in all
+  int64_t repeated = 0;     // rows of a data set that are sent more than once
 };
 
 // Prompts are sent as ids where `back_end` takes them, else as text, which needs the tokenizer. All differ.

@@ -5,8 +5,10 @@
 #include <map>
 #include <thread>
 
+#include "base/log.h"
 #include "bench/live.h"
 #include "bench/outputs.h"
+#include "bench/server_state.h"
 
 namespace millrace::bench {
 
@@ -28,39 +30,43 @@ void take_labels(const RunRecord& labels, RunRecord& run) {
   run.arrival = labels.arrival, run.request_rate = labels.request_rate, run.burstiness = labels.burstiness;
   run.max_concurrency = labels.max_concurrency, run.input_tokens = labels.input_tokens;
   run.output_tokens = labels.output_tokens, run.epochs = labels.epochs, run.seed = labels.seed;
-  run.temperature = labels.temperature;
+  run.temperature = labels.temperature, run.top_p = labels.top_p, run.top_k = labels.top_k;
   run.metadata = labels.metadata, run.inexact_prompts = labels.inexact_prompts;
+  run.prompt_note = labels.prompt_note, run.image_shape = labels.image_shape;
+  run.num_speculative_tokens = labels.num_speculative_tokens;
+}
+
+// Counters of a server that started anew count from zero; those of another page than before say nothing.
+void subtract(const SpeculationCounters& before, SpeculationCounters& after) {
+  after.known = after.known && before.known && after.draft_tokens >= before.draft_tokens;
+  after.drafts -= before.drafts;
+  after.draft_tokens -= before.draft_tokens;
+  after.accepted_tokens -= before.accepted_tokens;
+  for (size_t i = 0; i < std::min(before.accepted_per_position.size(), after.accepted_per_position.size()); ++i)
+    after.accepted_per_position[i] -= before.accepted_per_position[i];
+}
+
+void subtract(const PrefixCacheCounters& before, PrefixCacheCounters& after) {
+  after.known = after.known && before.known && after.query_tokens >= before.query_tokens;
+  after.query_tokens -= before.query_tokens;
+  after.hit_tokens -= before.hit_tokens;
 }
 
 }  // namespace
 
-void Session::wait_until_all_idle() {
-  LoadTarget one = config_.target;
-  for (size_t i = 0; i < config_.target.servers(); ++i) {
-    std::tie(one.host, one.port) = std::pair(config_.target.server(i).host, config_.target.server(i).port);
-    if (!wait_until_idle(one, std::chrono::milliseconds(config_.idle_patience_ms), stop_) && !stop_)
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+// `target`, one of several servers, idle and, if asked for, its prefix cache empty.
+void Session::settle(const LoadTarget& target, std::string& note) {
+  if (!wait_until_idle(target, std::chrono::milliseconds(config_.idle_patience_ms), stop_) && !stop_) {
+    const bool says = requests_under_way(metrics_page(target)).has_value();
+    note = says ? fmt::format("the server was still busy after {} s", config_.idle_patience_ms / 1000)
+                : fmt::format("/metrics does not say; paused for {} ms", points_ > 0 ? config_.pause_ms : 0);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(config_.pause_ms);
+    while (!says && points_ > 0 && !stop_ && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-}
-
-SpeculationCounters Session::read_counters() {
-  HttpClient client;
-  const LoadTarget& target = config_.target;
-  if (target.servers() > 1) return {};  // one server's counters are not the run's
-  const auto page = client.fetch({.host = target.host,
-                                  .port = target.port,
-                                  .target = "/metrics",
-                                  .headers = target.headers,
-                                  .timeout = std::chrono::milliseconds(5000)});
-  SpeculationCounters counters;
-  if (!page.ok() || page->status != 200) return counters;
-  const auto drafts = metric_value(page->body, "vllm:spec_decode_num_drafts_total");
-  if (!drafts) return counters;
-  counters.known = true;
-  counters.drafts = *drafts;
-  counters.draft_tokens = metric_value(page->body, "vllm:spec_decode_num_draft_tokens_total").value_or(0);
-  counters.accepted_tokens = metric_value(page->body, "vllm:spec_decode_num_accepted_tokens_total").value_or(0);
-  return counters;
+  if (!config_.reset_prefix_cache || stop_) return;
+  if (const Status reset = reset_prefix_cache(target); !reset.ok())
+    log_warning("the prefix cache was not emptied: {}", reset.message());
 }
 
 RunRecord Session::shown_run(const LoadPlan& plan, const std::string& title) {
@@ -72,35 +78,29 @@ RunRecord Session::shown_run(const LoadPlan& plan, const std::string& title) {
 
 Point Session::run(const LoadPlan& plan, const RunRecord& labels, const std::vector<LoadRequest>& warmups) {
   if (!warmups.empty()) load_.run({.requests = warmups}, stop_);
-  wait_until_all_idle();
-  const SpeculationCounters before = read_counters();
+  const LoadTarget& target = load_.target();
+  std::string idle_note;
+  for (size_t i = 0; i < target.servers(); ++i) {
+    LoadTarget one = target;
+    std::tie(one.host, one.port) = std::pair(target.server(i).host, target.server(i).port);
+    one.others.clear();
+    settle(one, idle_note);
+  }
+  ++points_;
+  const bool alone = target.servers() == 1;  // one server's counters are not the run's
+  const std::string before = alone ? metrics_page(target) : "";
   Point point;
   point.run = shown_run(plan, fmt::format("{}: {}", labels.command, point_name(labels)));
   take_labels(labels, point.run);
-  SpeculationCounters after = read_counters();
-  after.known = after.known && before.known;
-  after.drafts -= before.drafts;
-  after.draft_tokens -= before.draft_tokens;
-  after.accepted_tokens -= before.accepted_tokens;
-  point.run.speculation = after;
+  const std::string after = alone ? metrics_page(target) : "";
+  point.run.speculation = speculation_counters(after);
+  subtract(speculation_counters(before), point.run.speculation);
+  point.run.prefix_cache = prefix_cache_counters(after);
+  subtract(prefix_cache_counters(before), point.run.prefix_cache);
+  point.run.idle_note = idle_note;
   point.measures = measure(point.run, config_.limits);
   point.checks = check_validity(point.run, point.measures);
   return point;
-}
-
-std::string served_model(const LoadTarget& target) {
-  HttpClient client;
-  const auto answer = client.fetch({.host = target.host,
-                                    .port = target.port,
-                                    .target = "/v1/models",
-                                    .headers = target.headers,
-                                    .timeout = std::chrono::milliseconds(10'000)});
-  if (!answer.ok() || answer->status != 200) return "";
-  const Result<Json> json = parse_json(answer->body);
-  if (!json.ok() || !json->is_object() || !json->contains("data")) return "";
-  const Json& models = (*json)["data"];
-  if (!models.is_array() || models.empty() || !models[0].is_object()) return "";
-  return models[0].value("id", Json()).is_string() ? models[0]["id"].get<std::string>() : "";
 }
 
 namespace {

@@ -16,10 +16,12 @@ struct SessionConfig {
   LoadTarget target;
   int loops = 0;
   std::vector<Limit> limits;
-  int64_t warmups = 1;  // requests before each point, of other random tokens
-  int64_t idle_patience_ms = 60'000;
-  bool quiet = false;  // no live page on stderr
-  RunRecord labels;    // copied into each run: command, backend, model, dataset, metadata, ...
+  int64_t warmups = 1;                // requests before each point, of other random tokens
+  int64_t idle_patience_ms = 60'000;  // before each point the server is polled until it is idle, so long at most;
+  int64_t pause_ms = 1000;            // or, if it does not say, so long a pause after the point before
+  bool reset_prefix_cache = false;    // before each point
+  bool quiet = false;                 // no live page on stderr
+  RunRecord labels;                   // copied into each run: command, backend, model, dataset, metadata, ...
 };
 
 struct Point {
@@ -41,17 +43,14 @@ class Session {
 
  private:
   Session(SessionConfig config, const std::atomic<bool>& stop);
-  SpeculationCounters read_counters();
-  void wait_until_all_idle();
+  void settle(const LoadTarget& target, std::string& note);
   RunRecord shown_run(const LoadPlan& plan, const std::string& title);
   SessionConfig config_;
   const std::atomic<bool>& stop_;
   LoadGenerator load_;
   RequestRecord first_answer_;
+  int64_t points_ = 0;
 };
-
-// The first model that GET /v1/models names; "" when there is no such page.
-std::string served_model(const LoadTarget& target);
 
 // The largest rate that meets the limits. `meets(rate)` runs a point; bracket by doubling or halving from `start`, then
 // bisect to `tolerance` (relative). Near the edge a rate is decided by the majority of three runs, and so are both ends

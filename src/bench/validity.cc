@@ -73,10 +73,16 @@ Check token_counts(const RunRecord& run, const Measures& m) {
     return {"token counts", Level::kDoubtful, fmt::format("{} answers counted by the client's tokenizer", retokenised)};
   if (run.inexact_prompts > 0)
     return {"token counts", Level::kDoubtful, fmt::format("{} prompts miss the wanted length", run.inexact_prompts)};
+  if (!run.prompt_note.empty()) return {"token counts", Level::kDoubtful, run.prompt_note};
   return {"token counts", Level::kGood, "stated by the server"};
 }
 
-Check cached_tokens(const Measures& m) {
+Check cached_tokens(const RunRecord& run, const Measures& m) {
+  if (m.cached_tokens == kUnknown && run.prefix_cache.known && run.prefix_cache.query_tokens > 0) {
+    const double share = 100 * run.prefix_cache.hit_tokens / run.prefix_cache.query_tokens;
+    return {"cached prompt tokens", share > 10 ? Level::kDoubtful : Level::kGood,
+            fmt::format("{:.1f} % of the prompt tokens came from the prefix cache, by the server's counters", share)};
+  }
   if (m.cached_tokens == kUnknown)
     return {"cached prompt tokens", Level::kGood, "the server does not say", "", /*known=*/false};
   const double share = percent(m.cached_tokens, m.cached_base_tokens);
@@ -104,6 +110,12 @@ Check whole(const RunRecord& run) {
               ? fmt::format("interrupted after {} of {} requests", run.requests.size(), run.planned_requests)
               : "all requests were sent",
           "not interrupted"};
+}
+
+Check idle_server(const RunRecord& run) {
+  const bool busy = run.idle_note.find("busy") != std::string::npos;
+  return {"idle server", busy ? Level::kDoubtful : Level::kGood,
+          run.idle_note.empty() ? "nothing was running or waiting before" : run.idle_note};
 }
 
 // An open loop beyond what the server can do: requests under way and TTFT grow for as long as it runs.
@@ -138,8 +150,9 @@ double lag_limit_ms(double median_ttft_ms) {
 }
 
 std::vector<Check> check_validity(const RunRecord& run, const Measures& m) {
-  return {cpu_share(run),   loop_lag(run, m), late_sends(run, m), short_outputs(m),   failures(m), token_counts(run, m),
-          cached_tokens(m), token_times(m),   sample_size(m),     saturation(run, m), whole(run)};
+  return {cpu_share(run),   loop_lag(run, m),        late_sends(run, m),     short_outputs(m),
+          failures(m),      token_counts(run, m),    cached_tokens(run, m),  token_times(m),
+          sample_size(m),   saturation(run, m),      whole(run),             idle_server(run)};
 }
 
 std::string invalid_because(const std::vector<Check>& checks) {

@@ -69,6 +69,31 @@ TEST(AnswerReader, ATokenWithoutVisibleTextCountsByItsTotal) {
   EXPECT_EQ(r.record.chunks.size(), 2u);
 }
 
+TEST(AnswerReader, ProtocolsWithATokenPerMessageCountThem) {
+  const Read trt =
+      read("trt", {sse(R"({"text_output":"a"})"), sse(R"({"text_output":""})"), sse(R"({"text_output":"b"})")});
+  ASSERT_TRUE(trt.status.ok());
+  EXPECT_EQ(trt.record.output_tokens, 3);
+  EXPECT_EQ(trt.record.text, "ab");
+  EXPECT_EQ(trt.record.output_source, CountSource::kProtocol);
+  const Read base = read("base", {"{\"token\":{\"text\":\"a\"}}\n{\"text\":", "\"b\"}\n"});
+  ASSERT_TRUE(base.status.ok());
+  EXPECT_EQ(base.record.output_tokens, 2);
+  EXPECT_EQ(base.record.text, "ab");
+}
+
+TEST(AnswerReader, AnEmbeddingIsOneAnswerWithoutTokens) {
+  const Read r = read("embedding", {R"({"data":[{"embedding":[0.5)", R"(]}],"usage":{"prompt_tokens":7}})"});
+  ASSERT_TRUE(r.status.ok()) << r.status.message();
+  EXPECT_EQ(r.record.output_tokens, 0);
+  EXPECT_EQ(r.record.prompt_tokens, 7);
+  EXPECT_EQ(r.record.first_token_s, kNever);
+  EXPECT_EQ(r.record.last_token_s, 2);
+  EXPECT_FALSE(read("embedding", {R"({"data":[]})"}).status.ok());
+  EXPECT_FALSE(read("embedding", {R"({"data":[1)"}).status.ok());
+  EXPECT_FALSE(read("embedding", {""}).status.ok());
+}
+
 TEST(AnswerReader, CumulativeTextsAreCutAtWhatIsKnown) {
   const Read r = read("vllm", {std::string("{\"text\":[\"Pa\"]}\0{\"te", 20), std::string("xt\":[\"Pabc\"]}\0", 15)});
   ASSERT_TRUE(r.status.ok()) << r.status.message();

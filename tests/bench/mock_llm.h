@@ -1,7 +1,10 @@
-// A server whose latencies are a script: the truth that a load generator must find. Speaks /v1/completions and
-// /v1/chat/completions streams. Times are kept against the arrival of the request, so they do not drift.
+// A server whose latencies are a script: the truth that a load generator must find. Speaks the streams of
+// /v1/completions, /v1/chat/completions and the generate paths of TensorRT-LLM and of bare servers, /v1/embeddings, and
+// the pages beside them that the script has: /metrics, /v1/models, /tokenize and /detokenize, /reset_prefix_cache.
+// Times are kept against the arrival of the request, so they do not drift.
 #pragma once
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +29,12 @@ struct MockScript {
   int error_after_events = -1;         // an error event, then the end
   int every_nth_fails = 0;             // 429 for each n-th request
   bool refuse_stream_options = false;  // 400 when the request has them
+  std::string model;                   // not empty: the only one; 404 for others
+  // The /metrics page after so many answers have begun and ended; none: 404.
+  std::function<std::string(int begun, int ended)> metrics;
+  int bytes_per_token = 0;                // > 0: what /tokenize makes of a text; else 404
+  bool cache_can_be_reset = true;         // else 404
+  int image_height = 0, image_width = 0;  // > 0: 400 unless the request holds one picture of this size
 };
 
 class MockLlm {
@@ -41,6 +50,7 @@ class MockLlm {
   };
   Truth truth() const;
   std::vector<std::string> bodies() const;  // as received
+  int cache_resets() const;
 
  private:
   struct State;
