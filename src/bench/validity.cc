@@ -150,9 +150,9 @@ double lag_limit_ms(double median_ttft_ms) {
 }
 
 std::vector<Check> check_validity(const RunRecord& run, const Measures& m) {
-  return {cpu_share(run),   loop_lag(run, m),        late_sends(run, m),     short_outputs(m),
-          failures(m),      token_counts(run, m),    cached_tokens(run, m),  token_times(m),
-          sample_size(m),   saturation(run, m),      whole(run),             idle_server(run)};
+  return {cpu_share(run),       loop_lag(run, m),      late_sends(run, m), short_outputs(m), failures(m),
+          token_counts(run, m), cached_tokens(run, m), token_times(m),     sample_size(m),   saturation(run, m),
+          whole(run),           idle_server(run)};
 }
 
 std::string invalid_because(const std::vector<Check>& checks) {

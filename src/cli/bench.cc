@@ -9,6 +9,8 @@
 namespace millrace::cli {
 
 int bench_parallel(const Arguments& arguments);
+int bench_speculative(const Arguments& arguments);
+int bench_modal(const Arguments& arguments);
 int bench_serving(const Arguments& arguments);
 int bench_dataset(const Arguments& arguments);
 int bench_machine(const Arguments& arguments);
@@ -29,23 +31,16 @@ constexpr Measurement kMeasurements[] = {
     {"serve", "the same, under vLLM's name", bench_serving},
     {"all", "dynamic and static load with the usual settings", bench_all},
     {"pd", "a sweep of request rates with fixed lengths, for 'plot'", bench_pd},
+    {"speculative", "static load on a server that speculates: acceptance, with and without", bench_speculative},
+    {"modal", "static load with pictures", bench_modal},
     {"dataset", "write a data set of texts with exact token counts", bench_dataset},
     {"plot", "draw results of several rates and systems", bench_plot},
     {"machine", "measure what bounds this machine", bench_machine},
 };
 
-// Names of the Python tools that have no command of their own here, and what does their work.
-struct Elsewhere {
-  const char *name, *instead;
-};
-constexpr Elsewhere kElsewhere[] = {
-    {"speculative", "use 'millrace bench parallel --use-spec-decode --num-speculative-tokens N'"},
-    {"modal", "requests with images cannot be generated"},
-};
-
 void print_usage(std::FILE* out) {
   fmt::print(out, "Usage: millrace bench <what> [arguments]\n\n");
-  for (const Measurement& m : kMeasurements) fmt::print(out, "  {:<10} {}\n", m.name, m.summary);
+  for (const Measurement& m : kMeasurements) fmt::print(out, "  {:<12} {}\n", m.name, m.summary);
   fmt::print(out, "\n  millrace bench <what> --help   what it takes, with examples\n");
 }
 
@@ -60,11 +55,6 @@ int bench(const Arguments& arguments) {
     if (name == m.name) return m.run({arguments.begin() + 1, arguments.end()});
     names.emplace_back(m.name);
   }
-  for (const Elsewhere& other : kElsewhere)
-    if (name == other.name) {
-      fmt::print(stderr, "millrace bench: there is no '{}'; {}\n", name, other.instead);
-      return 2;
-    }
   fmt::print(stderr, "millrace bench: unknown measurement '{}'{}\n\n", name, did_you_mean(name, names));
   return print_usage(stderr), 2;
 }

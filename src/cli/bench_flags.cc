@@ -5,10 +5,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "bench/csv.h"
 #include "bench/html.h"
-#include "bench/requests.h"
+#include "bench/prompt_check.h"
+#include "net/tls.h"
 
 namespace millrace::cli {
 namespace {
@@ -27,31 +29,50 @@ void on_interrupt(int signal) {
 struct Address {
   std::string host, path;
   int port = 80;
+  bool tls = false;
 };
 
-// "http://host:port/path"; the path may be missing.
+Result<int> parse_port(const std::string& text, const std::string& url, const char* flag) {
+  char* end = nullptr;
+  const long port = std::strtol(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0' || port < 1 || port > 65535)
+    return invalid_argument("{} '{}': the port is no number from 1 to 65535", flag, url);
+  return static_cast<int>(port);
+}
+
+// "http://host:port/path" or https; the port and the path may be missing, the host may be an IPv6 address in brackets.
 Result<Address> parse_url(const std::string& url, const char* flag) {
-  if (url.starts_with("https://"))
-    return unimplemented("{} {}: https is not spoken here; put a proxy in front or use http", flag, url);
-  if (!url.starts_with("http://")) return invalid_argument("{} '{}': http://HOST:PORT/PATH is wanted", flag, url);
-  const std::string rest = url.substr(7);
+  Address address{.tls = url.starts_with("https://")};
+  if (!address.tls && !url.starts_with("http://"))
+    return invalid_argument("{} '{}': http://HOST:PORT/PATH or https:// is wanted", flag, url);
+  const std::string rest = url.substr(address.tls ? 8 : 7);
   const size_t slash = std::min(rest.find('/'), rest.size());
   const std::string authority = rest.substr(0, slash);
-  const size_t colon = authority.rfind(':');
-  Address address{authority.substr(0, colon), rest.substr(slash), 80};
+  const size_t bracket = authority.starts_with('[') ? authority.find(']') : std::string::npos;
+  const size_t colon = authority.find(':', bracket == std::string::npos ? 0 : bracket);
+  address.host = bracket == std::string::npos ? authority.substr(0, colon) : authority.substr(1, bracket - 1);
+  address.path = rest.substr(slash);
+  address.port = address.tls ? 443 : 80;
   if (colon != std::string::npos) {
-    char* end = nullptr;
-    const long port = std::strtol(authority.c_str() + colon + 1, &end, 10);
-    if (*end != '\0' || port < 1 || port > 65535)
-      return invalid_argument("{} '{}': the port is no number from 1 to 65535", flag, url);
-    address.port = static_cast<int>(port);
+    MR_ASSIGN_OR_RETURN(address.port, parse_port(authority.substr(colon + 1), url, flag));
   }
   if (address.host.empty()) return invalid_argument("{} '{}' names no host", flag, url);
   return address;
 }
 
+Status set_tls(const TargetFlags& flags, bool tls, bench::LoadTarget& target) {
+  if (!tls && (flags.insecure || !flags.ca_file.empty()))
+    return invalid_argument("{} is for https; give an https:// address with --url or --base-url",
+                            flags.insecure ? "--insecure" : "--ca-file");
+  if (!tls) return {};
+  if (!flags.ca_file.empty() && !file_exists(flags.ca_file))
+    return not_found("--ca-file {}: there is no such file", flags.ca_file);
+  MR_ASSIGN_OR_RETURN(target.tls, TlsContext::make({.verify = !flags.insecure, .ca_file = flags.ca_file}));
+  return {};
+}
+
 Status set_address(const TargetFlags& flags, bench::LoadTarget& target) {
-  Address address{flags.host, "", flags.port};
+  Address address{.host = flags.host, .port = flags.port};
   if (!flags.url.empty()) {
     MR_ASSIGN_OR_RETURN(address, parse_url(flags.url, "--url"));
   } else if (!flags.base_url.empty()) {
@@ -65,7 +86,7 @@ Status set_address(const TargetFlags& flags, bench::LoadTarget& target) {
   target.others = flags.others;
   target.path = !address.path.empty() ? address.path : !flags.endpoint.empty() ? flags.endpoint : target.back_end->path;
   if (!target.path.starts_with('/')) return invalid_argument("--endpoint '{}' does not begin with /", target.path);
-  return {};
+  return set_tls(flags, address.tls, target);
 }
 
 bool has_line_break(const std::string& text) { return text.find_first_of("\r\n") != std::string::npos; }
@@ -100,6 +121,10 @@ Result<bench::LoadTarget> make_target(const TargetFlags& flags) {
   target.timeout = std::chrono::seconds(flags.timeout_s);
   target.options.temperature = flags.temperature;
   target.options.ignore_eos = flags.ignore_eos.value_or(true);
+  target.options.top_p = flags.top_p;
+  target.options.top_k = flags.top_k;
+  target.options.best_of = flags.best_of;
+  target.options.use_beam_search = flags.use_beam_search;
   if (!flags.extra_body.empty()) {
     const Result<Json> body = parse_json(flags.extra_body);
     if (!body.ok()) return body.status().at("--extra-body");
@@ -112,7 +137,8 @@ Result<bench::LoadTarget> make_target(const TargetFlags& flags) {
 Status set_model(const TargetFlags& flags, bench::LoadTarget& target) {
   std::string& model = target.options.model;
   model = !flags.served_model_name.empty() ? flags.served_model_name : flags.model;
-  if (!model.empty() || !std::string_view(target.back_end->name).starts_with("openai")) return {};
+  const bool asks = target.back_end->takes_ids || target.back_end->takes_images;  // the OpenAI paths
+  if (!model.empty() || !asks) return {};
   model = bench::served_model(target);
   if (model.empty()) model = flags.tokenizer;
   return {};
@@ -163,11 +189,14 @@ Result<std::vector<std::pair<std::string, std::string>>> parse_metadata(const st
 }  // namespace
 
 void add_target_flags(App& app, TargetFlags& f) {
-  app.add_option("--backend", f.backend, "protocol: openai, openai-chat, vllm (/generate), tgi or mindspore");
+  app.add_option("--backend,--endpoint-type", f.backend,
+                 "protocol: openai, openai-chat, vllm (/generate), tgi, mindspore, base, trt or embedding");
   app.add_option("--host", f.host, "of the server");
   app.add_option("--port", f.port, "of the server")->check(CLI::Range(1, 65535));
   app.add_option("--url", f.url, "whole address, instead of host, port and the back end's path");
-  app.add_option("--base-url", f.base_url, "http://HOST:PORT, instead of host and port");
+  app.add_option("--base-url", f.base_url, "http://HOST:PORT or https://HOST, instead of host and port");
+  app.add_flag("--insecure", f.insecure, "https: take any certificate");
+  app.add_option("--ca-file", f.ca_file, "https: believe the signers in this PEM file, not the system's");
   app.add_option("--endpoint", f.endpoint, "path, instead of the back end's");
   app.add_option("--app-code", f.app_code, "sent as header X-Apig-AppCode");
   app.add_option("--header", f.headers, "KEY=VALUE headers to add")->expected(1, -1);
@@ -178,6 +207,18 @@ void add_target_flags(App& app, TargetFlags& f) {
   app.add_option("--served-model-name", f.served_model_name, "the same, counts before --model");
   app.add_option("--extra-body", f.extra_body, "JSON object merged into every request");
   app.add_option("--temperature", f.temperature, "of the requests");
+  app.add_option("--top-p", f.top_p, "of the requests")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-k", f.top_k, "of the requests");
+  app.add_option("--best-of", f.best_of, "sequences per prompt, of which the best is returned")
+      ->check(CLI::Range(1, 1024));
+  add_switch(app, "use-beam-search", f.use_beam_search, "search with --best-of beams");
+  app.add_option("--lora-modules", f.lora_modules, "adapters' names, one for each request by chance")->expected(1, -1);
+  add_switch(app, "verify-prompts", f.verify_prompts, "hold text prompts to the server's /tokenize (default true)");
+  app.add_option("--idle-timeout-s", f.idle_timeout_s, "before a point, wait so long for /metrics to show no requests")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--point-pause-s", f.point_pause_s, "between points, if /metrics does not say")
+      ->check(CLI::Range(0.0, 86400.0));
+  add_switch(app, "reset-prefix-cache", f.reset_prefix_cache, "empty the server's prefix cache before each point");
   app.add_option("--timeout-s", f.timeout_s, "of one request, seconds")->check(CLI::PositiveNumber);
   app.add_option("--client-loops", f.loops, "event loops of the client (default: one per core)")
       ->check(CLI::Range(0, 256));
@@ -199,11 +240,15 @@ void add_output_flags(App& app, OutputFlags& f) {
 
 const std::atomic<bool>& interrupted() { return g_interrupted; }
 
-Result<LoadSetup> open_load(const std::string& command, const TargetFlags& flags, const OutputFlags& output) {
+Result<LoadSetup> open_load(const std::string& command, const TargetFlags& flags, const OutputFlags& output,
+                            const std::vector<std::string>& images) {
   LoadSetup setup;
   MR_RETURN_IF_ERROR(check_outputs(output));
   MR_RETURN_IF_ERROR(parse_shown(output, setup.shown));
-  bench::SessionConfig config{.loops = flags.loops};
+  bench::SessionConfig config{.loops = flags.loops,
+                              .idle_patience_ms = flags.idle_timeout_s * 1000,
+                              .pause_ms = static_cast<int64_t>(flags.point_pause_s * 1000),
+                              .reset_prefix_cache = flags.reset_prefix_cache};
   for (const std::string& text : output.goodput) {
     const Result<bench::Limit> limit = bench::parse_limit(text);
     if (!limit.ok()) return limit.status().at("--goodput");
@@ -217,16 +262,19 @@ Result<LoadSetup> open_load(const std::string& command, const TargetFlags& flags
   config.target.keep_text = output.save_detailed;
   MR_RETURN_IF_ERROR(set_model(flags, config.target));
   setup.back_end = config.target.back_end;
+  if (!setup.back_end->generates) setup.shown.metrics = {bench::Metric::kE2el};
   setup.labels = {.command = command,
                   .backend = flags.backend,
                   .endpoint = config.target.endpoint(),
                   .model = config.target.options.model,
                   .tokenizer = flags.tokenizer,
-                  .temperature = flags.temperature};
+                  .temperature = flags.temperature,
+                  .top_p = flags.top_p.value_or(1),
+                  .top_k = flags.top_k.value_or(-1)};
   MR_ASSIGN_OR_RETURN(setup.labels.metadata, parse_metadata(output.metadata));
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
-  bench::LoadRequest first{.prompt = "Hello", .output_tokens = 2};
+  bench::LoadRequest first{.prompt = "Hello", .image_urls = images, .output_tokens = 2};
   if (setup.back_end->takes_ids) first.prompt_ids = {72, 73, 74, 75};
   MR_ASSIGN_OR_RETURN(setup.session, bench::Session::open(std::move(config), first, g_interrupted));
   return setup;
@@ -242,6 +290,45 @@ Result<std::vector<bench::LoadRequest>> warmup_requests(const LoadSetup& setup, 
   MR_ASSIGN_OR_RETURN(bench::Requests made,
                       bench::random_requests(load, count, *setup.back_end, setup.tokenizer, seed ^ 0xC0FFEE));
   return std::move(made.requests);
+}
+
+Status verify_prompts(const LoadSetup& setup, const TargetFlags& flags, bool synthetic, bench::Requests& made,
+                      bench::RunRecord& labels) {
+  labels.inexact_prompts = made.inexact;
+  if (!flags.verify_prompts) return {};
+  MR_ASSIGN_OR_RETURN(const bench::PromptCheck check, bench::check_prompts(setup.session->config().target, synthetic,
+                                                                           made.shared_bytes, made.requests));
+  labels.prompt_note = check.note;
+  if (check.recreated > 0) labels.inexact_prompts = check.inexact;
+  if (!check.note.empty()) log_warning("{}", check.note);
+  return {};
+}
+
+void choose_adapters(const TargetFlags& flags, uint64_t seed, std::vector<bench::LoadRequest>& requests) {
+  if (flags.lora_modules.empty()) return;
+  Random random(seed ^ 0x10AA);
+  for (bench::LoadRequest& request : requests)
+    request.model = flags.lora_modules[random.below(static_cast<uint32_t>(flags.lora_modules.size()))];
+}
+
+Result<double> parse_rate(const std::string& text) {
+  if (text == "inf") return INFINITY;
+  char* end = nullptr;
+  const double rate = std::strtod(text.c_str(), &end);
+  if (end == text.c_str() || *end != '\0' || !(rate > 0))
+    return invalid_argument("--request-rate '{}': a number above 0 or inf is wanted", text);
+  return rate;
+}
+
+void add_refused(App& app, const std::string& name, const std::string& instead) {
+  app.add_option_function<std::vector<std::string>>(
+         "--" + name,
+         [name, instead](const std::vector<std::string>&) {
+           throw CLI::ValidationError("--" + name, "is not spoken here; " + instead);
+         },
+         "refused: " + instead)
+      ->expected(0, -1)
+      ->group("");
 }
 
 namespace {
@@ -274,7 +361,11 @@ Status write_vllm_result(const LoadSetup& setup, const OutputFlags& flags, const
   }
   MR_RETURN_IF_ERROR(make_directories(flags.result_dir));
   MR_RETURN_IF_ERROR(write_file(path, text));
-  return fmt::print("wrote {}\n", path), Status();
+  fmt::print("wrote {}\n", path);
+  if (!flags.plot_timeline) return {};
+  const std::string stem = path.ends_with(".json") ? path.substr(0, path.size() - 5) : path;
+  MR_RETURN_IF_ERROR(bench::html_report("Timeline of " + name, {point}).write(stem + ".timeline.html"));
+  return fmt::print("wrote {}.timeline.html\n", stem), Status();
 }
 
 Result<int> compare(const OutputFlags& flags, const std::vector<bench::Point>& points) {
@@ -310,7 +401,7 @@ Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const 
     MR_RETURN_IF_ERROR(bench::html_report("millrace bench " + setup.labels.command, points).write(flags.output_html));
     fmt::print("wrote {}\n", flags.output_html);
   }
-  if (flags.save_result || flags.append_result)
+  if (flags.save_result || flags.append_result || flags.plot_timeline)
     for (const bench::Point& point : points) MR_RETURN_IF_ERROR(write_vllm_result(setup, flags, point));
   if (!flags.save_baseline.empty()) {
     MR_RETURN_IF_ERROR(write_file(flags.save_baseline, dump_json(bench::baseline_of(points))));

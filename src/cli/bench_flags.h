@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bench/outputs.h"
+#include "bench/requests.h"
 #include "cli/command.h"
 
 namespace millrace::cli {
@@ -14,14 +15,19 @@ namespace millrace::cli {
 // The flags of the Python load scripts and of `vllm bench serve` that say where the load goes.
 struct TargetFlags {
   std::string backend = "openai", host = "localhost", url, base_url, endpoint, app_code, tokenizer, model;
-  std::string served_model_name, extra_body;
-  std::vector<std::string> headers;
+  std::string served_model_name, extra_body, ca_file;
+  std::vector<std::string> headers, lora_modules;
   int port = 8000;
   int loops = 0;
   int64_t timeout_s = 3 * 3600;
   std::optional<bool> ignore_eos;
   double temperature = 0;
   std::vector<bench::ServerAddress> others = {};  // beside host and port, used in turn; no flag of its own
+  std::optional<double> top_p;
+  std::optional<int64_t> top_k;
+  int64_t best_of = 1, idle_timeout_s = 60;
+  double point_pause_s = 1;
+  bool insecure = false, use_beam_search = false, reset_prefix_cache = false, verify_prompts = true;
 };
 void add_target_flags(App& app, TargetFlags& flags);
 
@@ -30,7 +36,7 @@ struct OutputFlags {
   std::vector<std::string> goodput;
   std::vector<std::string> metadata;
   std::string percentile_metrics = "ttft,tpot,itl", metric_percentiles = "99";
-  bool save_result = false, save_detailed = false, append_result = false;
+  bool save_result = false, save_detailed = false, append_result = false, plot_timeline = false;
   std::string result_dir = ".", result_filename;
 };
 void add_output_flags(App& app, OutputFlags& flags);
@@ -44,7 +50,9 @@ struct LoadSetup {
   bench::ShownMetrics shown;
 };
 // Loads the tokenizer, checks the flags and asks the server for a first short answer. Ctrl-C sets interrupted().
-Result<LoadSetup> open_load(const std::string& command, const TargetFlags& target, const OutputFlags& output);
+// `images` go with it.
+Result<LoadSetup> open_load(const std::string& command, const TargetFlags& target, const OutputFlags& output,
+                            const std::vector<std::string>& images = {});
 const std::atomic<bool>& interrupted();
 
 // Random requests that warm the server up without filling its cache with what is measured.
@@ -54,6 +62,16 @@ Result<std::vector<bench::LoadRequest>> warmup_requests(const LoadSetup& setup, 
 // What the terminal shows of the points: vLLM's table and all metrics of each, and one row per point when there are
 // several.
 void print_points(const LoadSetup& setup, const std::vector<bench::Point>& points);
+// Holds text prompts to the server's own /tokenize (bench/prompt_check.h); what it found goes into `labels`.
+Status verify_prompts(const LoadSetup& setup, const TargetFlags& flags, bool synthetic, bench::Requests& made,
+                      bench::RunRecord& labels);
+// One of --lora-modules for each request, by chance.
+void choose_adapters(const TargetFlags& flags, uint64_t seed, std::vector<bench::LoadRequest>& requests);
+// "inf" or a number above 0.
+Result<double> parse_rate(const std::string& text);
+// A flag of other tools that nothing here can stand for: given, it ends the command with `instead`.
+void add_refused(App& app, const std::string& name, const std::string& instead);
+
 // Prints and writes what the flags ask for. The exit code: 3 when --against finds a figure worse, 4 when it cannot
 // tell, 128 and the signal after an interrupt.
 Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,

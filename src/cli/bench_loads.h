@@ -10,7 +10,7 @@ namespace millrace::cli {
 // Requests at exponential gaps, one point for each rate.
 struct ServingLoad {
   std::vector<std::string> request_rate;        // as on the command line: "0.05", "inf"
-  std::vector<int64_t> num_prompts = {};        // one for all rates, or as many; none: 1000 each
+  std::vector<int64_t> num_prompts = {};        // one for all rates, or as many; none: as on the command line
   std::string dataset = {}, dataset_type = {};  // of the Python load scripts; both "": random prompts
   int64_t max_tokens = 1024, max_prompt_tokens = 900;
   int64_t random_input_tokens = 1024, random_output_tokens = 128;

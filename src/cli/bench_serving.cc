@@ -29,7 +29,8 @@ struct ServingArgs {
   double ramp_start = 0, ramp_end = 0;
   // The Python load scripts'.
   std::string dataset, dataset_type;
-  int64_t max_tokens = 1024, max_prompt_tokens = 900, concurrent_num = 1;
+  int64_t max_tokens = 1024, max_prompt_tokens = 900, concurrent_num = 1, max_requests = 3000;
+  double request_time = 300;
   bool evenly = false;
   // vLLM's.
   std::string dataset_name, dataset_path;
@@ -72,21 +73,27 @@ Status take_objectives(ServingArgs& args) {
   return {};
 }
 
-Result<double> parse_rate(const std::string& text) {
-  if (text == "inf") return INFINITY;
-  char* end = nullptr;
-  const double rate = std::strtod(text.c_str(), &end);
-  if (end == text.c_str() || *end != '\0' || !(rate > 0))
-    return invalid_argument("--request-rate '{}': a number above 0 or inf is wanted", text);
-  return rate;
-}
-
 bool own_dialect(const ServingArgs& args) { return !args.dataset.empty() || !args.dataset_type.empty(); }
+
+// Without --num-prompts: what arrives in --request-time seconds, --max-requests at most; vLLM's 1000 otherwise.
+Status complete_counts(ServingArgs& args) {
+  if (args.request_time <= 0 || args.max_requests < 1)
+    return invalid_argument("--request-time {} and --max-requests {} must be above 0", args.request_time,
+                            args.max_requests);
+  if (!args.num_prompts.empty()) return {};
+  for (const std::string& text : args.request_rate) {
+    MR_ASSIGN_OR_RETURN(const double rate, parse_rate(text));
+    const double most = static_cast<double>(args.max_requests);
+    const double arrive = rate * static_cast<double>(args.concurrent_num) * args.request_time;
+    args.num_prompts.push_back(own_dialect(args) ? static_cast<int64_t>(std::clamp(arrive, 1.0, most)) : 1000);
+  }
+  return {};
+}
 
 // The lists as long as each other, and defaults by dialect.
 Status complete(ServingArgs& args) {
   if (args.request_rate.empty()) args.request_rate = {"inf"};
-  if (args.num_prompts.empty()) args.num_prompts.assign(args.request_rate.size(), 1000);
+  MR_RETURN_IF_ERROR(complete_counts(args));
   if (args.num_prompts.size() == 1) args.num_prompts.resize(args.request_rate.size(), args.num_prompts[0]);
   if (args.num_prompts.size() != args.request_rate.size())
     return invalid_argument("--request-rate has {} values and --num-prompts {}; as many are wanted",
@@ -246,7 +253,9 @@ Result<bench::Point> measure_point(const ServingArgs& args, const Source& source
   if (due.empty()) labels.request_rate = -1, labels.arrival = "closed";
   if (!args.trace.empty() || !args.ramp_strategy.empty())
     labels.request_rate = due.back() > 0 ? static_cast<double>(sent) / due.back() : INFINITY;
-  labels.inexact_prompts = made.inexact;
+  const bool synthetic = source.pairs.empty();
+  MR_RETURN_IF_ERROR(verify_prompts(*source.setup, args.target, synthetic, made, labels));
+  choose_adapters(args.target, seed, made.requests);
   MR_ASSIGN_OR_RETURN(const auto warmups, warmup_requests(*source.setup, args.num_warmups, 32, seed));
   const bench::LoadPlan plan{
       .requests = std::move(made.requests), .due_s = std::move(due), .max_concurrency = args.max_concurrency};
@@ -347,6 +356,10 @@ void add_own_flags(App& app, ServingArgs& args) {
       ->check(CLI::PositiveNumber)
       ->group(group);
   add_switch(app, "is-evenly-rate", args.evenly, "constant gaps");
+  add_switch(app, "use-pd-separate", args.evenly, "the same");
+  app.add_option("--request-time", args.request_time, "without --num-prompts: requests that arrive in so many seconds")
+      ->group(group);
+  app.add_option("--max-requests", args.max_requests, "but not more than so many")->group(group);
 }
 
 void add_vllm_flags(App& app, ServingArgs& args) {
@@ -365,8 +378,15 @@ void add_vllm_flags(App& app, ServingArgs& args) {
   app.add_flag("--save-result", args.output.save_result, "write vLLM's result file")->group(group);
   app.add_flag("--save-detailed", args.output.save_detailed, "with every request")->group(group);
   app.add_flag("--append-result", args.output.append_result, "add to the result file")->group(group);
+  app.add_flag("--plot-timeline", args.output.plot_timeline, "write the result file and a page of its requests in time")
+      ->group(group);
   app.add_option("--result-dir", args.output.result_dir, "folder of the result file")->group(group);
   app.add_option("--result-filename", args.output.result_filename, "its name")->group(group);
+  add_no_effect(app, "trust-remote-code", false, "no code of a model is run");
+  add_no_effect(app, "disable-tqdm", false, "progress is drawn on a terminal only");
+  add_no_effect(app, "tokenizer-mode", true, "tokenizers are read from their files");
+  add_no_effect(app, "skip-chat-template", false, "prompts are sent as they are");
+  add_refused(app, "profile", "start the server's own profiler");
   app.add_option("--label", args.output.label, "first part of its name")->group(group);
 }
 

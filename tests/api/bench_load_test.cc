@@ -126,7 +126,6 @@ TEST(BenchCommand, WhatIsWrongIsOneClearLine) {
       {{"serving", "--find", "max-rate"}, "--find max-rate and --slo go together"},
       {{"serving", "--find", "max-rate", "--slo", "ttft:90:5"}, "METRIC:pNN:MS is wanted"},
       {{"serving", "--trace", "/nowhere.jsonl"}, "/nowhere.jsonl"},
-      {{"serving", "--url", "https://x/y"}, "https is not spoken"},
       {{"parallel", "--backend", "opnai"}, "did you mean 'openai'?"},
       {{"parallel", "--port", port_of(fine), "--output-json", "/no/folder/x.json"}, "there is no folder /no/folder"},
       {{"parallel", "--port", port_of(fine), "--backend", "tgi", "--parallel-num", "1"}, "needs --tokenizer"},
