@@ -96,8 +96,8 @@ class Bench {
                                    {.dtype = DType::kBf16, .max_context = length});
     MR_CHECK(decoder.ok(), "{}", decoder.status().message());
     const KvCache::Config cache = Decoder::cache_config(spec, DType::kBf16, most_streams * length / 16, 16);
-    auto runner =
-        std::make_unique<Timed>(std::make_unique<DecoderRunner>(std::move(*decoder), cache, length, int64_t{2048}));
+    auto model = std::make_unique<DecoderRunner>(std::move(*decoder), KvCache(cache), length, int64_t{2048});
+    auto runner = std::make_unique<Timed>(std::move(model));
     timed_ = runner.get();
     auto engine = Engine::create({.max_num_seqs = static_cast<int32_t>(most_streams),
                                   .max_num_batched_tokens = 2048,

@@ -84,14 +84,16 @@ Result<Measured> measure_all(const AllArgs& args, const std::vector<ServingLoad>
   return measured;
 }
 
-// The rows of all data sets below each other, each in rising rate.
+// The rows of all data sets below each other, each in rising rate. The last column, of invalid figures, is there only
+// for data sets that have some.
 bench::CsvTable serving_table(const Measured& measured, bench::CsvDialect dialect) {
   bench::CsvTable all;
   for (const auto& points : measured.serving) {
     const bench::CsvTable one = bench::dynamic_table(dialect, points);
-    all.titles = one.titles;
+    if (one.titles.size() > all.titles.size()) all.titles = one.titles;
     all.rows.insert(all.rows.end(), one.rows.begin(), one.rows.end());
   }
+  for (auto& row : all.rows) row.resize(all.titles.size());
   return all;
 }
 
@@ -150,7 +152,7 @@ Result<int> run(const AllArgs& args, bool usual_rates) {
   if (all.empty()) return cancelled("interrupted before anything was measured");
   print_points(setup, all);
   MR_RETURN_IF_ERROR(Files(args).write(measured));
-  return all.back().measures.completed > 0 ? 0 : 1;
+  return exit_code(all);
 }
 
 void add_load_flags(App& app, AllArgs& args) {

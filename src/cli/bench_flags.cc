@@ -387,6 +387,11 @@ void print_points(const LoadSetup& setup, const std::vector<bench::Point>& point
   if (points.size() > 1) fmt::print("\n{}", report::to_text(bench::summary_table(points), report::style_for(1)));
 }
 
+int exit_code(const std::vector<bench::Point>& points) {
+  if (interrupted()) return 128 + g_interrupted_by;
+  return points.back().measures.completed > 0 ? 0 : 1;
+}
+
 Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
                         bool is_static, int64_t num_speculative_tokens) {
   if (points.empty()) return cancelled("interrupted before anything was measured");
@@ -407,11 +412,9 @@ Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const 
     MR_RETURN_IF_ERROR(write_file(flags.save_baseline, dump_json(bench::baseline_of(points))));
     fmt::print("wrote {}\n", flags.save_baseline);
   }
-  int code = points.back().measures.completed > 0 ? 0 : 1;
-  if (!flags.against.empty()) {
-    MR_ASSIGN_OR_RETURN(code, compare(flags, points));
-  }
-  return interrupted() ? 128 + g_interrupted_by : code;
+  if (flags.against.empty()) return exit_code(points);
+  MR_ASSIGN_OR_RETURN(const int verdict, compare(flags, points));
+  return interrupted() ? exit_code(points) : verdict;
 }
 
 }  // namespace millrace::cli

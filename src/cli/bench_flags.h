@@ -72,8 +72,11 @@ Result<double> parse_rate(const std::string& text);
 // A flag of other tools that nothing here can stand for: given, it ends the command with `instead`.
 void add_refused(App& app, const std::string& name, const std::string& instead);
 
-// Prints and writes what the flags ask for. The exit code: 3 when --against finds a figure worse, 4 when it cannot
-// tell, 128 and the signal after an interrupt.
+// Of a command that measured these points, at least one: 1 when no request of the last was answered, 128 and the signal
+// after an interrupt.
+int exit_code(const std::vector<bench::Point>& points);
+// Prints and writes what the flags ask for. The exit code is exit_code()'s; with --against 3 when a figure is worse, 4
+// when that cannot be told.
 Result<int> finish_load(const LoadSetup& setup, const OutputFlags& flags, const std::vector<bench::Point>& points,
                         bool is_static, int64_t num_speculative_tokens);
 

@@ -188,7 +188,7 @@ Result<int> run(PdArgs& args) {
   }
   if (all.empty()) return cancelled("interrupted before anything was measured");
   MR_RETURN_IF_ERROR(report_sweep(folder, setup, all));
-  return all.back().measures.completed > 0 ? 0 : 1;
+  return exit_code(all);
 }
 
 void add_flags(App& app, PdArgs& args) {
