@@ -11,15 +11,22 @@
 namespace millrace {
 namespace {
 
-// That wait while the output thread is busy: room for them from the start, so that the engine's steps allocate nothing.
+// That wait while the output thread is busy: room for them from the start, so that the engine's steps allocate nothing
+// and touch no new page.
 constexpr size_t kUsualEvents = 1024;
+
+template <class T>
+void make_room(std::vector<T>& items) {
+  items.resize(kUsualEvents);
+  items.clear();
+}
 
 }  // namespace
 
 OutputProcessor::OutputProcessor(TextDecoderFactory decoders, StopSequence stop_sequence)
     : decoders_(std::move(decoders)), stop_sequence_(std::move(stop_sequence)) {
-  queue_.reserve(kUsualEvents);
-  group_sizes_.reserve(kUsualEvents);
+  make_room(queue_);
+  make_room(group_sizes_);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -46,8 +53,8 @@ void OutputProcessor::push(std::vector<OutputEvent>& events) {
 void OutputProcessor::run() {
   std::vector<OutputEvent> events;
   std::vector<size_t> sizes;
-  events.reserve(kUsualEvents);  // exchanged with queue_
-  sizes.reserve(kUsualEvents);
+  make_room(events);  // exchanged with queue_
+  make_room(sizes);
   for (;;) {
     {
       std::unique_lock lock(mutex_);

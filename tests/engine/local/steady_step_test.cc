@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 
 #include "engine/local/decoder_runner.h"
@@ -66,6 +67,7 @@ class Watched : public ModelRunner {
   explicit Watched(std::unique_ptr<ModelRunner> model) : model_(std::move(model)) { steps.reserve(4096); }
   const Info& info() const override { return model_->info(); }
   Status forward(const Batch& batch) override {
+    std::lock_guard lock(gate);
     const Counts now = of_the_team();
     steps.push_back({static_cast<int64_t>(batch.context_len.size()), batch.num_tokens(), now - before_});
     before_ = now;
@@ -78,6 +80,7 @@ class Watched : public ModelRunner {
     Counts cost;  // of the step before
   };
   std::vector<Step> steps;
+  std::mutex gate;  // held while a step runs; whoever else holds it keeps steps from starting
 
  private:
   std::unique_ptr<ModelRunner> model_;
@@ -85,13 +88,14 @@ class Watched : public ModelRunner {
 };
 
 constexpr int64_t kSequences = 8, kPrompt = 20, kNew = 100, kLength = 256;
+constexpr int64_t kBlocks = kSequences * ((kPrompt + kNew + 15) / 16);  // each is written in every run
 
 struct Served {
   Served() {
     ModelFolder model = *open_model_folder(std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/mistral");
     DecoderWeights weights = *load_weights(model);
     auto decoder = Decoder::create(model.spec, DecoderTensors(std::move(weights)), {.max_context = kLength});
-    const KvCache::Config cache = Decoder::cache_config(model.spec, DType::kF32, kSequences * kLength / 16, 16);
+    const KvCache::Config cache = Decoder::cache_config(model.spec, DType::kF32, kBlocks, 16);
     auto runner = std::make_unique<Watched>(
         std::make_unique<DecoderRunner>(std::move(*decoder), KvCache(cache), kLength, kSequences * kPrompt));
     watched = runner.get();
@@ -105,6 +109,8 @@ struct Served {
   }
   void run(const SamplingParams& params) {
     std::vector<std::shared_ptr<Collector>> answers;
+    // All sequences run together, and so write every block of the cache.
+    std::unique_lock lock(watched->gate);
     for (int64_t s = 0; s < kSequences; ++s) {
       GenerationRequest request;
       request.id = fmt::format("{}", s);
@@ -113,6 +119,7 @@ struct Served {
       answers.push_back(std::make_shared<Collector>());
       EXPECT_TRUE(engine->submit(std::move(request), answers.back()->sink()).ok());
     }
+    lock.unlock();
     for (const auto& answer : answers) answer->wait();
   }
   std::unique_ptr<Engine> engine;
