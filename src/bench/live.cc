@@ -23,7 +23,7 @@ std::string clock_time(double seconds) {
 
 // As long as the schedule lasts, and as long as the requests take at the pace so far; below 0 while nobody can tell.
 double seconds_left(const LiveFigures& f) {
-  if (f.ended == 0) return f.last_due_s > 0 ? std::max(0.0, f.last_due_s - f.elapsed_s) : -1;
+  if (f.ended == 0) return f.last_due_s > f.elapsed_s ? f.last_due_s - f.elapsed_s : -1;
   const double pace = f.elapsed_s / static_cast<double>(f.ended);
   return std::max(f.last_due_s - f.elapsed_s, pace * static_cast<double>(f.planned - f.ended));
 }

@@ -397,9 +397,9 @@ std::string advice(const LoadTarget& target, const RequestRecord& record) {
   if (record.error.find("certificate") != std::string::npos)
     return "; --ca-file FILE trusts its signer, --insecure anybody";
   if (record.http_status != 404) return "";
-  const std::string served = served_model(target);
-  if (served.empty() || served == target.options.model) return "; is this the path of the back end?";
-  return fmt::format("; asked for model '{}', the server has '{}'", target.options.model, served);
+  const std::string &asked = target.options.model, served = served_model(target);
+  if (asked.empty() || served.empty() || served == asked) return "; is this the path of the back end?";
+  return fmt::format("; asked for model '{}', the server has '{}'", asked, served);
 }
 
 }  // namespace
