@@ -305,7 +305,9 @@ TEST(Engine, AnAbortBeforeTheFirstStepLeavesNothing) {
 
 TEST(Engine, AnExceptionInTheModelFailsEveryRequestAndTheEngineSaysSo) {
   std::atomic<int> forwards = 0;
+  Gate gate;
   TestEngine engine({}, [&](const Batch&) {
+    gate.pass();
     if (++forwards == 3) throw std::runtime_error("the device caught fire");
   });
   std::vector<std::shared_ptr<Collector>> collectors;
@@ -314,6 +316,7 @@ TEST(Engine, AnExceptionInTheModelFailsEveryRequestAndTheEngineSaysSo) {
     request.params.ignore_eos = true;
     collectors.push_back(engine.submit(request));
   }
+  gate.open();
   for (const auto& collector : collectors) {
     collector->wait();
     EXPECT_EQ(collector->error().code(), Code::kInternal);
