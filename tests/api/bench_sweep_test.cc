@@ -1,7 +1,9 @@
 // `millrace bench plot`, `pd` and `all` as a user runs them.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -213,7 +215,7 @@ TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
                                           "--random-output-len 2 --output-dir {}",
                                           common, folder.file("all")),
                               4),
-            0);
+            W_EXITCODE(128 + SIGINT, 0));
   const Json all = *read_json_file(folder.file("all/result.json"));
   ASSERT_EQ(all["points"].size(), 2u);
   EXPECT_EQ(all["points"][0]["figures"]["completed"], 20);
@@ -225,7 +227,7 @@ TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
                                           "--served-model-name m --save-root {}",
                                           common, folder.path()),
                               3),
-            0);
+            W_EXITCODE(128 + SIGINT, 0));
   EXPECT_EQ(list_directory(folder.file("8-2/1p3d-m-tp2-901"))->size(), 4u);  // the third rate was not begun
 }
 
