@@ -1,17 +1,14 @@
 // gemm_a16 on AMX tiles. Integers become tiles of bf16 shortly before they are multiplied: for few rows in a ring in
-// the first-level cache, so far ahead that their stores are done when the tile is loaded; for many rows a slice of
-// panels at a time, which then is a dense product's. Each output is summed over k from 0 up, tile after tile, whatever
-// the number of rows.
+// the first-level cache, so far ahead that their stores are done when the tile is loaded; for many rows beside the
+// products of the tiles before them. Each output is summed over k from 0 up, tile after tile, whatever the number of
+// rows.
+#include "kernels/cpu/amx/gemm_a16.h"
+
 #include <immintrin.h>
 
 #include <algorithm>
-#include <atomic>
 
-#include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/avx512/transpose.h"
-#include "kernels/cpu/avx512/unpack.h"
-#include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_a16_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -19,103 +16,10 @@
 namespace millrace::amx {
 namespace {
 
-using avx512::Vec;
-#include "kernels/cpu/simd/math.inl"
-
-constexpr int64_t kInt8TileBytes = 512, kInt4Units = 4;  // units: tiles in a chunk of kInt4
-
-// ---- x ----
-
-inline __mmask16 lanes_below(int64_t n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
-}
-
-// 32 elements of a row from k on, zero from K on.
-inline __m512i load_row(const GemmA16Args& a, int64_t row, int64_t k) {
-  const int64_t left = std::max<int64_t>(0, a.K - k), at = row * a.x_stride + k;
-  if (a.x_dtype == DType::kBf16) {
-    const __mmask32 mask = left >= 32 ? 0xffffffffu : (1u << left) - 1;
-    return _mm512_maskz_loadu_epi16(mask, static_cast<const bf16*>(a.x) + at);
-  }
-  const float* x = static_cast<const float*>(a.x) + at;
-  const __m512 low = _mm512_maskz_loadu_ps(lanes_below(left), x);
-  const __m512 high = left > 16 ? _mm512_maskz_loadu_ps(lanes_below(left - 16), x + 16) : _mm512_setzero_ps();
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-}
-
-// All rows of x, against panels that become tiles on the way.
-struct Job : TileProduct {
-  explicit Job(const GemmA16Args& args)
-      : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, false), a(&args) {}
-  template <int kSum, int kX, int kW>
-  static void multiply() {
-    tile_multiply<kSum, kX, kW>();
-  }
-  int64_t packed_bytes() const { return tiles_bytes(); }
-  void pack(int64_t begin, int64_t end) const {
-    for (int64_t from = 0; from < steps; from += stretch)
-      for (int64_t row = begin; row < end; ++row) {
-        std::byte* to = packed_row(row, from);
-        for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += kStepBytes)
-          _mm512_store_si512(to, row < M ? load_row(*a, row, s * kTileK) : _mm512_setzero_si512());
-      }
-  }
-
-  const GemmA16Args* a;
-};
-
-// ---- y ----
-
-// What a panel's sums become.
-class Columns {
- public:
-  Columns(const GemmA16Args& a, int64_t panel)
-      : scaled_(a.scales),
-        shifted_(a.bias),
-        stride_(a.y_stride),
-        y_(a.y + panel * 16),
-        lanes_(lanes_below(a.N - panel * 16)),
-        scale_{a.scales ? _mm512_maskz_loadu_ps(lanes_, a.scales + panel * 16) : _mm512_setzero_ps()},
-        bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
-  void store(int64_t row, const std::byte* sums) const {
-    Vec y = Vec::load(reinterpret_cast<const float*>(sums));
-    if (scaled_) y = y * scale_;
-    if (shifted_) y = y + bias_;
-    _mm512_mask_storeu_ps(y_ + row * stride_, lanes_, y.v);
-  }
-
- private:
-  const bool scaled_, shifted_;
-  const int64_t stride_;
-  float* const y_;
-  const __mmask16 lanes_;
-  const Vec scale_, bias_;
-};
-
-class Ends {
- public:
-  Ends(const Job& job, int64_t pair) : low_(*job.a, 2 * pair), high_(*job.a, 2 * pair + 1) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
-  void store(int64_t row, const std::byte* low, const std::byte* high) const {
-    low_.store(row, low);
-    high_.store(row, high);
-  }
-
- private:
-  const Columns low_, high_;
-};
-
 // ---- few rows: every panel is read once, straight through ----
 //
 // A thread goes through two runs of panels at a time, so that a tile of x is loaded for two tiles of weights. Chunks of
 // weights are unpacked while earlier ones are multiplied, and fetched long before that, across the ends of runs.
-
-constexpr int64_t kFetchAhead = 8 << 10;  // bytes of a run that are on their way
-
-inline __attribute__((always_inline)) void prefetch(const std::byte* at) {
-  _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
-}
 
 // Chunks of panels that lie one after the other, run after run. Chunks are counted through all runs.
 template <int64_t kBytes>
@@ -160,13 +64,13 @@ class RowTiles {
     tile_multiply<kSum, kX, kW>();
   }
   template <int kSum>
-  void store(const Columns& columns, int64_t tile, std::byte* sums) const {
+  void store(const A16Columns& columns, int64_t tile, std::byte* sums) const {
     tile_store<kSum>(sums, 64);
     for (int64_t r = 0; r < std::min<int64_t>(16, job_.M - tile * 16); ++r) columns.store(tile * 16 + r, sums + r * 64);
   }
 
  private:
-  Job job_;
+  A16RowsJob job_;
 };
 
 // Rows of x as pairs of k, [16 pairs][up to 16 rows][2]: the second operand. The tiles of sums are y transposed.
@@ -194,7 +98,7 @@ class PairTiles {
     tile_multiply<kSum, kW, kX>();
   }
   template <int kSum>
-  void store(const Columns& columns, int64_t tile, std::byte* sums) const {
+  void store(const A16Columns& columns, int64_t tile, std::byte* sums) const {
     if (a_.M == 1) {
       tile_store<kSum>(sums, 4);
       return columns.store(0, sums);
@@ -215,27 +119,17 @@ class PairTiles {
   void pack_tile(int64_t t, int64_t s) const {
     __m512i tile[16];
     for (int64_t r = 0; r < 16; ++r)
-      tile[r] = r < width(t) ? load_row(a_, t * 16 + r, s * kTileK) : _mm512_setzero_si512();
+      tile[r] = r < width(t) ? load_a16_row(a_, t * 16 + r, s * kTileK) : _mm512_setzero_si512();
     if (a_.M == 1) return _mm512_store_si512(at(t, s), tile[0]);
     avx512::transpose(tile);
     for (int64_t pair = 0; pair < 16; ++pair)
-      _mm512_mask_storeu_epi32(at(t, s) + pair * width(t) * 4, lanes_below(width(t)), tile[pair]);
+      _mm512_mask_storeu_epi32(at(t, s) + pair * width(t) * 4, a16_lanes_below(width(t)), tile[pair]);
   }
 
   const GemmA16Args& a_;
   std::byte* const memory_;
   const int64_t steps_;
 };
-
-// A tile of kInt8 is the second operand as it is unpacked: [16 pairs of k][16 columns][2].
-inline __attribute__((always_inline)) void unpack_int8_tile(const std::byte* from, const std::byte* ahead,
-                                                            std::byte* tile) {
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    if (i % 2 == 0) prefetch(ahead + i * 32);
-    _mm512_store_si512(tile + i * 64, avx512::unpack_int8_unit(from + i * 32));
-  }
-}
 
 // Streams: kUnits tiles in a chunk, kChunkBytes, Rows; start(), then for chunk c and each unit tile<kUnit>(c), where
 // the tile lies by then, and advance<kUnit>(c), which does its share of the work for chunks to come.
@@ -291,10 +185,10 @@ struct Int4Stream {
   inline __attribute__((always_inline)) void unpack(int64_t c) {
     const std::byte* const from = chunks.at(c) + kScales * 64;
     const std::byte* const ahead = chunks.at(c + chunks.kAhead);
-    if constexpr (kQuarter < kScales) prefetch(ahead + kQuarter * 64);
+    if constexpr (kQuarter < kScales) fetch_line(ahead + kQuarter * 64);
 #pragma GCC unroll 4
     for (int n = kQuarter * 4; n < kQuarter * 4 + 4; ++n) {
-      prefetch(ahead + (kScales + n) * 64);
+      fetch_line(ahead + (kScales + n) * 64);
       __m512i units[kUnits];
       avx512::unpack_int4_units(from + n * 64, tables[c % 2], n, units);
 #pragma GCC unroll 4
@@ -384,14 +278,14 @@ struct Thin {
   }
   template <int kRun>
   void store(int64_t panel) {
-    const Columns columns(a, panel);
+    const A16Columns columns(a, panel);
     x.template store<kRun>(columns, 0, sums);
     if constexpr (kXTiles == 2) x.template store<kRun + 2>(columns, 1, sums);
   }
 
   void fetch_first(const Runs& runs) {
     for (const int64_t panel : {runs.first, runs.first + runs.count})
-      for (int64_t i = 0; i < kFetchAhead; i += 64) prefetch(panel_at(panel) + i);
+      for (int64_t i = 0; i < kFetchAhead; i += 64) fetch_line(panel_at(panel) + i);
   }
   Runs next_runs(Items& items) {
     const Runs next = items.next();
@@ -454,121 +348,9 @@ void run_thin(const GemmA16Args& a) {
   parallel_team(work, gemm_a16_threads(a));
 }
 
-// ---- many rows: the stretch of panels that is wanted next is unpacked beside the tiles' work ----
-
-template <int kUnit, int kScales>
-inline void unpack_int4_tile(const std::byte* chunk, const avx512::Int4Tables<kScales>& tables, std::byte* to) {
-  __m512i tile[16];
-#pragma GCC unroll 16
-  for (int n = 0; n < 16; ++n) tile[n] = avx512::unpack_int4_unit<kUnit>(chunk + kScales * 64 + n * 64, tables, n);
-  avx512::transpose(tile);
-#pragma GCC unroll 16
-  for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + pair * 64, tile[pair]);
-}
-
-// A tile of k as the second operand: of the panel at `panel`, at step `step` of k.
-template <int kScales>
-class TileMaker {
- public:
-  void make(const std::byte* panel, int64_t step, std::byte* to) {
-    const std::byte* chunk = panel + step / kInt4Units * (1024 + 64 * kScales);
-    if (chunk != made_for_) tables_.make(chunk);
-    made_for_ = chunk;
-    for (int i = 0; i < 4; ++i) prefetch(chunk + kFetchAhead + (step % kInt4Units * 4 + i) * 64);
-    switch (step % kInt4Units) {
-      case 0:
-        return unpack_int4_tile<0>(chunk, tables_, to);
-      case 1:
-        return unpack_int4_tile<1>(chunk, tables_, to);
-      case 2:
-        return unpack_int4_tile<2>(chunk, tables_, to);
-      default:
-        return unpack_int4_tile<3>(chunk, tables_, to);
-    }
-  }
-
- private:
-  const std::byte* made_for_ = nullptr;
-  avx512::Int4Tables<kScales> tables_;
-};
-template <>
-class TileMaker<0> {
- public:
-  static void make(const std::byte* panel, int64_t step, std::byte* to) {
-    const std::byte* from = panel + step * kInt8TileBytes;
-    unpack_int8_tile(from, from + kFetchAhead, to);
-  }
-};
-
-constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a panel
-constexpr int64_t kThickOwnBytes = kOwnBytes + 4 * kStretchBytes;
-
-// Panels of a BlockRun.
-template <int kScales>
-class UnpackedPanels {
- public:
-  UnpackedPanels(const Job& job, std::byte* memory) : job_(job), layout_(*job.a), memory_(memory) {}
-
-  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
-    if (pair != pair_ || from != from_) start(pair, from);
-    while (made_ < tiles_) make_next();
-    w[0] = panel(0);
-    w[1] = panel(tiles_ > count_ ? 1 : 0);
-    odd_ = !odd_;
-  }
-  void expect(int64_t pair, int64_t from, int64_t calls) {
-    start(pair, from);
-    share_ = (tiles_ * 1024 + calls - 1) / calls;
-    due_ = 0;
-  }
-  inline __attribute__((always_inline)) void operator()() {
-    for (due_ += share_; made_ < tiles_ && made_ * 1024 < due_;) make_next();
-  }
-
- private:
-  void start(int64_t pair, int64_t from) {
-    pair_ = pair, from_ = from, made_ = 0;
-    count_ = std::min(job_.stretch, job_.steps - from);
-    tiles_ = job_.second(pair) ? 2 * count_ : count_;
-  }
-  std::byte* panel(int64_t i) const { return memory_ + (2 * odd_ + i) * kStretchBytes; }
-  void make_next() {
-    const int64_t i = made_ / count_, step = made_ % count_;
-    ++made_;
-    maker_.make(job_.a->w + (2 * pair_ + i) * layout_.panel_bytes, from_ + step, panel(i) + step * kTileBytes);
-  }
-
-  const Job& job_;
-  const A16Layout layout_;
-  std::byte* const memory_;  // [two turns][two panels] stretches
-  int64_t pair_ = -1, from_ = -1;
-  int64_t count_ = 0, tiles_ = 0, made_ = 0;  // steps, tiles of both panels, those that are unpacked
-  int64_t share_ = 0, due_ = 0;               // tiles per call and by now, in 1/1024
-  bool odd_ = false;
-  TileMaker<kScales> maker_;
-};
-
-template <int kScales>
-struct ThickJob : Job {
-  using Job::Job;
-  using Panels = UnpackedPanels<kScales>;
-};
-
-template <int kScales>
-void run_thick(const GemmA16Args& a) {
-  const ThickJob<kScales> job(a);
-  GroupQueues queues(job);
-  parallel_team([&](const TeamMember& me) {
-    pack_share(job, me);
-    me.barrier();
-    std::byte* const own = job.memory + job.packed_bytes() + me.index * kThickOwnBytes;
-    run_groups<ThickJob<kScales>, Ends>(job, queues, me, own);
-  });
-}
-
 template <int kScales>
 void run(const GemmA16Args& a) {
-  if (a.M > kThinTileRows * kTileRows) return run_thick<kScales>(a);
+  if (a.M > kThinTileRows * kTileRows) return gemm_a16_many_rows(a);
   using Stream = std::conditional_t<kScales == 0, Int8Stream, Int4Stream<std::max(kScales, 1)>>;
   a.M <= kTileRows ? run_thin<Stream, 1>(a) : run_thin<Stream, 2>(a);
 }
@@ -590,7 +372,7 @@ void gemm_a16(const GemmA16Args& a) {
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
   const int64_t row_bytes = a16_padded_k(K, format) / kTileK * kTileBytes;  // of sixteen
-  return (max_rows + 15) / 16 * row_bytes + compute_threads() * kThickOwnBytes;
+  return (max_rows + 15) / 16 * row_bytes + compute_threads() * gemm_a16_own_bytes();
 }
 
 }  // namespace millrace::amx
