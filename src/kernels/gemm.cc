@@ -70,15 +70,7 @@ void gemm_then_glu(const GatedGemmArgs& args) {
   product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_scratch_bytes(a.M, a.N, a.K, a.w_dtype)));
   product.y_stride = a.N;
   gemm(product);
-  glu({.gate = product.y,
-       .up = product.y + a.N / 2,
-       .y = args.y,
-       .T = a.M,
-       .F = a.N / 2,
-       .x_stride = a.N,
-       .y_stride = args.y_stride,
-       .activation = args.activation,
-       .y_dtype = args.y_dtype});
+  glu(unit_of(args, product));
 }
 
 }  // namespace millrace

@@ -37,19 +37,6 @@ int64_t w8a8_copies_bytes(int64_t products) {
   return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmW8A8Args)));
 }
 
-template <class Gated, class Product>
-GluArgs unit_of(const Gated& gated, const Product& product) {
-  return {.gate = product.y,
-          .up = product.y + product.N / 2,
-          .y = gated.y,
-          .T = product.M,
-          .F = product.N / 2,
-          .x_stride = product.N,
-          .y_stride = gated.y_stride,
-          .activation = gated.activation,
-          .y_dtype = gated.y_dtype};
-}
-
 // `grouped(products, scratch)` into scratch, then the units on it.
 template <class Product, class Gated, class Grouped>
 void then_units(std::span<Gated> gated, std::byte* scratch, const Grouped& grouped) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/cpu/gemm_impls.h"
 #include "kernels/cpu/gemm_w8a8_impls.h"
 #include "kernels/cpu/pack_impls.h"
 #include "kernels/parallel.h"
@@ -77,15 +78,7 @@ void gemm_w8a8_then_glu(const GatedGemmW8A8Args& args) {
   product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_w8a8_scratch_bytes(a.M, a.K)));
   product.y_stride = a.N;
   gemm_w8a8(product);
-  glu({.gate = product.y,
-       .up = product.y + a.N / 2,
-       .y = args.y,
-       .T = a.M,
-       .F = a.N / 2,
-       .x_stride = a.N,
-       .y_stride = args.y_stride,
-       .activation = args.activation,
-       .y_dtype = args.y_dtype});
+  glu(unit_of(args, product));
 }
 
 void gemm_w8a8_pack(const W8A8PackArgs& args) {

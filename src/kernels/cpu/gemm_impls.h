@@ -9,6 +9,20 @@ constexpr int64_t kSmallGemm = 1 << 18;
 // How many threads a product is worth: small ones stay on the caller.
 inline int gemm_threads(const GemmArgs& a) { return a.M * a.N * a.K <= kSmallGemm ? 1 : INT32_MAX; }
 
+// The unit of a gated product on `product`, whose y holds gates and ups.
+template <class Gated, class Product>
+GluArgs unit_of(const Gated& gated, const Product& product) {
+  return {.gate = product.y,
+          .up = product.y + product.N / 2,
+          .y = gated.y,
+          .T = product.M,
+          .F = product.N / 2,
+          .x_stride = product.y_stride,
+          .y_stride = gated.y_stride,
+          .activation = gated.activation,
+          .y_dtype = gated.y_dtype};
+}
+
 // The best product into scratch, then the unit on it: what gemm_gated means.
 void gemm_then_glu(const GatedGemmArgs&);
 

@@ -16,9 +16,11 @@ using avx512::Vec;
 
 #include "kernels/cpu/simd/activations.inl"
 
+#include "kernels/cpu/amx/product_ends.inl"
+
 // x is rounded to bf16 and zero beyond M and K.
 struct Job : TileProduct {
-  explicit Job(const GemmArgs& args, const GatedGemmArgs* gates = nullptr)
+  Job(const GemmArgs& args, const GatedGemmArgs* gates)
       : TileProduct(args.w, args.scratch, args.M, args.N, gemm_padded_k(args.K, DType::kBf16) / kTileK, gates),
         a(&args),
         gates(gates) {}
@@ -33,10 +35,6 @@ struct Job : TileProduct {
   const GemmArgs* a;
   const GatedGemmArgs* gates;  // or null
 };
-
-inline __mmask16 lanes_below(int64_t n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
-}
 
 // 32 elements of a row from k on, zero from K on.
 inline __m512i load_row(const GemmArgs& a, int64_t row, int64_t k) {
@@ -100,79 +98,39 @@ class GatedEnds {
  public:
   GatedEnds(const Job& job, int64_t pair)
       : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
-        rounds_(job.gates->y_dtype == DType::kBf16),
-        y_(static_cast<std::byte*>(job.gates->y) + pair * kPanelColumns * dtype_bytes(job.gates->y_dtype)),
-        stride_(job.gates->y_stride * dtype_bytes(job.gates->y_dtype)) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
+        rows_(*job.gates, pair * kPanelColumns) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
-    const Vec gate = sums_at(first), up = sums_at(second);
-    const Vec value = Act::apply(gate + bias_[0]) * (up + bias_[1]);
-    std::byte* y = y_ + row * stride_;
-    if (rounds_)
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value.v)));
-    else
-      value.store(reinterpret_cast<float*>(y));
+    rows_.store(row, Act::apply(sums_at(first) + bias_[0]) * (sums_at(second) + bias_[1]));
   }
 
  private:
   const Vec bias_[2];
-  const bool rounds_;
-  std::byte* const y_;
-  const int64_t stride_;  // bytes
+  const GatedRows rows_;
 };
 
-// run.operator()<Ends>(job) with the Ends of the arguments.
-template <class Run>
-void with_ends(const GemmArgs& a, const Run& run) {
-  run.template operator()<PlainEnds>(Job(a));
-}
-template <class Run>
-void with_ends(const GatedGemmArgs& gated, const Run& run) {
-  const Job job(gated.product, &gated);
-  switch (gated.activation) {
-    case GluActivation::kSilu:
-      return run.template operator()<GatedEnds<Silu>>(job);
-    case GluActivation::kGelu:
-      return run.template operator()<GatedEnds<Gelu>>(job);
-    case GluActivation::kGeluTanh:
-      return run.template operator()<GatedEnds<GeluTanh>>(job);
-    case GluActivation::kRelu:
-      return run.template operator()<GatedEnds<Relu>>(job);
-  }
-}
-
-// ---- many products at once ----
-
-Job job_of(const GemmArgs& a) { return Job(a); }
-Job job_of(const GatedGemmArgs& gated) { return Job(gated.product, &gated); }
-
-template <class Args>
-void run_step(const Args& args, int64_t item, std::byte* own) {
-  with_ends(args, [&]<class Ends>(const Job& job) { run_item<Job, Ends>(job, item, own); });
-}
-
-template <class Args>
-constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
-                                 .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
-                                 .items = [](const Args& args) { return items_of(job_of(args)); },
-                                 .run = run_step<Args>,
-                                 .own_bytes = kOwnBytes};
+struct Kind {
+  using Args = GemmArgs;
+  using Gated = GatedGemmArgs;
+  using Job = amx::Job;
+  using PlainEnds = amx::PlainEnds;
+  template <class Act>
+  using GatedEnds = amx::GatedEnds<Act>;
+};
+using Dense = Products<Kind>;
 
 }  // namespace
 
-void gemm_bf16(const GemmArgs& a) { multiply<Job, PlainEnds>(Job(a)); }
+void gemm_bf16(const GemmArgs& a) { Dense::run_alone(a); }
 
 void gemm_gated_bf16(const GatedGemmArgs& gated) {
-  if (gated.product.N % (2 * kPanelColumns) != 0) return gemm_then_glu(gated);
-  with_ends(gated, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
+  Dense::is_ragged(gated) ? gemm_then_glu(gated) : Dense::run_alone(gated);
 }
 
-void gemm_grouped_bf16(const GroupedGemmArgs& a) { run_grouped(a.products, a.scratch, kSteps<GemmArgs>); }
+void gemm_grouped_bf16(const GroupedGemmArgs& a) { Dense::run_many(a); }
 
 void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
-  const auto ragged = [](const GatedGemmArgs& p) { return p.product.N % (2 * kPanelColumns) != 0; };
-  if (std::any_of(a.products.begin(), a.products.end(), ragged)) return gemm_then_glu_grouped(a);
-  run_grouped(a.products, a.scratch, kSteps<GatedGemmArgs>);
+  Dense::any_ragged(a.products) ? gemm_then_glu_grouped(a) : Dense::run_many(a);
 }
 
 int64_t gemm_own_bytes() { return kOwnBytes; }

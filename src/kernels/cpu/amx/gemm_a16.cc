@@ -123,7 +123,7 @@ class PairTiles {
     if (a_.M == 1) return _mm512_store_si512(at(t, s), tile[0]);
     avx512::transpose(tile);
     for (int64_t pair = 0; pair < 16; ++pair)
-      _mm512_mask_storeu_epi32(at(t, s) + pair * width(t) * 4, a16_lanes_below(width(t)), tile[pair]);
+      _mm512_mask_storeu_epi32(at(t, s) + pair * width(t) * 4, lanes_below(width(t)), tile[pair]);
   }
 
   const GemmA16Args& a_;

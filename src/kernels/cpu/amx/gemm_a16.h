@@ -17,10 +17,6 @@ constexpr int64_t kInt8TileBytes = 512, kInt4Units = 4;  // units: tiles in a ch
 
 // ---- x ----
 
-inline __mmask16 a16_lanes_below(int64_t n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
-}
-
 // 32 elements of a row from k on, zero from K on.
 inline __m512i load_a16_row(const GemmA16Args& a, int64_t row, int64_t k) {
   const int64_t left = std::max<int64_t>(0, a.K - k), at = row * a.x_stride + k;
@@ -29,8 +25,8 @@ inline __m512i load_a16_row(const GemmA16Args& a, int64_t row, int64_t k) {
     return _mm512_maskz_loadu_epi16(mask, static_cast<const bf16*>(a.x) + at);
   }
   const float* x = static_cast<const float*>(a.x) + at;
-  const __m512 low = _mm512_maskz_loadu_ps(a16_lanes_below(left), x);
-  const __m512 high = left > 16 ? _mm512_maskz_loadu_ps(a16_lanes_below(left - 16), x + 16) : _mm512_setzero_ps();
+  const __m512 low = _mm512_maskz_loadu_ps(lanes_below(left), x);
+  const __m512 high = left > 16 ? _mm512_maskz_loadu_ps(lanes_below(left - 16), x + 16) : _mm512_setzero_ps();
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
@@ -65,7 +61,7 @@ class A16Columns {
         shifted_(a.bias),
         stride_(a.y_stride),
         y_(a.y + panel * 16),
-        lanes_(a16_lanes_below(a.N - panel * 16)),
+        lanes_(lanes_below(a.N - panel * 16)),
         scale_{a.scales ? _mm512_maskz_loadu_ps(lanes_, a.scales + panel * 16) : _mm512_setzero_ps()},
         bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }

@@ -18,11 +18,13 @@ using avx512::Vec;
 
 #include "kernels/cpu/simd/activations.inl"
 
+#include "kernels/cpu/amx/product_ends.inl"
+
 constexpr int64_t kStepK = 64, kColumns = 16;  // of a tile of w
 
 // The packed rows' scales follow them. Rows of a tile beyond M stay as they are: their sums are not looked at.
 struct Job : TileProduct {
-  explicit Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates = nullptr)
+  Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates)
       : TileProduct(args.w, args.scratch, args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates),
         a(&args),
         gates(gates) {}
@@ -47,10 +49,6 @@ struct Job : TileProduct {
 };
 
 // ---- sums to y ----
-
-inline __mmask16 lanes_below(int64_t n) {
-  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
-}
 
 // What sixteen columns' sums become.
 class Columns {
@@ -105,80 +103,41 @@ class GatedEnds {
       : gate_(*job.a, pair * kColumns),
         up_(*job.a, job.N / 2 + pair * kColumns),
         scales_(job.scales()),
-        rounds_(job.gates->y_dtype == DType::kBf16),
-        y_(static_cast<std::byte*>(job.gates->y) + pair * kColumns * dtype_bytes(job.gates->y_dtype)),
-        stride_(job.gates->y_stride * dtype_bytes(job.gates->y_dtype)) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
+        rows_(*job.gates, pair * kColumns) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
   void store(int64_t row, const std::byte* gate, const std::byte* up) const {
     const Vec scale = Vec::set(scales_[row]);
-    const Vec value = Act::apply(gate_(gate, scale)) * up_(up, scale);
-    std::byte* y = y_ + row * stride_;
-    if (rounds_)
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value.v)));
-    else
-      value.store(reinterpret_cast<float*>(y));
+    rows_.store(row, Act::apply(gate_(gate, scale)) * up_(up, scale));
   }
 
  private:
   const Columns gate_, up_;
   const float* const scales_;
-  const bool rounds_;
-  std::byte* const y_;
-  const int64_t stride_;  // bytes
+  const GatedRows rows_;
 };
 
-// run.operator()<Ends>(job) with the Ends of the arguments.
-template <class Run>
-void with_ends(const GemmW8A8Args& a, const Run& run) {
-  run.template operator()<PlainEnds>(Job(a));
-}
-template <class Run>
-void with_ends(const GatedGemmW8A8Args& gated, const Run& run) {
-  const Job job(gated.product, &gated);
-  switch (gated.activation) {
-    case GluActivation::kSilu:
-      return run.template operator()<GatedEnds<Silu>>(job);
-    case GluActivation::kGelu:
-      return run.template operator()<GatedEnds<Gelu>>(job);
-    case GluActivation::kGeluTanh:
-      return run.template operator()<GatedEnds<GeluTanh>>(job);
-    case GluActivation::kRelu:
-      return run.template operator()<GatedEnds<Relu>>(job);
-  }
-}
-
-// ---- many products at once ----
-
-Job job_of(const GemmW8A8Args& a) { return Job(a); }
-Job job_of(const GatedGemmW8A8Args& gated) { return Job(gated.product, &gated); }
-
-template <class Args>
-void run_step(const Args& args, int64_t item, std::byte* own) {
-  with_ends(args, [&]<class Ends>(const Job& job) { run_item<Job, Ends>(job, item, own); });
-}
-
-template <class Args>
-constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
-                                 .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
-                                 .items = [](const Args& args) { return items_of(job_of(args)); },
-                                 .run = run_step<Args>,
-                                 .own_bytes = kOwnBytes};
+struct Kind {
+  using Args = GemmW8A8Args;
+  using Gated = GatedGemmW8A8Args;
+  using Job = amx::Job;
+  using PlainEnds = amx::PlainEnds;
+  template <class Act>
+  using GatedEnds = amx::GatedEnds<Act>;
+};
+using Integers = Products<Kind>;
 
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) { multiply<Job, PlainEnds>(Job(a)); }
+void gemm_w8a8(const GemmW8A8Args& a) { Integers::run_alone(a); }
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
-  if (gated.product.N % (2 * kColumns) != 0) return gemm_w8a8_then_glu(gated);
-  with_ends(gated, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
+  Integers::is_ragged(gated) ? gemm_w8a8_then_glu(gated) : Integers::run_alone(gated);
 }
 
-void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_grouped(a.products, a.scratch, kSteps<GemmW8A8Args>); }
+void gemm_w8a8_grouped(const GroupedW8A8Args& a) { Integers::run_many(a); }
 
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
-  const auto ragged = [](const GatedGemmW8A8Args& p) { return p.product.N % (2 * kColumns) != 0; };
-  if (std::any_of(a.products.begin(), a.products.end(), ragged)) return gemm_w8a8_then_glu_grouped(a);
-  run_grouped(a.products, a.scratch, kSteps<GatedGemmW8A8Args>);
+  Integers::any_ragged(a.products) ? gemm_w8a8_then_glu_grouped(a) : Integers::run_many(a);
 }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {

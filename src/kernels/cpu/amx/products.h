@@ -27,6 +27,11 @@ constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per
 constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
 constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB) stays in the first-level cache
 
+// The first n of sixteen lanes.
+inline __mmask16 lanes_below(int64_t n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
+}
+
 // The size of n's equal parts of at most `most`, a multiple of `times` of them.
 constexpr int64_t balanced(int64_t n, int64_t most, int64_t times = 1) {
   const int64_t parts = (n + most * times - 1) / (most * times) * times;

@@ -19,3 +19,18 @@ struct GeluTanh {
 struct Relu {
   static Vec apply(Vec x) { return Vec::max(x, Vec::zero()); }
 };
+
+// run.operator()<Act>() with the function of that name.
+template <class Run>
+inline void with_activation(GluActivation activation, const Run& run) {
+  switch (activation) {
+    case GluActivation::kSilu:
+      return run.template operator()<Silu>();
+    case GluActivation::kGelu:
+      return run.template operator()<Gelu>();
+    case GluActivation::kGeluTanh:
+      return run.template operator()<GeluTanh>();
+    case GluActivation::kRelu:
+      return run.template operator()<Relu>();
+  }
+}

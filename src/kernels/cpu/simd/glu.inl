@@ -14,23 +14,8 @@ inline void glu_rows(const GluArgs& a) {
   }
 }
 
-template <class Act>
-inline void glu_as(const GluArgs& a) {
-  if (a.y_dtype == DType::kBf16)
-    glu_rows<Act, bf16>(a);
-  else
-    glu_rows<Act, float>(a);
-}
-
 void glu(const GluArgs& a) {
-  switch (a.activation) {
-    case GluActivation::kSilu:
-      return glu_as<Silu>(a);
-    case GluActivation::kGelu:
-      return glu_as<Gelu>(a);
-    case GluActivation::kGeluTanh:
-      return glu_as<GeluTanh>(a);
-    case GluActivation::kRelu:
-      return glu_as<Relu>(a);
-  }
+  with_activation(a.activation, [&]<class Act>() {
+    a.y_dtype == DType::kBf16 ? glu_rows<Act, bf16>(a) : glu_rows<Act, float>(a);
+  });
 }

@@ -1,0 +1,75 @@
+// What products of tiles share whatever their weights are: rows of gated y, and a product as a whole, alone or as one of
+// many. After simd/activations.inl.
+
+// Sixteen columns of a gated product's y, from `column` on.
+class GatedRows {
+ public:
+  template <class Gated>
+  GatedRows(const Gated& gated, int64_t column)
+      : rounds_(gated.y_dtype == DType::kBf16),
+        y_(static_cast<std::byte*>(gated.y) + column * dtype_bytes(gated.y_dtype)),
+        stride_(gated.y_stride * dtype_bytes(gated.y_dtype)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
+  void store(int64_t row, Vec value) const {
+    std::byte* y = y_ + row * stride_;
+    if (rounds_)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(value.v)));
+    else
+      value.store(reinterpret_cast<float*>(y));
+  }
+
+ private:
+  const bool rounds_;
+  std::byte* const y_;
+  const int64_t stride_;  // bytes
+};
+
+// `Kind`: Args and Gated, the product's and the gated product's arguments; Job(const Args&, const Gated* or null);
+// PlainEnds and GatedEnds<Act> (products.h).
+template <class Kind>
+struct Products {
+  using Job = typename Kind::Job;
+  using Plain = typename Kind::Args;
+  using Gated = typename Kind::Gated;
+
+  static Job job_of(const Plain& a) { return Job(a, nullptr); }
+  static Job job_of(const Gated& gated) { return Job(gated.product, &gated); }
+
+  // run.operator()<Ends>(job) with the Ends of the arguments.
+  template <class Run>
+  static void with_ends(const Plain& a, const Run& run) {
+    run.template operator()<typename Kind::PlainEnds>(job_of(a));
+  }
+  template <class Run>
+  static void with_ends(const Gated& gated, const Run& run) {
+    with_activation(gated.activation, [&]<class Act>() {
+      run.template operator()<typename Kind::template GatedEnds<Act>>(job_of(gated));
+    });
+  }
+
+  template <class Args>
+  static void run_alone(const Args& args) {
+    with_ends(args, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
+  }
+
+  template <class Args>
+  static void run_step(const Args& args, int64_t item, std::byte* own) {
+    with_ends(args, [&]<class Ends>(const Job& job) { run_item<Job, Ends>(job, item, own); });
+  }
+  template <class Args>
+  static constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
+                                          .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
+                                          .items = [](const Args& args) { return items_of(job_of(args)); },
+                                          .run = run_step<Args>,
+                                          .own_bytes = kOwnBytes};
+
+  template <class Grouped>
+  static void run_many(const Grouped& a) {
+    using Args = typename decltype(a.products)::value_type;
+    run_grouped(a.products, a.scratch, kSteps<Args>);
+  }
+
+  // Whether a pair's gates would share a panel with ups.
+  static bool is_ragged(const Gated& gated) { return gated.product.N % 32 != 0; }
+  static bool any_ragged(std::span<const Gated> gated) { return std::any_of(gated.begin(), gated.end(), is_ragged); }
+};
