@@ -47,6 +47,19 @@ struct Job {
 
 thread_local bool in_team = false;
 
+// Kernels keep tiles and sums on the stack, up to some 300 KB. Whoever works touches that much once, before its first
+// work: which thread takes which item is chance, and no later step is to meet a new page.
+constexpr size_t kStackBytes = size_t{512} << 10;
+[[gnu::noinline]] void touch_stack() {
+  volatile char room[kStackBytes];
+  for (size_t i = 0; i < kStackBytes; i += 4096) room[i] = 0;
+}
+void touch_stack_once() {
+  thread_local bool touched = false;
+  if (!touched) touch_stack();
+  touched = true;
+}
+
 void run_member(Job& job, int index) {
   in_team = true;
   job.run(job.body, TeamMember{index, job.size, &job.meeting});
@@ -67,6 +80,7 @@ class Worker {
 
  private:
   void serve() {
+    touch_stack_once();
     for (;;) {
       if (!spin_until([&] { return !idle(); })) slot_.wait(nullptr, std::memory_order_acquire);
       Job* job = slot_.load(std::memory_order_acquire);
@@ -122,6 +136,7 @@ void TeamBarrier::wait() {
 }
 
 void run_team(TeamFn* run, void* body, int most) {
+  touch_stack_once();
   const int size = in_team ? 1 : std::min(compute_threads(), most);
   if (size > 1) {
     Job job{run, body, size, TeamBarrier(size)};

@@ -1,6 +1,7 @@
 #include "kernels/parallel.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <thread>
 #include <vector>
@@ -67,6 +68,34 @@ TEST_F(Parallel, CallersOnManyThreadsAllFinishTheirWork) {
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(sum, 4 * 100 * 45);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep notes of their own about each page
+// New pages that a kernel with a large frame meets.
+[[gnu::noinline]] int64_t faults_of_a_large_frame() {
+  rusage before{}, after{};
+  ::getrusage(RUSAGE_THREAD, &before);
+  volatile char frame[400 << 10];
+  for (size_t i = 0; i < sizeof(frame); i += 512) frame[i] = 1;
+  ::getrusage(RUSAGE_THREAD, &after);
+  return after.ru_minflt - before.ru_minflt;
+}
+
+TEST_F(Parallel, StacksAreTouchedBeforeTheFirstWork) {
+  faults_of_a_large_frame();  // its code
+  set_compute_threads(8);     // workers beyond those of other tests
+  std::atomic<int64_t> faults = 0;
+  std::atomic<int> members = 0;
+  std::thread([&] {
+    parallel_team([&](const TeamMember& me) {
+      faults += faults_of_a_large_frame();
+      me.barrier();
+      ++members;
+    });
+  }).join();
+  EXPECT_EQ(members, 8);
+  EXPECT_EQ(faults, 0);
+}
+#endif
 
 }  // namespace
 }  // namespace millrace
