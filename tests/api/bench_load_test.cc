@@ -5,18 +5,10 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "tests/api/server_process.h"
-#include "tests/bench/mock_llm.h"
+#include "tests/api/bench_command.h"
 
 namespace millrace {
 namespace {
-
-std::string port_of(const MockLlm& server) { return std::to_string(server.port()); }
-
-CommandResult bench(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "bench");
-  return run_millrace(arguments);
-}
 
 TEST(BenchCommand, StaticLoadWritesEveryTable) {
   const MockLlm server({.ttft_ms = 20, .gap_ms = 5});
@@ -48,7 +40,7 @@ TEST(BenchCommand, StaticLoadWritesEveryTable) {
                                       "--save-baseline",
                                       folder.file("base.json")});
   ASSERT_EQ(result.exit_code, 0) << result.output;
-  EXPECT_EQ(split(*read_file(folder.file("p.csv")), '\n').size(), 6u);  // titles, four points, the end
+  EXPECT_EQ(read_csv(folder.file("p.csv")).size(), 5u);  // titles, four points
   EXPECT_TRUE(file_exists(folder.file("p.millrace.csv")));
   EXPECT_NE(read_file(folder.file("p.html"))->find("16 in, 8 out, 1 at once"), std::string::npos);
   const Json json = *read_json_file(folder.file("p.json"));
@@ -60,6 +52,13 @@ TEST(BenchCommand, StaticLoadWritesEveryTable) {
       bench({"parallel", "--port", port_of(server), "--parallel-num", "2", "--prompt-tokens", "32", "--output-tokens",
              "4", "--epochs", "2", "--against", folder.file("base.json")});
   EXPECT_NE(again.output.find("verdict"), std::string::npos) << again.output;
+}
+
+TEST(BenchTables, AreReadWithoutTheColumnOfInvalidFigures) {
+  const TemporaryDirectory folder;
+  ASSERT_TRUE(write_file(folder.file("t.csv"), "a,b,INVALID\r\n1,\"2,3\",\"late, busy\"\r\n4,5,\r\n").ok());
+  using Cells = std::vector<std::vector<std::string>>;
+  EXPECT_EQ(read_csv(folder.file("t.csv")), (Cells{{"a", "b"}, {"1", "2,3"}, {"4", "5"}}));
 }
 
 TEST(BenchCommand, VllmsDialectWritesVllmsResult) {

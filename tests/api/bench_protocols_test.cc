@@ -7,20 +7,11 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "tests/api/server_process.h"
-#include "tests/bench/mock_llm.h"
+#include "tests/api/bench_command.h"
 #include "tests/net/tls_front.h"
 
 namespace millrace {
 namespace {
-
-CommandResult bench(std::vector<std::string> arguments, const std::vector<std::string>& more = {}) {
-  arguments.insert(arguments.begin(), "bench");
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return run_millrace(arguments);
-}
-
-std::string port_of(const MockLlm& server) { return std::to_string(server.port()); }
 
 // A folder with the tokenizer of a tiny model.
 const std::string& model() {
@@ -34,10 +25,6 @@ const std::string& model() {
 
 const std::vector<std::string> kSmall = {"--parallel-num", "2", "--prompt-tokens", "8", "--output-tokens", "6",
                                          "--epochs",       "1", "--num-warmups",   "0"};
-
-std::vector<std::string> csv_line(const std::string& path, size_t line) {
-  return split(trim(split(*read_file(path), '\n').at(line)), ',');
-}
 
 std::string table_row(const std::string& label, const std::string& value) {
   return fmt::format("{:<40} {:<10}", label, value);
@@ -97,9 +84,9 @@ TEST(BenchSpeculative, CountersAndEventsTellTheAcceptanceBesideTheBaseline) {
   EXPECT_NEAR(figures["acceptance"]["length"], 3, 1e-9);
   EXPECT_NEAR(figures["acceptance"]["per_position"][0], 0.75, 1e-9);
   EXPECT_FALSE(figures["acceptance"]["estimated"].get<bool>());
-  const auto titles = csv_line(folder.file("s.csv"), 0), row = csv_line(folder.file("s.csv"), 1);
-  EXPECT_EQ(titles[titles.size() - 5], "TP90_SPEC_ACCEPT_RATE");
-  EXPECT_EQ(row.back(), "0.6667");  // 13 tokens in 5 events: 8 of 12 drafted
+  const auto table = read_csv(folder.file("s.csv"));
+  EXPECT_EQ(table[0][table[0].size() - 5], "TP90_SPEC_ACCEPT_RATE");
+  EXPECT_EQ(table.at(1).back(), "0.6667");  // 13 tokens in 5 events: 8 of 12 drafted
   EXPECT_TRUE(file_exists(folder.file("s.baseline.csv")));
   EXPECT_FALSE((*read_json_file(folder.file("s.baseline.json")))["points"][0]["figures"].contains("acceptance"));
   EXPECT_NE(result.output.find(table_row("  Position 0:", "75.00")), std::string::npos) << result.output;
@@ -117,11 +104,11 @@ TEST(BenchSpeculative, WithoutCountersTheEventsEstimateIt) {
              folder.file("s.csv"), "--csv-dialect", "gen1"});
   ASSERT_EQ(result.exit_code, 0) << result.output;
   EXPECT_NE(result.output.find("events (estimated)"), std::string::npos) << result.output;
-  EXPECT_EQ(csv_line(folder.file("s.csv"), 1).back(), "0.8");  // (13 - 1) / (3 steps x 5): the target's token counts
-  const auto titles = csv_line(folder.file("s.millrace.csv"), 0), row = csv_line(folder.file("s.millrace.csv"), 1);
-  const auto from = std::find(titles.begin(), titles.end(), "acceptance_from");
-  ASSERT_NE(from, titles.end());
-  EXPECT_EQ(row.at(static_cast<size_t>(from - titles.begin())), "events");
+  EXPECT_EQ(read_csv(folder.file("s.csv")).at(1).back(), "0.8");  // (13 - 1) / (3 steps x 5): the target's token counts
+  const auto table = read_csv(folder.file("s.millrace.csv"));
+  const auto from = std::find(table[0].begin(), table[0].end(), "acceptance_from");
+  ASSERT_NE(from, table[0].end());
+  EXPECT_EQ(table.at(1)[static_cast<size_t>(from - table[0].begin())], "events");
 }
 
 TEST(BenchModal, EveryRequestCarriesAPictureOfItsOwn) {
@@ -133,7 +120,7 @@ TEST(BenchModal, EveryRequestCarriesAPictureOfItsOwn) {
                "--image-format", format, "--benchmark-csv", folder.file("m.csv")},
               kSmall);
     ASSERT_EQ(result.exit_code, 0) << result.output;
-    EXPECT_EQ(csv_line(folder.file("m.csv"), 0).at(3), "Image_Shape");
+    EXPECT_EQ(read_csv(folder.file("m.csv"))[0].at(3), "Image_Shape");
     EXPECT_NE(read_file(folder.file("m.csv"))->find("\n8.0,6.0,2,\"48,64\","), std::string::npos);
     std::set<std::string> pictures;
     for (const std::string& body : server.bodies())
@@ -167,10 +154,14 @@ TEST(BenchBackEnds, BaseAndTrtAndEmbeddingAreSpoken) {
       bench({"parallel", "--backend", "embedding", "--port", port_of(server), "--model", "m", "--parallel-num", "2",
              "--prompt-tokens", "8", "16", "--epochs", "2", "--benchmark-csv", folder.file("e.csv")});
   ASSERT_EQ(result.exit_code, 0) << result.output;
-  EXPECT_TRUE(read_file(folder.file("e.csv"))
-                  ->starts_with("\xEF\xBB\xBFInput_Length,Concurrency,QPS,INPUT_TOKEN_THROUGHPUT,TP90_REQ_LATENCY,"
-                                "TP99_REQ_LATENCY,MAX_REQ_LATENCY,AVG_REQ_LATENCY\r\n8.0,2,"));
-  EXPECT_GT(std::stod(csv_line(folder.file("e.csv"), 2).back()), 30);  // ms
+  EXPECT_TRUE(read_file(folder.file("e.csv"))->starts_with("\xEF\xBB\xBFInput_Length,"));
+  EXPECT_NE(read_file(folder.file("e.csv"))->find("\r\n8.0,2,"), std::string::npos);
+  const auto table = read_csv(folder.file("e.csv"));
+  EXPECT_EQ(table[0],
+            (std::vector<std::string>{"Input_Length", "Concurrency", "QPS", "INPUT_TOKEN_THROUGHPUT",
+                                      "TP90_REQ_LATENCY", "TP99_REQ_LATENCY", "MAX_REQ_LATENCY", "AVG_REQ_LATENCY"}));
+  EXPECT_EQ(table.at(1)[0], "8.0");
+  EXPECT_GT(std::stod(table.at(2).back()), 30);  // ms
 }
 
 TEST(BenchTls, ServersAreReachedOverHttps) {

@@ -9,18 +9,10 @@
 
 #include "base/file.h"
 #include "base/text.h"
-#include "tests/api/server_process.h"
-#include "tests/bench/mock_llm.h"
+#include "tests/api/bench_command.h"
 
 namespace millrace {
 namespace {
-
-std::string port_of(const MockLlm& server) { return std::to_string(server.port()); }
-
-CommandResult bench(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), "bench");
-  return run_millrace(arguments);
-}
 
 // The numbers that a page carries for machines.
 Json data_of_page(const std::string& path) {
@@ -187,11 +179,11 @@ TEST(BenchAll, WritesTheFilesOfTheWrapper) {
        {"benchmark_serving_alpaca.csv", "benchmark_serving_sharegpt.csv", "benchmark_serving.csv",
         "benchmark_serving.millrace.csv", "benchmark_parallel.csv", "output.xlsx", "result.json", "report.html"})
     EXPECT_TRUE(file_exists(join_path(out, name))) << name;
-  const std::vector<std::string> rows = split(*read_file(join_path(out, "benchmark_serving.csv")), '\n');
-  ASSERT_EQ(rows.size(), 6u);  // titles, two rates of two data sets, the end
-  EXPECT_TRUE(rows[1].starts_with("alpaca,"));
-  EXPECT_TRUE(rows[4].starts_with("sharegpt,"));
-  EXPECT_EQ(split(rows[4], ',')[3], "80.0");
+  const auto rows = read_csv(join_path(out, "benchmark_serving.csv"));
+  ASSERT_EQ(rows.size(), 5u);  // titles, two rates of two data sets
+  EXPECT_EQ(rows[1][0], "alpaca");
+  EXPECT_EQ(rows[4][0], "sharegpt");
+  EXPECT_EQ(rows[4][3], "80.0");
   EXPECT_EQ((*read_json_file(join_path(out, "result.json")))["points"].size(), 8u);
   const std::string html = *read_file(join_path(out, "report.html"));
   EXPECT_NE(html.find("sharegpt, 80 requests/s"), std::string::npos);
