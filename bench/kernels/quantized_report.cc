@@ -18,14 +18,11 @@ namespace {
 
 struct Format {
   const char* name;
-  A16Format a16;
-  int64_t group;
-  bool w8a8 = false;
+  int64_t group;         // of int4
+  int64_t x_digits = 0;  // of int8
+  bool int8() const { return x_digits > 0; }
 };
-constexpr Format kFormats[] = {{"w8a16", A16Format::kInt8, 0},
-                               {"w4a16", A16Format::kInt4, 128},
-                               {"w4a16_g32", A16Format::kInt4, 32},
-                               {"w8a8", A16Format::kInt8, 0, true}};
+constexpr Format kFormats[] = {{"w8a16", 0, 2}, {"w4a16", 128}, {"w4a16_g32", 32}, {"w8a8", 0, 1}};
 
 // A product of one shape in one format, for several numbers of rows.
 struct Product {
@@ -39,11 +36,11 @@ struct Product {
 };
 
 int64_t packed_bytes(const ProductShape& shape, const Format& format) {
-  if (format.w8a8) return gemm_w8a8_packed_bytes(shape.N, shape.K);
-  return gemm_a16_packed_bytes(shape.N, shape.K, format.a16, format.group);
+  if (format.int8()) return gemm_w8a8_packed_bytes(shape.N, shape.K);
+  return gemm_a16_packed_bytes(shape.N, shape.K, A16Format::kInt4, format.group);
 }
 
-void fill_w8a8(const ProductShape& shape, std::byte* memory) {
+void fill_int8(const ProductShape& shape, std::byte* memory) {
   constexpr int64_t kRows = 256;
   std::vector<int8_t> values(kRows * shape.K);
   Random random(1);
@@ -59,30 +56,29 @@ void fill_w8a8(const ProductShape& shape, std::byte* memory) {
 
 void fill_a16(const ProductShape& shape, const Format& format, std::byte* memory) {
   constexpr int64_t kRows = 256;
-  const int64_t groups = format.group ? shape.K / format.group : 1;
+  const int64_t groups = shape.K / format.group;
   std::vector<uint8_t> values(kRows * shape.K);
   Random random(1);
   for (auto& q : values) q = static_cast<uint8_t>(random() % 16);
   const std::vector<float> scales(kRows * groups, 0.01f);
   for (int64_t row = 0; row < shape.N; row += kRows)
     gemm_a16_pack({.values = values.data(),
-                   .scales = format.group ? scales.data() : nullptr,
+                   .scales = scales.data(),
                    .zeros = nullptr,
                    .packed = memory,
                    .row_begin = row,
                    .row_end = std::min(shape.N, row + kRows),
                    .K = shape.K,
                    .group = format.group,
-                   .format = format.a16});
+                   .format = A16Format::kInt4});
 }
 
 double a16_seconds(const Product& p, const Format& format, const LayerCopies& weights) {
-  const Pages scratch(gemm_a16_scratch_bytes(p.M, p.shape.K, format.a16));
-  const std::vector<float> scales(p.shape.N, 0.01f);
+  const Pages scratch(gemm_a16_scratch_bytes(p.M, p.shape.K, A16Format::kInt4));
   return median_seconds([&](int64_t i) {
     gemm_a16({.x = p.x.data(),
               .w = weights.layer(i),
-              .scales = format.group ? nullptr : scales.data(),
+              .scales = nullptr,
               .bias = nullptr,
               .y = p.y.as<float>(),
               .scratch = scratch.data(),
@@ -92,12 +88,12 @@ double a16_seconds(const Product& p, const Format& format, const LayerCopies& we
               .x_stride = p.shape.K,
               .y_stride = p.shape.N,
               .group = format.group,
-              .format = format.a16});
+              .format = A16Format::kInt4});
   });
 }
 
-double w8a8_seconds(const Product& p, const LayerCopies& weights) {
-  const Pages scratch(gemm_w8a8_scratch_bytes(p.M, p.shape.K));
+double int8_seconds(const Product& p, const Format& format, const LayerCopies& weights) {
+  const Pages scratch(gemm_w8a8_scratch_bytes(p.M, p.shape.K, format.x_digits));
   const std::vector<float> scales(p.shape.N, 0.01f);
   return median_seconds([&](int64_t i) {
     gemm_w8a8({.x = p.x.data(),
@@ -110,7 +106,8 @@ double w8a8_seconds(const Product& p, const LayerCopies& weights) {
                .N = p.shape.N,
                .K = p.shape.K,
                .x_stride = p.shape.K,
-               .y_stride = p.shape.N});
+               .y_stride = p.shape.N,
+               .x_digits = format.x_digits});
   });
 }
 
@@ -136,7 +133,7 @@ void report(const ProductShape& shape, const Format& format, const std::vector<i
             const MachineCeilings& ceilings) {
   const int64_t bytes = packed_bytes(shape, format);
   const LayerCopies weights(
-      bytes, [&](std::byte* memory) { format.w8a8 ? fill_w8a8(shape, memory) : fill_a16(shape, format, memory); });
+      bytes, [&](std::byte* memory) { format.int8() ? fill_int8(shape, memory) : fill_a16(shape, format, memory); });
   const int64_t dense_bytes = gemm_packed_bytes(shape.N, shape.K, DType::kBf16);
   const LayerCopies dense(dense_bytes, [&](std::byte* memory) {
     Random random(3);
@@ -145,10 +142,11 @@ void report(const ProductShape& shape, const Format& format, const std::vector<i
   for (const int64_t M : rows) {
     if (M > 64 && shape.N > 100000) continue;  // logits are wanted for few rows
     const Product product(shape, M);
-    const double seconds = format.w8a8 ? w8a8_seconds(product, weights) : a16_seconds(product, format, weights);
+    const double seconds =
+        format.int8() ? int8_seconds(product, format, weights) : a16_seconds(product, format, weights);
     const double other = bf16_seconds(product, dense);
-    const double ops = 2.0 * static_cast<double>(M * shape.N * shape.K);
-    const double tiles = format.w8a8 ? ceilings.int8_tile_ops : ceilings.bf16_tile_flops;
+    const double ops = 2.0 * static_cast<double>(M * shape.N * shape.K * std::max<int64_t>(1, format.x_digits));
+    const double tiles = format.int8() ? ceilings.int8_tile_ops : ceilings.bf16_tile_flops;
     const double peak = tiles > 0 ? tiles : ceilings.f32_flops;
     const double reading = static_cast<double>(bytes) / ceilings.read_bytes_per_s, computing = ops / peak;
     fmt::print(

@@ -37,6 +37,11 @@ int64_t w8a8_copies_bytes(int64_t products) {
   return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmW8A8Args)));
 }
 
+void check_digits(const GemmW8A8Args& a, const GemmW8A8Args& first) {
+  check_w8a8(a);
+  MR_CHECK(a.x_digits == first.x_digits, "activations of {} and of {} digits", a.x_digits, first.x_digits);
+}
+
 // `grouped(products, scratch)` into scratch, then the units on it.
 template <class Product, class Gated, class Grouped>
 void then_units(std::span<Gated> gated, std::byte* scratch, const Grouped& grouped) {
@@ -128,12 +133,16 @@ std::span<const Impl<GroupedGatedW8A8Fn>> gemm_gated_w8a8_grouped_impls() { retu
 
 void gemm_w8a8_grouped(const GroupedW8A8Args& args) {
   static GroupedW8A8Fn* const best = best_impl(gemm_w8a8_grouped_impls());
-  if (!args.products.empty()) best(args);
+  if (args.products.empty()) return;
+  for (const GemmW8A8Args& a : args.products) check_digits(a, args.products[0]);
+  best(args);
 }
 
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& args) {
   static GroupedGatedW8A8Fn* const best = best_impl(gemm_gated_w8a8_grouped_impls());
-  if (!args.products.empty()) best(args);
+  if (args.products.empty()) return;
+  for (const GatedGemmW8A8Args& a : args.products) check_digits(a.product, args.products[0].product);
+  best(args);
 }
 
 int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products) {
@@ -142,8 +151,9 @@ int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products) 
   return bytes;
 }
 
-int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K) {
-  return shared_bytes(max_products, true) + w8a8_prepared_bytes(max_rows, K) + max_products * w8a8_prepared_bytes(0, K);
+int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K, int64_t x_digits) {
+  return shared_bytes(max_products, true) + w8a8_prepared_bytes(max_rows * x_digits, K) +
+         max_products * w8a8_prepared_bytes(0, K);
 }
 
 int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products) {
@@ -156,8 +166,9 @@ int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args>
   return bytes + round_up_to_64(outputs);
 }
 
-int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K) {
-  return gemm_w8a8_grouped_scratch_bytes(max_products, max_rows, K) + w8a8_copies_bytes(max_products) +
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K,
+                                              int64_t x_digits) {
+  return gemm_w8a8_grouped_scratch_bytes(max_products, max_rows, K, x_digits) + w8a8_copies_bytes(max_products) +
          round_up_to_64(max_rows * N * 4);
 }
 

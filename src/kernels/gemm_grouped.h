@@ -39,15 +39,15 @@ int64_t gemm_gated_grouped_scratch_bytes(int64_t max_products, int64_t max_rows,
 
 // Products of integers: as above.
 struct GroupedW8A8Args {
-  std::span<GemmW8A8Args> products;
-  std::byte* scratch;  // gemm_w8a8_grouped_scratch_bytes
+  std::span<GemmW8A8Args> products;  // of one x_digits
+  std::byte* scratch;                // gemm_w8a8_grouped_scratch_bytes
 };
 using GroupedW8A8Fn = void(const GroupedW8A8Args&);
 
 void gemm_w8a8_grouped(const GroupedW8A8Args& args);
 std::span<const Impl<GroupedW8A8Fn>> gemm_w8a8_grouped_impls();  // names are those of gemm_w8a8_impls
 int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products);
-int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K);
+int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K, int64_t x_digits);
 
 struct GroupedGatedW8A8Args {
   std::span<GatedGemmW8A8Args> products;
@@ -58,6 +58,7 @@ using GroupedGatedW8A8Fn = void(const GroupedGatedW8A8Args&);
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& args);
 std::span<const Impl<GroupedGatedW8A8Fn>> gemm_gated_w8a8_grouped_impls();
 int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products);
-int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K);
+int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K,
+                                              int64_t x_digits);
 
 }  // namespace millrace

@@ -51,31 +51,39 @@ void pack_panel(const W8A8PackArgs& a, const W8A8Layout& layout, int64_t begin, 
 
 std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls() { return kImpls; }
 
+void check_w8a8(const GemmW8A8Args& a) {
+  MR_CHECK(a.x_digits == 1 || (a.x_digits == 2 && a.x_scale == 0 && a.x_dtype != DType::kI8),
+           "activations of {} digits, scale {}, {}", a.x_digits, a.x_scale, dtype_name(a.x_dtype));
+}
+
 void gemm_w8a8(const GemmW8A8Args& args) {
   static GemmW8A8Fn* const best = best_impl(gemm_w8a8_impls());
+  check_w8a8(args);
   if (args.M > 0 && args.N > 0) best(args);
 }
 
-int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
-  const int64_t rows = max_rows * (2 * w8a8_padded_k(K) + 64);  // at most int16, and a scale
-  return cpu_has(Isa::kAmx) ? std::max(rows, amx::gemm_w8a8_scratch_bytes(max_rows, K)) : rows;
+int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K, int64_t x_digits) {
+  const int64_t digits = max_rows * x_digits;
+  const int64_t rows = digits * (2 * w8a8_padded_k(K) + 64);  // at most int16, and a scale
+  return cpu_has(Isa::kAmx) ? std::max(rows, amx::gemm_w8a8_scratch_bytes(digits, K)) : rows;
 }
 
 std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls() { return kGated; }
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& args) {
   static GatedGemmW8A8Fn* const best = best_impl(gemm_gated_w8a8_impls());
+  check_w8a8(args.product);
   if (args.product.M > 0 && args.product.N > 0) best(args);
 }
 
-int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K) {
-  return round_up_64(gemm_w8a8_scratch_bytes(max_rows, K)) + max_rows * N * 4;
+int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, int64_t x_digits) {
+  return round_up_64(gemm_w8a8_scratch_bytes(max_rows, K, x_digits)) + max_rows * N * 4;
 }
 
 void gemm_w8a8_then_glu(const GatedGemmW8A8Args& args) {
   const GemmW8A8Args& a = args.product;
   GemmW8A8Args product = a;
-  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_w8a8_scratch_bytes(a.M, a.K)));
+  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_w8a8_scratch_bytes(a.M, a.K, a.x_digits)));
   product.y_stride = a.N;
   gemm_w8a8(product);
   glu(unit_of(args, product));

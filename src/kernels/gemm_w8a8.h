@@ -1,11 +1,14 @@
-// Matrix products of int8 weights and int8 activations (W8A8):
+// Matrix products of int8 weights and integer activations of one or two int8 digits (W8A8, W8A16):
 //   y[m,n] = s[m] * t[n] * sum over k of p[m,k] * q[n,k]  + bias[n]
 // q and t are given: one scale for an output column. p is made from x, symmetric, rounded to nearest even:
 //   per token:   s[m] = max over k of |x[m,k]| / 127      p = round(x * (127 / max))
 //   per tensor:  s given                                  p = clamp(round(x * (1 / s)), -128, 127)
 //   made before: p and s given, made in one of these ways elsewhere (kernels/norm.h)
-// A row with an infinity or NaN gives NaN (per token); maxima below 1e-30 count as 1e-30. Sums are exact int32: every
-// implementation gives the same bits, for any number of rows and threads. K is at most 131071.
+//   two digits:  s[m] = max over k of |x[m,k]| / 32639    p = round(x * (32639 / max)) = 256 * high + low
+// Two digits meet the weights one by one: the sum is float(256 * sum of high * q) + float(sum of low * q). Their error,
+// at most max / 65278, is below that of x as bfloat16 where x is large, and below that of q in any sum.
+// A row with an infinity or NaN gives NaN (per token); maxima below 1e-30 count as 1e-30. Sums of digits are exact
+// int32: every implementation gives the same bits, for any number of rows and threads. K is at most 131071.
 //
 // Rows of x made before: p [K], zeros up to a multiple of 64, then s as a float32; w8a8_row_bytes apart or more.
 //
@@ -40,13 +43,14 @@ struct GemmW8A8Args {
   int64_t M, N, K, x_stride, y_stride;
   float x_scale = 0;             // s of the tensor; 0: per token
   DType x_dtype = DType::kBf16;  // kF32, kBf16 or kI8
+  int64_t x_digits = 1;          // 1, or 2: per token of kF32 or kBf16
 };
 using GemmW8A8Fn = void(const GemmW8A8Args&);
 
 void gemm_w8a8(const GemmW8A8Args& args);
 std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls();
 // Enough for every implementation and any M up to max_rows.
-int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K);
+int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K, int64_t x_digits);
 
 // A product and the gated linear unit on it (GatedGemmArgs of kernels/gemm.h): y is [M, N/2].
 struct GatedGemmW8A8Args {
@@ -60,7 +64,7 @@ using GatedGemmW8A8Fn = void(const GatedGemmW8A8Args&);
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& args);
 std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls();
-int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K);
+int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, int64_t x_digits);
 
 // Packs rows [row_begin, row_end) of an [N, K] matrix from values [rows, K]; what is not packed must be zero (fresh
 // memory is). Threads: as many as the pool has; two calls must not share a panel at once.

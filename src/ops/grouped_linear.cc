@@ -28,14 +28,20 @@ Args* room_for(size_t calls, Workspace& workspace) {
   return reinterpret_cast<Args*>(workspace.bytes(static_cast<int64_t>(calls * sizeof(Args))));
 }
 
-bool w8a8(const Linear& linear) { return linear.format() == LinearFormat::kW8A8; }
-// W8A16 and W4A16 have no grouped kernel: one after the other.
-bool grouped(const Linear& linear) { return linear.format() == LinearFormat::kDense || w8a8(linear); }
+bool int8(const Linear& linear) {
+  return linear.format() == LinearFormat::kW8A8 || linear.format() == LinearFormat::kW8A16;
+}
+// W4A16 has no grouped kernel: one after the other.
+bool grouped(const Linear& linear) { return linear.format() == LinearFormat::kDense || int8(linear); }
+auto of(LinearFormat format) {
+  return [format](const Linear& linear) { return linear.format() == format; };
+}
 auto dense(DType weight) {
   return [weight](const Linear& linear) { return linear.weight_dtype() == weight; };
 }
 
 constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
+constexpr LinearFormat kIntegers[] = {LinearFormat::kW8A8, LinearFormat::kW8A16};
 
 // For every call a place among dense products and one among integers.
 template <class Dense, class Integers>
@@ -66,9 +72,14 @@ void forward_grouped(std::span<LinearCall> calls, Workspace& workspace) {
     gemm_grouped({products, workspace.bytes(gemm_grouped_scratch_bytes(products))});
   }
   auto* const integers = room_for<GemmW8A8Args>(calls.size(), workspace);
-  const auto products = products_of(calls, w8a8, integers,
-                                    [&](LinearCall& call) { return into_y(call, call.linear->w8a8(call.x, nullptr)); });
-  if (!products.empty()) gemm_w8a8_grouped({products, workspace.bytes(gemm_w8a8_grouped_scratch_bytes(products))});
+  for (const LinearFormat format : kIntegers) {
+    const auto products = products_of(calls, of(format), integers, [&](LinearCall& call) {
+      return into_y(call, call.linear->w8a8(call.x, nullptr));
+    });
+    if (products.empty()) continue;
+    const Workspace::Scope inner(workspace);
+    gemm_w8a8_grouped({products, workspace.bytes(gemm_w8a8_grouped_scratch_bytes(products))});
+  }
 }
 
 void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace) {
@@ -93,17 +104,20 @@ void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation
     gemm_gated_grouped({products, workspace.bytes(gemm_gated_grouped_scratch_bytes(products))});
   }
   auto* const integers = room_for<GatedGemmW8A8Args>(calls.size(), workspace);
-  const auto products = products_of(calls, w8a8, integers, [&](LinearCall& call) {
-    return into_y(call, GatedGemmW8A8Args{.product = call.linear->w8a8(call.x, nullptr)});
-  });
-  if (!products.empty())
+  for (const LinearFormat format : kIntegers) {
+    const auto products = products_of(calls, of(format), integers, [&](LinearCall& call) {
+      return into_y(call, GatedGemmW8A8Args{.product = call.linear->w8a8(call.x, nullptr)});
+    });
+    if (products.empty()) continue;
+    const Workspace::Scope inner(workspace);
     gemm_gated_w8a8_grouped({products, workspace.bytes(gemm_gated_w8a8_grouped_scratch_bytes(products))});
+  }
 }
 
 int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
   const int64_t rooms = rooms_bytes<GemmArgs, GemmW8A8Args>(max_calls), K = like.in_features();
   if (!grouped(like)) return rooms + like.scratch_bytes(max_rows);
-  const int64_t bytes = w8a8(like) ? gemm_w8a8_grouped_scratch_bytes(max_calls, max_rows, K)
+  const int64_t bytes = int8(like) ? gemm_w8a8_grouped_scratch_bytes(max_calls, max_rows, K, like.input_digits())
                                    : gemm_grouped_scratch_bytes(max_calls, max_rows, K, like.weight_dtype());
   return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
 }
@@ -112,7 +126,7 @@ int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64
   const int64_t rooms = rooms_bytes<GatedGemmArgs, GatedGemmW8A8Args>(max_calls);
   const int64_t N = like.out_features(), K = like.in_features();
   if (!grouped(like)) return rooms + like.gated_scratch_bytes(max_rows);
-  const int64_t bytes = w8a8(like) ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K)
+  const int64_t bytes = int8(like) ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K, like.input_digits())
                                    : gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
   return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
 }

@@ -73,8 +73,17 @@ void for_pieces(std::span<const Tensor> parts, int64_t rows, const Use& use) {
     for (int64_t from = 0; from < part.size(0); from += rows) use(part.rows(from, std::min(part.size(0), from + rows)));
 }
 
-A16Format a16_format(LinearFormat format) {
-  return format == LinearFormat::kW4A16 ? A16Format::kInt4 : A16Format::kInt8;
+// Formats that are of kernels/gemm_w8a8.h.
+bool is_int8(LinearFormat format) { return format == LinearFormat::kW8A8 || format == LinearFormat::kW8A16; }
+
+// Rows of values in an order of columns of their own, `order`, as they meet x.
+void undo_order(const Tensor& order, int64_t K, std::span<uint8_t> rows) {
+  const auto* const at = order.data<int32_t>();
+  std::vector<uint8_t> row(K);
+  for (size_t from = 0; from < rows.size(); from += row.size()) {
+    for (int64_t k = 0; k < K; ++k) row[at[k]] = rows[from + k];
+    std::copy(row.begin(), row.end(), rows.begin() + static_cast<std::ptrdiff_t>(from));
+  }
 }
 
 }  // namespace
@@ -121,8 +130,8 @@ Status Linear::check_parts(std::span<const QuantizedMatrix> parts) {
                          first.group);
   if (format != LinearFormat::kW4A16 && first.groups() > 1)
     return unimplemented("8 bits with a scale for every {} inputs; one scale for an output has kernels", first.group);
-  if (format == LinearFormat::kW8A8 && (first.columns > kMostW8A8K || first.order.raw()))
-    return unimplemented("8-bit activations with {} inputs in an order of their own", first.columns);
+  if (is_int8(format) && first.columns > kMostW8A8K)
+    return unimplemented("8 bits with {} inputs; up to {} have kernels", first.columns, kMostW8A8K);
   return {};
 }
 
@@ -133,16 +142,16 @@ Linear Linear::unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t gr
   linear.out_features_ = rows;
   linear.in_features_ = K;
   linear.group_ = group;
-  const int64_t bytes = format == LinearFormat::kW8A8 ? gemm_w8a8_packed_bytes(rows, K)
-                                                      : gemm_a16_packed_bytes(rows, K, a16_format(format), group);
+  const int64_t bytes =
+      is_int8(format) ? gemm_w8a8_packed_bytes(rows, K) : gemm_a16_packed_bytes(rows, K, A16Format::kInt4, group);
   linear.packed_ = page_zeros(DType::kU8, {bytes});
-  if (format != LinearFormat::kW4A16) linear.scales_ = Tensor::zeros(DType::kF32, {rows});
+  if (is_int8(format)) linear.scales_ = Tensor::zeros(DType::kF32, {rows});
   return linear;
 }
 
 void Linear::pack_rows(const Rows& rows) {
   auto* const packed = packed_.data<std::byte>();
-  if (format_ == LinearFormat::kW8A8)
+  if (is_int8(format_))
     gemm_w8a8_pack({.values = reinterpret_cast<const int8_t*>(rows.values),
                     .packed = packed,
                     .row_begin = rows.begin,
@@ -158,8 +167,8 @@ void Linear::pack_rows(const Rows& rows) {
                    .row_end = rows.end,
                    .K = in_features_,
                    .group = group_,
-                   .format = a16_format(format_)});
-  if (format_ != LinearFormat::kW4A16)
+                   .format = A16Format::kInt4});
+  if (is_int8(format_))
     std::memcpy(scales_.data<float>() + rows.begin, rows.scales,
                 static_cast<size_t>(rows.end - rows.begin) * sizeof(float));
 }
@@ -172,7 +181,10 @@ void Linear::pack_part(const QuantizedMatrix& part, int64_t row) {
   for (int64_t from = 0; from < part.rows; from += kRowsAtOnce) {
     const int64_t count = std::min(kRowsAtOnce, part.rows - from);
     parallel_ranges(count, 16, [&](int64_t begin, int64_t end) {
-      part.unpack(from + begin, from + end, values.data<uint8_t>() + begin * in_features_);
+      uint8_t* const rows = values.data<uint8_t>() + begin * in_features_;
+      part.unpack(from + begin, from + end, rows);
+      if (is_int8(format_) && part.order.raw())
+        undo_order(part.order, in_features_, {rows, static_cast<size_t>((end - begin) * in_features_)});
     });
     pack_rows({.values = values.data<uint8_t>(),
                .scales = part.scales.data<float>() + from * groups,
@@ -190,7 +202,7 @@ Linear Linear::pack(std::span<const QuantizedMatrix> parts, std::span<const Tens
   const QuantizedMatrix& first = parts.front();
   Linear linear = unpacked(format_of(first), std::accumulate(rows.begin(), rows.end(), int64_t{0}), first.columns,
                            scale_length(first));
-  linear.order_ = first.order;
+  if (!is_int8(linear.format_)) linear.order_ = first.order;
   linear.bias_ = stack_biases(rows, biases);
   int64_t row = 0;
   for (const QuantizedMatrix& part : parts) {
@@ -203,9 +215,9 @@ Linear Linear::pack(std::span<const QuantizedMatrix> parts, std::span<const Tens
 
 Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const Tensor> biases, LinearFormat format,
                                 const std::function<void()>& pause) {
-  MR_CHECK(!parts.empty() && (format == LinearFormat::kW8A8 || format == LinearFormat::kW8A16), "{} parts",
-           parts.size());
+  MR_CHECK(!parts.empty() && is_int8(format), "{} parts", parts.size());
   const int64_t K = parts[0].size(1);
+  if (K > kMostW8A8K) return unimplemented("8 bits with {} inputs; up to {} have kernels", K, kMostW8A8K);
   Linear linear = unpacked(format, total_rows(parts), K, K);
   linear.bias_ = stack_biases(rows_of(parts), biases);
   std::vector<int8_t> values(kRowsAtOnce * K);
@@ -265,14 +277,14 @@ Status check_sizes(const Linear::Packed& p) {
   if (!in_range(p.group)) return data_loss("groups of {}", p.group);
   if (p.format == LinearFormat::kW4A16 && !is_int4_group(p.group, p.columns))
     return data_loss("groups of {} of {} columns", p.group, p.columns);
-  if (p.format == LinearFormat::kW8A8 && p.columns > kMostW8A8K) return data_loss("{} columns", p.columns);
+  if (is_int8(p.format) && p.columns > kMostW8A8K) return data_loss("{} columns", p.columns);
   return std::isfinite(p.input_scale) && p.input_scale >= 0 ? Status() : data_loss("input scale {}", p.input_scale);
 }
 
 int64_t weight_bytes_of(const Linear::Packed& p) {
   if (p.format == LinearFormat::kDense) return gemm_packed_bytes(p.rows, p.columns, p.dtype);
-  if (p.format == LinearFormat::kW8A8) return gemm_w8a8_packed_bytes(p.rows, p.columns);
-  return gemm_a16_packed_bytes(p.rows, p.columns, a16_format(p.format), p.group);
+  if (is_int8(p.format)) return gemm_w8a8_packed_bytes(p.rows, p.columns);
+  return gemm_a16_packed_bytes(p.rows, p.columns, A16Format::kInt4, p.group);
 }
 
 // `found` is a vector of this type and length.
@@ -292,11 +304,11 @@ Status check_packed(const Linear::Packed& p) {
   MR_RETURN_IF_ERROR(check_sizes(p));
   MR_RETURN_IF_ERROR(check_vector("packed weights", p.weights, DType::kU8, weight_bytes_of(p)));
   if (reinterpret_cast<uintptr_t>(p.weights.raw()) % 64 != 0) return data_loss("packed weights that are not aligned");
-  const bool scaled = p.format == LinearFormat::kW8A8 || p.format == LinearFormat::kW8A16;
+  const bool scaled = is_int8(p.format);
   if (scaled != (p.scales.raw() != nullptr)) return data_loss("{} scales of outputs", scaled ? "no" : "needless");
   if (scaled) MR_RETURN_IF_ERROR(check_vector("scales", p.scales, DType::kF32, p.rows));
   if (p.order.raw()) MR_RETURN_IF_ERROR(check_order(p.order, p.columns));
-  if (p.order.raw() && (p.format == LinearFormat::kDense || p.format == LinearFormat::kW8A8))
+  if (p.order.raw() && p.format != LinearFormat::kW4A16)
     return data_loss("an order of columns where the format has none");
   return p.bias.raw() ? check_vector("bias", p.bias, DType::kF32, p.rows) : Status();
 }
@@ -324,10 +336,10 @@ int64_t Linear::ordered_bytes(int64_t rows) const {
 }
 
 int64_t Linear::scratch_bytes(int64_t max_rows) const {
-  if (format_ == LinearFormat::kW8A8)
-    return Workspace::tensor_bytes(DType::kU8, {gemm_w8a8_scratch_bytes(max_rows, in_features_)});
-  if (format_ != LinearFormat::kDense)
-    return Workspace::tensor_bytes(DType::kU8, {gemm_a16_scratch_bytes(max_rows, in_features_, a16_format(format_))}) +
+  if (is_int8(format_))
+    return Workspace::tensor_bytes(DType::kU8, {gemm_w8a8_scratch_bytes(max_rows, in_features_, input_digits())});
+  if (format_ == LinearFormat::kW4A16)
+    return Workspace::tensor_bytes(DType::kU8, {gemm_a16_scratch_bytes(max_rows, in_features_, A16Format::kInt4)}) +
            ordered_bytes(max_rows);
   return Workspace::tensor_bytes(DType::kU8, {gemm_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
@@ -347,7 +359,7 @@ void Linear::check_input(const Tensor& x) const {
 GemmA16Args Linear::a16(const Tensor& x, std::byte* scratch) const {
   return {.x = x.raw(),
           .w = packed_.data<std::byte>(),
-          .scales = scales_.data<float>(),
+          .scales = nullptr,
           .bias = bias_.data<float>(),
           .y = nullptr,
           .scratch = scratch,
@@ -358,7 +370,7 @@ GemmA16Args Linear::a16(const Tensor& x, std::byte* scratch) const {
           .y_stride = 0,
           .group = group_,
           .x_dtype = x.dtype(),
-          .format = a16_format(format_)};
+          .format = A16Format::kInt4};
 }
 
 GemmW8A8Args Linear::w8a8(const Tensor& x, std::byte* scratch) const {
@@ -374,14 +386,15 @@ GemmW8A8Args Linear::w8a8(const Tensor& x, std::byte* scratch) const {
           .x_stride = x.rank() == 2 ? x.stride(0) : 0,
           .y_stride = 0,
           .x_scale = input_scale_,
-          .x_dtype = x.dtype()};
+          .x_dtype = x.dtype(),
+          .x_digits = input_digits()};
 }
 
 void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const {
   check_input(x);
   const Workspace::Scope scope(workspace);
-  if (format_ == LinearFormat::kW8A8) {
-    GemmW8A8Args args = w8a8(x, workspace.bytes(gemm_w8a8_scratch_bytes(x.size(0), in_features_)));
+  if (is_int8(format_)) {
+    GemmW8A8Args args = w8a8(x, workspace.bytes(scratch_bytes(x.size(0))));
     args.y = y.data<float>();
     args.y_stride = y.stride(0);
     return gemm_w8a8(args);
@@ -397,8 +410,7 @@ void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) 
                    .x_stride = x.stride(0),
                    .x_dtype = x.dtype()});
   }
-  GemmA16Args args =
-      a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_, a16_format(format_))));
+  GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_, A16Format::kInt4)));
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
   gemm_a16(args);
@@ -432,9 +444,10 @@ void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
 }
 
 int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
-  if (format_ == LinearFormat::kW8A8)
-    return Workspace::tensor_bytes(DType::kU8, {gemm_gated_w8a8_scratch_bytes(max_rows, out_features_, in_features_)});
-  if (format_ != LinearFormat::kDense)
+  if (is_int8(format_))
+    return Workspace::tensor_bytes(
+        DType::kU8, {gemm_gated_w8a8_scratch_bytes(max_rows, out_features_, in_features_, input_digits())});
+  if (format_ == LinearFormat::kW4A16)
     return scratch_bytes(max_rows) + Workspace::tensor_bytes(DType::kF32, {max_rows, out_features_});
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
@@ -444,7 +457,7 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
   const Workspace::Scope scope(workspace);
-  if (format_ == LinearFormat::kW8A8) {
+  if (is_int8(format_)) {
     check_input(x);
     return gemm_gated_w8a8({.product = w8a8(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
                             .activation = activation,
@@ -452,7 +465,7 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                             .y_stride = y.stride(0),
                             .y_dtype = y.dtype()});
   }
-  if (format_ != LinearFormat::kDense) {
+  if (format_ == LinearFormat::kW4A16) {
     Tensor both = workspace.tensor(DType::kF32, {x.size(0), out_features_});
     forward_integers(x, both, workspace);
     return glu({.gate = both.data<float>(),
@@ -474,7 +487,7 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
 
 void Linear::gather_row(int32_t token, float scale, float* to) const {
   if (format_ == LinearFormat::kDense) return gemm_unpack_row(packed_.raw(), dtype_, in_features_, token, scale, to);
-  if (format_ == LinearFormat::kW8A8) return gemm_w8a8_unpack_row(w8a8(Tensor(), nullptr), token, scale, to);
+  if (is_int8(format_)) return gemm_w8a8_unpack_row(w8a8(Tensor(), nullptr), token, scale, to);
   MR_CHECK(!order_.raw(), "rows of weights whose columns have an order of their own");
   gemm_a16_unpack_row(a16(Tensor(), nullptr), token, scale, to);
 }

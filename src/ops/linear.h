@@ -50,7 +50,7 @@ class Linear {
     float input_scale = 0;
     Tensor weights;  // kU8, 64-byte aligned, as the format's kernel has it
     Tensor scales;   // [rows] kF32: kW8A8, kW8A16
-    Tensor order;    // [columns] kI32
+    Tensor order;    // [columns] kI32: kW4A16
     Tensor bias;     // [rows] kF32
   };
   Packed packed() const;
@@ -69,6 +69,8 @@ class Linear {
   // Whether x may be integers that a norm made for this product (kW8A8), with input_scale() of a tensor, 0: per row.
   bool takes_integers() const { return format_ == LinearFormat::kW8A8; }
   float input_scale() const { return input_scale_; }
+  // int8 digits that int8 weights meet x in: 1 (kW8A8) or 2 (kW8A16).
+  int64_t input_digits() const { return format_ == LinearFormat::kW8A16 ? 2 : 1; }
   // Rows [T, K] of such integers in `memory` of integer_rows_bytes(T, K).
   static Tensor integer_rows(std::byte* memory, int64_t T, int64_t K);
   static int64_t integer_rows_bytes(int64_t T, int64_t K) { return T * w8a8_row_bytes(K); }
@@ -112,7 +114,7 @@ class Linear {
 
   Tensor packed_;  // as the format's kernel has it
   Tensor scales_;  // kW8A8, kW8A16: [N] kF32
-  Tensor order_;   // kI32 [K], or no memory
+  Tensor order_;   // kW4A16: kI32 [K], or no memory
   Tensor bias_;    // [N] kF32, or no memory
   int64_t in_features_ = 0, out_features_ = 0, group_ = 0;
   float input_scale_ = 0;

@@ -143,7 +143,7 @@ TEST(GroupedGemm, EveryGatedProductIsBitIdenticalToTheProductAlone) {
 
 // Integer products of the same sizes, every other one with a bias; x per token.
 struct W8A8Group {
-  explicit W8A8Group(int64_t columns_of) {
+  W8A8Group(int64_t columns_of, int64_t x_digits) : x_digits(x_digits) {
     Random random(4);
     for (const int64_t M : {1, 0, 5, 1, 17, 40, 1, 33, 300, 12, 13}) {
       const int64_t N = (1 + static_cast<int64_t>(random.uniform() * 9)) * columns_of;
@@ -167,7 +167,8 @@ struct W8A8Group {
                           .N = N,
                           .K = K,
                           .x_stride = K,
-                          .y_stride = N});
+                          .y_stride = N,
+                          .x_digits = x_digits});
     }
   }
   // One vector of outputs for each product.
@@ -176,6 +177,7 @@ struct W8A8Group {
     for (const GemmW8A8Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
     return y;
   }
+  const int64_t x_digits;
   std::list<Aligned> packed;
   std::list<std::vector<uint8_t>> x;
   std::list<std::vector<float>> floats;  // scales, then biases
@@ -188,20 +190,20 @@ TEST(GroupedGemm, EveryIntegerProductIsBitIdenticalToTheProductAlone) {
   for (const auto& impl : gemm_w8a8_grouped_impls()) {
     if (!cpu_has(impl.needs)) continue;
     GemmW8A8Fn* const alone = named(gemm_w8a8_impls(), impl.name);
-    for (const int64_t columns_of : {7, 16}) {
-      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of);
-      W8A8Group group(columns_of);
+    for (const auto& [columns_of, digits] : {std::pair{7, 1}, {16, 1}, {7, 2}, {16, 2}}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of << " digits " << digits);
+      W8A8Group group(columns_of, digits);
       auto want = group.outputs(1), got = want;
       for (size_t i = 0; i < want.size(); ++i) {
         GemmW8A8Args p = group.products[i];
-        const Aligned scratch(gemm_w8a8_scratch_bytes(p.M, p.K));
+        const Aligned scratch(gemm_w8a8_scratch_bytes(p.M, p.K, digits));
         p.y = want[i].data(), p.scratch = scratch.data;
         if (p.M > 0) alone(p);
       }
       for (const int threads : {1, all}) {
         set_compute_threads(threads);
-        const Aligned scratch(
-            gemm_w8a8_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows, group.most_k));
+        const Aligned scratch(gemm_w8a8_grouped_scratch_bytes(static_cast<int64_t>(group.products.size()), group.rows,
+                                                              group.most_k, digits));
         got = group.outputs(1);
         for (size_t i = 0; i < got.size(); ++i) group.products[i].y = got[i].data();
         impl.run({group.products, scratch.data});
@@ -216,9 +218,9 @@ TEST(GroupedGemm, EveryGatedIntegerProductIsBitIdenticalToTheProductAlone) {
   for (const auto& impl : gemm_gated_w8a8_grouped_impls()) {
     if (!cpu_has(impl.needs)) continue;
     GatedGemmW8A8Fn* const alone = named(gemm_gated_w8a8_impls(), impl.name);
-    for (const int64_t columns_of : {10, 32}) {
-      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of);
-      const W8A8Group group(columns_of);
+    for (const auto& [columns_of, digits] : {std::pair{10, 1}, {32, 1}, {10, 2}, {32, 2}}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of << " digits " << digits);
+      const W8A8Group group(columns_of, digits);
       auto want = group.outputs(2), got = want;
       std::vector<GatedGemmW8A8Args> products;
       for (size_t i = 0; i < want.size(); ++i) {
@@ -226,14 +228,14 @@ TEST(GroupedGemm, EveryGatedIntegerProductIsBitIdenticalToTheProductAlone) {
                             .y = want[i].data(),
                             .y_stride = group.products[i].N / 2,
                             .y_dtype = DType::kF32};
-        const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.product.M, p.product.N, p.product.K));
+        const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.product.M, p.product.N, p.product.K, digits));
         p.product.scratch = scratch.data;
         if (p.product.M > 0) alone(p);
         p.y = got[i].data();
         products.push_back(p);
       }
       const Aligned scratch(gemm_gated_w8a8_grouped_scratch_bytes(static_cast<int64_t>(products.size()), group.rows,
-                                                                  group.most_columns, group.most_k));
+                                                                  group.most_columns, group.most_k, digits));
       impl.run({products, scratch.data});
       ASSERT_EQ(got, want);
     }

@@ -13,15 +13,16 @@ namespace {
 
 // A product with its operands.
 struct Product {
-  Product(int64_t M, int64_t N, int64_t K, DType x_dtype, float x_scale, bool with_bias = true)
+  Product(int64_t M, int64_t N, int64_t K, DType x_dtype, float x_scale, bool with_bias = true, int64_t x_digits = 1)
       : M(M),
         N(N),
         K(K),
         x_dtype(x_dtype),
         x_scale(x_scale),
+        x_digits(x_digits),
         x_stride(K + 5),
         packed(gemm_w8a8_packed_bytes(N, K)),
-        scratch(gemm_w8a8_scratch_bytes(M, K)) {
+        scratch(gemm_w8a8_scratch_bytes(M, K, x_digits)) {
     Random random(1);
     x = as_dtype(random_floats(random, M * x_stride), x_dtype);
     if (with_bias) bias = random_floats(random, N);
@@ -42,7 +43,8 @@ struct Product {
             .x_stride = x_stride,
             .y_stride = N + 1,
             .x_scale = x_scale,
-            .x_dtype = x_dtype};
+            .x_dtype = x_dtype,
+            .x_digits = x_digits};
   }
   // Rows [first, first + rows) of y.
   std::vector<float> run(GemmW8A8Fn* gemm, int64_t first, int64_t rows) const {
@@ -58,7 +60,7 @@ struct Product {
   const int64_t M, N, K;
   const DType x_dtype;
   const float x_scale;
-  const int64_t x_stride;
+  const int64_t x_digits, x_stride;
   std::vector<uint8_t> x;
   std::vector<int8_t> w;
   std::vector<float> scales, bias;
@@ -69,40 +71,59 @@ struct Product {
 std::pair<std::vector<int64_t>, float> quantized(const Product& p, int64_t m) {
   float largest = 0;
   for (int64_t k = 0; k < p.K; ++k) largest = std::max(largest, std::abs(p.activation(m, k)));
-  const float scale = p.x_scale > 0 ? p.x_scale : largest / 127, factor = p.x_scale > 0 ? 1 / p.x_scale : 127 / largest;
+  const float most = p.x_digits == 1 ? 127 : 32639;
+  const float scale = p.x_scale > 0 ? p.x_scale : largest / most;
+  const float factor = p.x_scale > 0 ? 1 / p.x_scale : most / largest;
   std::vector<int64_t> row;
   for (int64_t k = 0; k < p.K; ++k)
-    row.push_back(std::clamp<int64_t>(std::lrint(p.activation(m, k) * factor), -128, 127));
+    row.push_back(std::clamp<int64_t>(std::lrint(p.activation(m, k) * factor), -most - 1, most));
   return {row, scale};
+}
+
+// The exact sum of a row of integers with column n, as the definition rounds it.
+float sum_of(const Product& p, const std::vector<int64_t>& row, int64_t n) {
+  int64_t all = 0, high = 0;
+  for (int64_t k = 0; k < p.K; ++k) {
+    all += row[k] * p.w[n * p.K + k];
+    high += static_cast<int64_t>(std::floor(static_cast<double>(row[k] + 128) / 256)) * p.w[n * p.K + k];
+  }
+  if (p.x_digits == 1) return static_cast<float>(all);
+  return 256 * static_cast<float>(high) + static_cast<float>(all - 256 * high);
 }
 
 void expect_right(const Product& p, const std::vector<float>& y) {
   for (int64_t m = 0; m < p.M; ++m) {
     const auto [row, scale] = quantized(p, m);
     for (int64_t n = 0; n < p.N; ++n) {
-      int64_t sum = 0;
-      for (int64_t k = 0; k < p.K; ++k) sum += row[k] * p.w[n * p.K + k];
-      const float product = static_cast<float>(sum) * p.scales[n] * scale;
+      const float product = sum_of(p, row, n) * p.scales[n] * scale;
       ASSERT_EQ(y[m * (p.N + 1) + n], p.bias.empty() ? product : product + p.bias[n]) << "m " << m << " n " << n;
     }
     ASSERT_EQ(y[m * (p.N + 1) + p.N], 7.0f) << "written beyond row " << m;
   }
 }
 
+// How x becomes integers.
+struct Treatment {
+  float x_scale;
+  int64_t x_digits;
+};
+constexpr Treatment kTreatments[] = {{0, 1}, {0.011f, 1}, {0, 2}};
+
 constexpr std::tuple<int64_t, int64_t, int64_t> kShapes[] = {
     {1, 1, 1},     {1, 16, 128},  {2, 17, 33},    {1, 331, 96},   {7, 100, 192}, {12, 48, 64},
     {16, 64, 256}, {17, 33, 100}, {33, 130, 545}, {70, 96, 1152}, {130, 33, 40}, {3, 1, 700},
-    {257, 16, 2},  {40, 544, 96}, {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640}, {560, 20, 160}};
+    {257, 16, 2},  {40, 544, 96}, {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640}, {560, 20, 160},
+    {8, 50, 192},  {9, 33, 64},   {24, 70, 320},  {32, 48, 2048}, {48, 40, 100}, {49, 64, 1100}};
 
 TEST(GemmW8A8, EveryImplementationGivesTheBitsOfTheDefinition) {
   for (const auto& impl : gemm_w8a8_impls()) {
     if (!cpu_has(impl.needs)) continue;
     for (const auto& [M, N, K] : kShapes)
       for (const DType x_dtype : {DType::kBf16, DType::kF32})
-        for (const float x_scale : {0.0f, 0.011f}) {
+        for (const Treatment& t : kTreatments) {
           SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K << ' ' << dtype_name(x_dtype)
-                                          << " scale " << x_scale);
-          const Product product(M, N, K, x_dtype, x_scale, /*with_bias=*/N % 2 == 0);
+                                          << " scale " << t.x_scale << " digits " << t.x_digits);
+          const Product product(M, N, K, x_dtype, t.x_scale, /*with_bias=*/N % 2 == 0, t.x_digits);
           expect_right(product, product.run(impl.run, 0, M));
           if (HasFatalFailure()) return;
         }
@@ -113,19 +134,21 @@ TEST(GemmW8A8, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   const int all = compute_threads();
   for (const auto& impl : gemm_w8a8_impls()) {
     if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
-    const Product product(300, 272, 1500, DType::kBf16, 0);
-    const auto whole = product.run(impl.run, 0, product.M);
-    const int64_t width = product.N + 1;
-    for (const int threads : {1, all}) {
-      set_compute_threads(threads);
-      for (const int64_t rows : {1, 2, 7, 16, 32, 33, 128, 300})
-        for (int64_t first = 0; first + rows <= product.M; first += 86) {
-          const auto part = product.run(impl.run, first, rows);
-          ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + first * width, part.size() * sizeof(float)))
-              << impl.name << ' ' << rows << " rows from " << first << " on " << threads << " threads";
-        }
+    for (const int64_t digits : {1, 2}) {
+      const Product product(300, 272, 1500, DType::kBf16, 0, true, digits);
+      const auto whole = product.run(impl.run, 0, product.M);
+      const int64_t width = product.N + 1;
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        for (const int64_t rows : {1, 2, 7, 16, 32, 33, 128, 300})
+          for (int64_t first = 0; first + rows <= product.M; first += 86) {
+            const auto part = product.run(impl.run, first, rows);
+            ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + first * width, part.size() * sizeof(float)))
+                << impl.name << ' ' << rows << " rows from " << first << " on " << threads << " threads";
+          }
+      }
+      set_compute_threads(all);
     }
-    set_compute_threads(all);
   }
 }
 
@@ -144,20 +167,73 @@ TEST(GemmW8A8, LongSumsOfTheLargestProductsAreExact) {
   }
 }
 
+TEST(GemmW8A8, LongSumsOfBothDigitsAreExact) {
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    Product p(2, 16, kMostW8A8K, DType::kF32, 0, false, 2);
+    std::fill(p.w.begin(), p.w.end(), static_cast<int8_t>(-128));
+    std::fill(p.scales.begin(), p.scales.end(), 1.0f);
+    auto* const x = reinterpret_cast<float*>(p.x.data());
+    std::fill(x, x + p.x_stride, 32639.0f);                             // digits 127 and 127
+    std::fill(x + p.x_stride, x + 2 * p.x_stride, 127 * 256 - 128.0f);  // 127 and -128
+    x[p.x_stride] = 32639;
+    gemm_w8a8_pack({.values = p.w.data(), .packed = p.packed.data, .row_begin = 0, .row_end = 16, .N = 16, .K = p.K});
+    expect_right(p, p.run(impl.run, 0, 2));
+  }
+}
+
+// Terms of a row of y, against which its error is held.
+struct Terms {
+  double sum = 0, weights = 0;  // weights: sum of |w|
+};
+Terms terms_of(const Product& p, int64_t m, int64_t n) {
+  Terms t;
+  for (int64_t k = 0; k < p.K; ++k) {
+    const double w = static_cast<double>(p.scales[n]) * p.w[n * p.K + k];
+    t.sum += w * p.activation(m, k);
+    t.weights += std::abs(w);
+  }
+  return t;
+}
+
+TEST(GemmW8A8, TwoDigitsKeepEveryTermWithinHalfAStepOfTheLargest) {
+  for (const auto& impl : gemm_w8a8_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const float outlier : {1.0f, 1000.0f}) {
+      Product p(21, 40, 700, DType::kF32, 0, false, 2);
+      auto* const x = reinterpret_cast<float*>(p.x.data());
+      for (int64_t m = 0; m < p.M; ++m) x[m * p.x_stride + 31 * m] *= outlier;
+      const auto y = p.run(impl.run, 0, p.M);
+      for (int64_t m = 0; m < p.M; ++m) {
+        float largest = 0;
+        for (int64_t k = 0; k < p.K; ++k) largest = std::max(largest, std::abs(p.activation(m, k)));
+        for (int64_t n = 0; n < p.N; ++n) {
+          const Terms t = terms_of(p, m, n);
+          // Half a step for every term; then the sums, their combination and two products round.
+          const double bound = t.weights * largest * (1 / 65278.0 * 1.001 + 5 * 0x1p-24);
+          ASSERT_NEAR(y[m * (p.N + 1) + n], t.sum, bound) << impl.name << " m " << m << " n " << n;
+        }
+      }
+    }
+  }
+}
+
 TEST(GemmW8A8, ZeroRowsAreZeroAndRowsThatAreNotFiniteAreNaN) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
   for (const auto& impl : gemm_w8a8_impls()) {
     if (!cpu_has(impl.needs)) continue;
-    Product p(4, 20, 70, DType::kF32, 0, false);
-    auto* x = reinterpret_cast<float*>(p.x.data());
-    std::fill(x, x + p.x_stride, 0.0f);
-    x[p.x_stride + 69] = kInfinity;
-    x[2 * p.x_stride + 3] = kNaN;
-    const auto y = p.run(impl.run, 0, 4), alone = p.run(impl.run, 3, 1);
-    for (int64_t n = 0; n < 20; ++n) {
-      EXPECT_EQ(y[n], 0.0f) << impl.name;
-      EXPECT_TRUE(std::isnan(y[21 + n]) && std::isnan(y[42 + n])) << impl.name;
-      EXPECT_EQ(y[63 + n], alone[n]) << impl.name;
+    for (const int64_t digits : {1, 2}) {
+      Product p(4, 20, 70, DType::kF32, 0, false, digits);
+      auto* x = reinterpret_cast<float*>(p.x.data());
+      std::fill(x, x + p.x_stride, 0.0f);
+      x[p.x_stride + 69] = kInfinity;
+      x[2 * p.x_stride + 3] = kNaN;
+      const auto y = p.run(impl.run, 0, 4), alone = p.run(impl.run, 3, 1);
+      for (int64_t n = 0; n < 20; ++n) {
+        EXPECT_EQ(y[n], 0.0f) << impl.name;
+        EXPECT_TRUE(std::isnan(y[21 + n]) && std::isnan(y[42 + n])) << impl.name;
+        EXPECT_EQ(y[63 + n], alone[n]) << impl.name;
+      }
     }
   }
 }
@@ -190,7 +266,7 @@ TEST(GemmW8A8, RowsThatWereMadeIntegersBeforeGiveTheSameBits) {
 template <class Run>
 std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, DType y_dtype, const Run& run) {
   const int64_t width = p.N / 2 + 3;
-  const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.M, p.N, p.K));
+  const Aligned scratch(gemm_gated_w8a8_scratch_bytes(p.M, p.N, p.K, p.x_digits));
   std::vector<uint8_t> y(p.M * width * dtype_bytes(y_dtype), 5);
   GatedGemmW8A8Args a{
       .product = p.args(), .activation = activation, .y = y.data(), .y_stride = width, .y_dtype = y_dtype};
@@ -200,17 +276,18 @@ std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, D
 }
 
 TEST(GemmW8A8, EveryGatedProductIsProductThenUnit) {
-  constexpr std::tuple<int64_t, int64_t, int64_t> kGatedShapes[] = {{1, 32, 40},  {5, 96, 64},   {18, 64, 300},
-                                                                    {33, 34, 70}, {90, 160, 33}, {300, 480, 1100}};
+  constexpr std::tuple<int64_t, int64_t, int64_t> kGatedShapes[] = {
+      {1, 32, 40}, {5, 96, 64}, {18, 64, 300}, {33, 34, 70}, {90, 160, 33}, {300, 480, 1100}, {30, 96, 96}};
   using enum GluActivation;
   for (const auto& impl : gemm_gated_w8a8_impls()) {
     if (!cpu_has(impl.needs)) continue;
     for (const auto& [M, N, K] : kGatedShapes)
       for (const GluActivation activation : {kSilu, kGelu, kGeluTanh, kRelu})
         for (const DType y_dtype : {DType::kF32, DType::kBf16}) {
+          const int64_t digits = activation == kRelu || y_dtype == DType::kF32 ? 1 : 2;
           SCOPED_TRACE(testing::Message() << impl.name << ' ' << M << 'x' << N << 'x' << K << ' '
                                           << static_cast<int>(activation) << ' ' << dtype_name(y_dtype));
-          const Product product(M, N, K, DType::kBf16, activation == kRelu ? 0.02f : 0, activation == kSilu);
+          const Product product(M, N, K, DType::kBf16, activation == kRelu ? 0.02f : 0, activation == kSilu, digits);
           const auto want = gated_outputs(product, activation, y_dtype, [&](const GatedGemmW8A8Args& a) {
             const auto both = product.run(best_impl(gemm_w8a8_impls()), 0, M);
             glu({.gate = both.data(),

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/gemm_a16.h"
+#include "kernels/gemm_w8a8.h"
 #include "models/decoder.h"
 #include "models/families/families.h"
 #include "models/families/names.h"
@@ -45,13 +46,16 @@ TEST(CacheBytes, PaddingNeverMakesABlockSmallerThanPlanned) {
   }
 }
 
-// What the packed matrices of all layers take, without the line that each has at its end.
-int64_t packed_bytes(const DecoderSpec& spec, A16Format format) {
+int64_t int8_bytes(int64_t N, int64_t K) { return gemm_w8a8_packed_bytes(N, K) + 4 * N; }
+// Without the line at its end.
+int64_t int4_bytes(int64_t N, int64_t K) { return gemm_a16_packed_bytes(N, K, A16Format::kInt4, 128) - 64; }
+
+// What the packed matrices of all layers take.
+int64_t packed_bytes(const DecoderSpec& spec, int64_t (*bytes_of)(int64_t N, int64_t K)) {
   int64_t bytes = 0;
   for (const TensorNeed& need : needed_tensors(spec)) {
     if (!need.name.starts_with("layers.") || need.shape.size() != 2) continue;
-    const int64_t N = need.shape[0], K = need.shape[1];
-    bytes += gemm_a16_packed_bytes(N, K, format, 128) - 64 + (format == A16Format::kInt8 ? 4 * N : 0);
+    bytes += bytes_of(need.shape[0], need.shape[1]);
   }
   return bytes;
 }
@@ -62,8 +66,8 @@ TEST(WeightBytes, NarrowMatricesTakeWhatTheirPackingTakes) {
     const ModelSize size = model_size(spec);
     int64_t rest = 0;
     for (const WeightGroup& group : size.groups) rest += group.quantized ? 0 : 2 * group.elements;
-    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt8), packed_bytes(spec, A16Format::kInt8) + rest) << name;
-    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt4), packed_bytes(spec, A16Format::kInt4) + rest) << name;
+    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt8), packed_bytes(spec, int8_bytes) + rest) << name;
+    EXPECT_EQ(weight_bytes(spec, size, Precision::kInt4), packed_bytes(spec, int4_bytes) + rest) << name;
   }
 }
 

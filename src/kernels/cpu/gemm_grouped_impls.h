@@ -33,9 +33,9 @@ constexpr int64_t prepared_bytes(int64_t rows, int64_t K, DType weight) {
   return round_up_to_64((rows + 12) * gemm_padded_k(K, weight) * 4);
 }
 inline int64_t prepared_bytes(const GemmArgs& a) { return prepared_bytes(a.M, a.K, a.w_dtype); }
-// Likewise of int8: tiles of sixteen rows, or int16, and scales.
+// Likewise of int8, rows of digits: tiles of sixteen rows, or int16, and scales.
 constexpr int64_t w8a8_prepared_bytes(int64_t rows, int64_t K) { return (rows + 15) * (2 * w8a8_padded_k(K) + 64); }
-inline int64_t prepared_bytes(const GemmW8A8Args& a) { return w8a8_prepared_bytes(a.M, a.K); }
+inline int64_t prepared_bytes(const GemmW8A8Args& a) { return w8a8_prepared_bytes(a.M * a.x_digits, a.K); }
 // For each product, where its steps begin in the row of all products' steps.
 constexpr int64_t starts_bytes(int64_t products) { return round_up_to_64((products + 1) * 8); }
 

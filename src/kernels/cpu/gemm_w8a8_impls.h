@@ -11,7 +11,9 @@
 namespace millrace {
 
 // How many threads a product is worth: small ones stay on the caller.
-inline int gemm_w8a8_threads(const GemmW8A8Args& a) { return a.M * a.N * a.K <= (1 << 19) ? 1 : INT32_MAX; }
+inline int gemm_w8a8_threads(const GemmW8A8Args& a) {
+  return a.M * a.x_digits * a.N * a.K <= (1 << 19) ? 1 : INT32_MAX;
+}
 
 struct W8A8Layout {
   explicit W8A8Layout(const GemmW8A8Args& a)
@@ -29,14 +31,19 @@ struct W8A8Layout {
 struct RowScale {
   // `tensor_scale`: as GemmW8A8Args::x_scale. `largest_bits`: the largest of the row's |x| as the bits of a float,
   // which orders NaN last.
-  static RowScale of(float tensor_scale, uint32_t largest_bits) {
+  static RowScale of(float tensor_scale, uint32_t largest_bits, int64_t x_digits = 1) {
     if (tensor_scale > 0) return {1 / tensor_scale, tensor_scale};
     if (largest_bits >= 0x7f800000) return {0, std::numeric_limits<float>::quiet_NaN()};
     const float largest = std::max(std::bit_cast<float>(largest_bits), 1e-30f);
-    return {127 / largest, largest / 127};
+    const float most = x_digits == 1 ? 127 : 32639;  // the largest p whose digits are both at most 127
+    return {most / largest, largest / most};
   }
   float factor, scale;
 };
+
+// Digits of p in [-32639, 32639]: p = 256 * high + low, both in [-128, 127].
+constexpr int8_t low_digit(int p) { return static_cast<int8_t>(p & 0xff); }
+constexpr int8_t high_digit(int p) { return static_cast<int8_t>((p + 128) >> 8); }
 
 // Of a row that was made before, and of one that is being made.
 inline float made_scale(const int8_t* row, int64_t K) {
@@ -47,6 +54,9 @@ inline float made_scale(const int8_t* row, int64_t K) {
 inline void set_made_scale(int8_t* row, int64_t K, float scale) {
   std::memcpy(row + w8a8_padded_k(K), &scale, sizeof(scale));
 }
+
+// Stops on digits, scales and types of x that do not go together.
+void check_w8a8(const GemmW8A8Args&);
 
 // The best product into scratch, then the unit on it: what gemm_gated_w8a8 means.
 void gemm_w8a8_then_glu(const GatedGemmW8A8Args&);

@@ -91,7 +91,7 @@ int64_t shares(const DecoderSpec& spec, const WeightGroup& group, int64_t device
 int64_t stored_bytes(const WeightGroup& group, Precision precision) {
   if (!group.quantized || precision == Precision::kFloat32 || precision == Precision::kBfloat16)
     return group.elements * activation_bytes(precision);
-  if (precision == Precision::kInt8) return group.elements + 4 * group.rows;
+  if (precision == Precision::kInt8) return group.elements + 8 * group.rows;
   return group.groups * kGroupBytes;
 }
 

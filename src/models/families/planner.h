@@ -17,7 +17,7 @@ namespace millrace {
 enum class Precision : uint8_t {
   kFloat32,
   kBfloat16,  // float16 takes the same
-  kInt8,      // an int8 per element and a float32 scale per output row
+  kInt8,      // an int8 per element, a float32 scale and an int32 sum per output row
   kInt4       // 68 bytes for every 128 columns of a row: the elements, and a float32 that is scale and zero point
 };
 inline constexpr Precision kPrecisions[] = {Precision::kFloat32, Precision::kBfloat16, Precision::kInt8,

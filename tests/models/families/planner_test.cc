@@ -44,7 +44,7 @@ TEST(Planner, EveryPrecisionStoresOnlyTheLayersMatricesInFewerBits) {
   EXPECT_EQ(weight_bytes(spec, size, Precision::kFloat32), 4 * size.parameters);
   EXPECT_EQ(weight_bytes(spec, size, Precision::kBfloat16), 2 * size.parameters);
   const int64_t rows = 2 * 256 + 2 * 64 + 2 * 512 + 256;  // of q, out, k, v, gate, up and down
-  EXPECT_EQ(weight_bytes(spec, size, Precision::kInt8), 2 * (kMatrices + 4 * rows) + 2 * rest);
+  EXPECT_EQ(weight_bytes(spec, size, Precision::kInt8), 2 * (kMatrices + 8 * rows) + 2 * rest);
   const int64_t groups = kMatrices / 128;
   EXPECT_EQ(weight_bytes(spec, size, Precision::kInt4), 2 * (kMatrices / 2 + 4 * groups) + 2 * rest);
 }

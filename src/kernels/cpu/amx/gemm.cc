@@ -53,7 +53,7 @@ void Job::pack(int64_t begin, int64_t end) const {
   for (int64_t from = 0; from < steps; from += stretch)
     for (int64_t row = begin; row < end; ++row) {
       std::byte* to = packed_row(row, from);
-      for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += kStepBytes)
+      for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += step_bytes)
         _mm512_store_si512(to, row < M ? load_row(*a, row, s * kTileK) : _mm512_setzero_si512());
     }
 }
@@ -123,14 +123,12 @@ using Dense = Products<Kind>;
 
 void gemm_bf16(const GemmArgs& a) { Dense::run_alone(a); }
 
-void gemm_gated_bf16(const GatedGemmArgs& gated) {
-  Dense::is_ragged(gated) ? gemm_then_glu(gated) : Dense::run_alone(gated);
-}
+void gemm_gated_bf16(const GatedGemmArgs& gated) { is_ragged(gated) ? gemm_then_glu(gated) : Dense::run_alone(gated); }
 
 void gemm_grouped_bf16(const GroupedGemmArgs& a) { Dense::run_many(a); }
 
 void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
-  Dense::any_ragged(a.products) ? gemm_then_glu_grouped(a) : Dense::run_many(a);
+  any_ragged(a.products) ? gemm_then_glu_grouped(a) : Dense::run_many(a);
 }
 
 int64_t gemm_own_bytes() { return kOwnBytes; }

@@ -57,7 +57,7 @@ class RowTiles {
   }
   template <int kRegister>
   inline __attribute__((always_inline)) void load(int64_t step) const {
-    tile_load<kRegister>(job_.row_stretch(kRegister - 4, 0) + step * kStepBytes, 64);
+    tile_load<kRegister>(job_.row_stretch(kRegister - 4, 0) + step * job_.step_bytes, 64);
   }
   template <int kSum, int kW, int kX>
   static void multiply() {

@@ -43,7 +43,7 @@ struct A16RowsJob : TileProduct {
     for (int64_t from = 0; from < steps; from += stretch)
       for (int64_t row = begin; row < end; ++row) {
         std::byte* to = packed_row(row, from);
-        for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += kStepBytes)
+        for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += step_bytes)
           _mm512_store_si512(to, row < M ? load_a16_row(*a, row, s * kTileK) : _mm512_setzero_si512());
       }
   }

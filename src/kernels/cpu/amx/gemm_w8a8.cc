@@ -1,5 +1,5 @@
 // gemm_w8a8 on AMX tiles. A tile of w is 64 of k for the sixteen columns of a panel, as it lies in memory; x is
-// quantised once into tiles of sixteen rows.
+// quantised once into tiles of sixteen rows; of two digits, the high one's row is above the low one's.
 #include <immintrin.h>
 
 #include "kernels/cpu/amx/products.h"
@@ -23,9 +23,12 @@ using avx512::Vec;
 constexpr int64_t kStepK = 64, kColumns = 16;  // of a tile of w
 
 // The packed rows' scales follow them. Rows of a tile beyond M stay as they are: their sums are not looked at.
+template <int kDigitCount>
 struct Job : TileProduct {
+  static constexpr int kDigits = kDigitCount;
   Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates)
-      : TileProduct(args.w, args.scratch, args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates),
+      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates,
+                    kMostThinTileRows),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -36,12 +39,21 @@ struct Job : TileProduct {
   int64_t packed_bytes() const { return tiles_bytes() + tile_rows * kTileRows * static_cast<int64_t>(sizeof(float)); }
   int threads() const { return gemm_w8a8_threads(*a); }
   void pack(int64_t begin, int64_t end) const {
-    for (int64_t row = begin; row < std::min(end, M); ++row) pack_row(row);
+    for (int64_t row = (begin + kDigits - 1) / kDigits; row * kDigits < std::min(end, M); ++row)
+      scales()[row] = pack_row(row);
   }
-  void pack_row(int64_t row) const {
-    scales()[row] = avx512::quantize_row(*a, row, steps * kStepK, [&](int64_t k, __m512i bytes) {
-      _mm512_store_si512(packed_row(row, k / kStepK), bytes);
-    });
+  // Returns its scale.
+  float pack_row(int64_t row) const {
+    if constexpr (kDigits == 1)
+      return avx512::quantize_row(*a, row, steps * kStepK, [&](int64_t k, __m512i bytes) {
+        _mm512_store_si512(packed_row(row, k / kStepK), bytes);
+      });
+    else
+      return avx512::quantize_row_to_digits(*a, row, steps * kStepK, [&](int64_t k, __m512i high, __m512i low) {
+        std::byte* to = packed_row(2 * row, k / kStepK);
+        _mm512_store_si512(to, high);
+        _mm512_store_si512(to + 64, low);
+      });
   }
 
   const GemmW8A8Args* a;
@@ -50,7 +62,10 @@ struct Job : TileProduct {
 
 // ---- sums to y ----
 
+inline Vec floats(const std::byte* sums) { return {_mm512_cvtepi32_ps(_mm512_load_si512(sums))}; }
+
 // What sixteen columns' sums become.
+template <int kDigits>
 class Columns {
  public:
   Columns(const GemmW8A8Args& a, int64_t column)
@@ -58,7 +73,9 @@ class Columns {
         bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_below(a.N - column), a.bias + column) : _mm512_setzero_ps()},
         has_bias_(a.bias) {}
   Vec operator()(const std::byte* sums, Vec row_scale) const {
-    const Vec y = Vec{_mm512_cvtepi32_ps(_mm512_load_si512(sums))} * scale_ * row_scale;
+    Vec all = floats(sums);
+    if constexpr (kDigits == 2) all = Vec::fma(all, Vec::set(256), floats(sums + 64));  // the product is exact
+    const Vec y = all * scale_ * row_scale;
     return has_bias_ ? y + bias_ : y;
   }
 
@@ -67,9 +84,10 @@ class Columns {
   const bool has_bias_;
 };
 
+template <int kDigits>
 class PlainEnds {
  public:
-  PlainEnds(const Job& job, int64_t pair)
+  PlainEnds(const Job<kDigits>& job, int64_t pair)
       : low_(*job.a, 2 * pair * kColumns),
         high_(*job.a, (2 * pair + 1) * kColumns),
         scales_(job.scales()),
@@ -89,17 +107,17 @@ class PlainEnds {
   }
 
  private:
-  const Columns low_, high_;
+  const Columns<kDigits> low_, high_;
   const float* const scales_;
   float* const y_;
   const int64_t stride_;
   const __mmask16 low_lanes_, high_lanes_;
 };
 
-template <class Act>
+template <int kDigits, class Act>
 class GatedEnds {
  public:
-  GatedEnds(const Job& job, int64_t pair)
+  GatedEnds(const Job<kDigits>& job, int64_t pair)
       : gate_(*job.a, pair * kColumns),
         up_(*job.a, job.N / 2 + pair * kColumns),
         scales_(job.scales()),
@@ -111,33 +129,47 @@ class GatedEnds {
   }
 
  private:
-  const Columns gate_, up_;
+  const Columns<kDigits> gate_, up_;
   const float* const scales_;
   const GatedRows rows_;
 };
 
+template <int kDigits>
 struct Kind {
   using Args = GemmW8A8Args;
   using Gated = GatedGemmW8A8Args;
-  using Job = amx::Job;
-  using PlainEnds = amx::PlainEnds;
+  using Job = amx::Job<kDigits>;
+  using PlainEnds = amx::PlainEnds<kDigits>;
   template <class Act>
-  using GatedEnds = amx::GatedEnds<Act>;
+  using GatedEnds = amx::GatedEnds<kDigits, Act>;
 };
-using Integers = Products<Kind>;
+
+// run.operator()<Products>() with those of so many digits.
+template <class Run>
+void with_digits(int64_t x_digits, const Run& run) {
+  x_digits == 1 ? run.template operator()<Products<Kind<1>>>() : run.template operator()<Products<Kind<2>>>();
+}
+template <class Args>
+void run_alone(const Args& args, int64_t x_digits) {
+  with_digits(x_digits, [&]<class Integers>() { Integers::run_alone(args); });
+}
+template <class Grouped>
+void run_many(const Grouped& a, int64_t x_digits) {
+  with_digits(x_digits, [&]<class Integers>() { Integers::run_many(a); });
+}
 
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) { Integers::run_alone(a); }
+void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, a.x_digits); }
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
-  Integers::is_ragged(gated) ? gemm_w8a8_then_glu(gated) : Integers::run_alone(gated);
+  is_ragged(gated) ? gemm_w8a8_then_glu(gated) : run_alone(gated, gated.product.x_digits);
 }
 
-void gemm_w8a8_grouped(const GroupedW8A8Args& a) { Integers::run_many(a); }
+void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_many(a, a.products[0].x_digits); }
 
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
-  Integers::any_ragged(a.products) ? gemm_w8a8_then_glu_grouped(a) : Integers::run_many(a);
+  any_ragged(a.products) ? gemm_w8a8_then_glu_grouped(a) : run_many(a, a.products[0].product.x_digits);
 }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {

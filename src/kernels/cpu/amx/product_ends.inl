@@ -68,8 +68,14 @@ struct Products {
     using Args = typename decltype(a.products)::value_type;
     run_grouped(a.products, a.scratch, kSteps<Args>);
   }
-
-  // Whether a pair's gates would share a panel with ups.
-  static bool is_ragged(const Gated& gated) { return gated.product.N % 32 != 0; }
-  static bool any_ragged(std::span<const Gated> gated) { return std::any_of(gated.begin(), gated.end(), is_ragged); }
 };
+
+// Whether a pair's gates would share a panel with ups.
+template <class Gated>
+bool is_ragged(const Gated& gated) {
+  return gated.product.N % 32 != 0;
+}
+template <class Gated>
+bool any_ragged(std::span<Gated> gated) {
+  return std::any_of(gated.begin(), gated.end(), is_ragged<Gated>);
+}

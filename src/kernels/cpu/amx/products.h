@@ -3,11 +3,13 @@
 //
 // A Job says what is computed: a TileProduct and
 //   static void multiply<kSum, kX, kW>()     on tile registers
-//   void pack(int64_t begin, int64_t end)    packs these rows of x; rows from M on may be asked for
+//   kDigits                                  rows of tiles that a row of x is made of, one below the other
+//   void pack(int64_t begin, int64_t end)    packs these rows of tiles, a row of x with its first; rows from M on may
+//                                            be asked for
 //   int64_t packed_bytes()                   of all packed rows, and what is kept with them
 //   int threads()                            that the product is worth
-// Ends say what becomes of the sums of a row with the two panels of a pair:
-//   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each, 64-byte aligned
+// Ends say what becomes of the sums of a row of x with the two panels of a pair:
+//   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each for every digit, 64-byte aligned
 //   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
 #pragma once
 #include <immintrin.h>
@@ -24,7 +26,8 @@ namespace millrace::amx {
 
 constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per tile's depth of k
 
-constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
+constexpr int64_t kThinTileRows = 2;  // up to here (or as far as a job says) panels are read straight through
+constexpr int64_t kMostThinTileRows = 4;
 constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB) stays in the first-level cache
 
 // The first n of sixteen lanes.
@@ -43,8 +46,11 @@ class StoredPanels;
 // In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
 struct TileProduct {
   using Panels = StoredPanels;
+  static constexpr int kDigits = 1;
 
-  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
+  // M: rows of tiles. `thin_tile_rows`: kThinTileRows to kMostThinTileRows.
+  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated,
+              int64_t thin_tile_rows = kThinTileRows)
       : w(static_cast<const std::byte*>(w)),
         memory(memory),
         M(M),
@@ -54,7 +60,9 @@ struct TileProduct {
         tile_rows((M + kTileRows - 1) / kTileRows),
         panels((N + 15) / 16),
         pairs(gated ? panels / 2 : (panels + 1) / 2),
-        stretch(tile_rows <= kThinTileRows ? steps : balanced(steps, kMostStretchSteps)),
+        thin(tile_rows <= thin_tile_rows),
+        stretch(thin ? steps : balanced(steps, kMostStretchSteps)),
+        step_bytes(tile_rows == 1 ? M * 64 : kStepBytes),
         gated(gated) {}
 
   const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }
@@ -66,25 +74,27 @@ struct TileProduct {
   const std::byte* panel(int64_t p) const { return w + p * panel_bytes; }
 
   // Packed rows are tiles of sixteen rows, stretch after stretch of k: [K/stretch][M/16][steps][16][64 bytes]. What a
-  // block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets.
+  // block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets. A
+  // single tile is as high as there are rows.
   // Here: the tile row's stretch that begins at step `from`.
   std::byte* row_stretch(int64_t tile_row, int64_t from) const {
     const int64_t count = std::min(stretch, steps - from);
-    return memory + (from * tile_rows + tile_row * count) * kStepBytes;
+    return memory + (from * tile_rows + tile_row * count) * step_bytes;
   }
   // Where the 64 bytes of a row at step `step` lie.
   std::byte* packed_row(int64_t row, int64_t step) const {
     const int64_t from = step / stretch * stretch;
-    return row_stretch(row / kTileRows, from) + (step - from) * kStepBytes + row % kTileRows * 64;
+    return row_stretch(row / kTileRows, from) + (step - from) * step_bytes + row % kTileRows * 64;
   }
-  int64_t tiles_bytes() const { return tile_rows * panel_bytes; }
-  // A single tile is as high as there are rows.
+  int64_t tiles_bytes() const { return tile_rows * steps * step_bytes; }
   int64_t rows_to_pack() const { return tile_rows == 1 ? M : tile_rows * kTileRows; }
 
   const std::byte* w;
   std::byte* memory;  // packed rows
   int64_t M, N, steps, panel_bytes, tile_rows, panels, pairs;
-  int64_t stretch;  // steps that are worked on at a time
+  bool thin;           // few rows: every panel is read once, straight through
+  int64_t stretch;     // steps that are worked on at a time
+  int64_t step_bytes;  // of a packed tile row, per tile's depth of k
   bool gated;
 };
 
@@ -113,7 +123,7 @@ inline __attribute__((always_inline)) void prefetch_step(const std::byte* at) {
 
 constexpr int64_t kAhead = 8;  // steps of a panel that are fetched ahead of use
 
-// A pair of panels (or one, `second` null) against all rows, which are kTileRowCount tile rows. Sums: [tile row][panel]
+// A pair of panels (or one, `second` null) against all rows, which are one or two tile rows. Sums: [tile row][panel]
 // tiles.
 template <class Job, int kTileRowCount, bool kTwo>
 inline void multiply_panels(const Job& job, const std::byte* first, const std::byte* second, std::byte* sums) {
@@ -126,7 +136,7 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
     const int64_t at = s * kStepBytes;
     prefetch_step(first + at + kAhead * kStepBytes);
     tile_load<6>(first + at, 64);
-    tile_load<4>(x[0] + at, 64);
+    tile_load<4>(x[0] + s * job.step_bytes, 64);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTwo) {
       prefetch_step(second + at + kAhead * kStepBytes);
@@ -134,7 +144,7 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
       Job::template multiply<1, 4, 7>();
     }
     if constexpr (kTileRowCount == 2) {
-      tile_load<5>(x[1] + at, 64);
+      tile_load<5>(x[1] + s * job.step_bytes, 64);
       Job::template multiply<2, 5, 6>();
       if constexpr (kTwo) Job::template multiply<3, 5, 7>();
     }
@@ -145,10 +155,46 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
 }
 
+// One panel against three or four tile rows. Sums are strided as those of a pair.
+template <class Job, int kTileRowCount>
+inline void multiply_panel(const Job& job, const std::byte* panel, std::byte* sums) {
+  static_assert(kTileRowCount == 3 || kTileRowCount == 4);
+  tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+  const std::byte* const x = job.row_stretch(0, 0);
+  const int64_t tile_row = job.steps * kStepBytes;
+  for (int64_t at = 0; at < tile_row; at += kStepBytes) {
+    prefetch_step(panel + at + kAhead * kStepBytes);
+    tile_load<4>(panel + at, 64);
+    tile_load<5>(x + at, 64);
+    tile_load<6>(x + tile_row + at, 64);
+    tile_load<7>(x + 2 * tile_row + at, 64);
+    Job::template multiply<0, 5, 4>();
+    if constexpr (kTileRowCount == 4) tile_load<5>(x + 3 * tile_row + at, 64);
+    Job::template multiply<1, 6, 4>();
+    Job::template multiply<2, 7, 4>();
+    if constexpr (kTileRowCount == 4) Job::template multiply<3, 5, 4>();
+  }
+  tile_store<0>(sums, 64), tile_store<1>(sums + 2 * kTileBytes, 64), tile_store<2>(sums + 4 * kTileBytes, 64);
+  if constexpr (kTileRowCount == 4) tile_store<3>(sums + 6 * kTileBytes, 64);
+}
+
+// All rows against a pair of panels, or its one.
+template <class Job, int kTileRowCount>
+inline void multiply_pair(const Job& job, int64_t pair, std::byte* sums) {
+  const std::byte *const first = job.first(pair), *const second = job.second(pair);
+  if constexpr (kTileRowCount <= 2) {
+    if (second) return multiply_panels<Job, kTileRowCount, true>(job, first, second, sums);
+    multiply_panels<Job, kTileRowCount, false>(job, first, nullptr, sums);
+  } else {
+    multiply_panel<Job, kTileRowCount>(job, first, sums);
+    if (second) multiply_panel<Job, kTileRowCount>(job, second, sums + kTileBytes);
+  }
+}
+
 // Few rows of little K are packed by every thread for itself: sooner done than waited for.
 template <class Job>
 bool packs_apart(const Job& job) {
-  return job.M <= 4 && job.packed_bytes() <= kOwnBytes;
+  return job.M <= 4 * Job::kDigits && job.packed_bytes() <= kOwnBytes;
 }
 
 inline TileShapes thin_shapes(const TileProduct& job) {
@@ -167,24 +213,28 @@ inline int64_t thin_items(const TileProduct& job) { return (job.pairs + thin_chu
 
 template <class Job, class Ends, int kTileRowCount>
 void run_thin_chunk(const Job& job, int64_t item) {
-  alignas(64) std::byte sums[4 * kTileBytes];
+  alignas(64) std::byte sums[2 * kMostThinTileRows * kTileBytes];
   const int64_t chunk = thin_chunk(job), end = std::min(job.pairs, (item + 1) * chunk);
   for (int64_t pair = item * chunk; pair < end; ++pair) {
-    if (const std::byte* second = job.second(pair))
-      multiply_panels<Job, kTileRowCount, true>(job, job.first(pair), second, sums);
-    else
-      multiply_panels<Job, kTileRowCount, false>(job, job.first(pair), nullptr, sums);
+    multiply_pair<Job, kTileRowCount>(job, pair, sums);
     const Ends ends(job, pair);
-    for (int64_t row = 0; row < job.M; ++row) store_pair(ends, row, sums_of_row(sums, row));
+    for (int64_t row = 0; row < job.M; row += Job::kDigits)
+      store_pair(ends, row / Job::kDigits, sums_of_row(sums, row));
   }
 }
 
 template <class Job, class Ends>
 void run_thin_item(const Job& job, int64_t item) {
-  if (job.tile_rows == 1)
-    run_thin_chunk<Job, Ends, 1>(job, item);
-  else
-    run_thin_chunk<Job, Ends, 2>(job, item);
+  switch (job.tile_rows) {
+    case 1:
+      return run_thin_chunk<Job, Ends, 1>(job, item);
+    case 2:
+      return run_thin_chunk<Job, Ends, 2>(job, item);
+    case 3:
+      return run_thin_chunk<Job, Ends, 3>(job, item);
+    default:
+      return run_thin_chunk<Job, Ends, 4>(job, item);
+  }
 }
 
 template <class Job, class Ends>
@@ -279,11 +329,12 @@ struct Unfinished {
   int64_t share = 0;  // rows per step, in 1/1024
 };
 
-template <class Ends>
+template <int kDigits, class Ends>
 inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
-  for (; u.done < end; ++u.done) {
-    if (u.done + kFetchedRows < u.rows) ends.fetch(u.row + u.done + kFetchedRows);
-    store_pair(ends, u.row + u.done, sums_of_row(u.sums, u.done));
+  for (; u.done < end; u.done += kDigits) {
+    const int64_t row = (u.row + u.done) / kDigits;
+    if (u.done + kFetchedRows * kDigits < u.rows) ends.fetch(row + kFetchedRows);
+    store_pair(ends, row, sums_of_row(u.sums, u.done));
   }
 }
 
@@ -321,7 +372,7 @@ inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Pan
     Job::template multiply<1, 4, 7>();
     if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
     due += waiting.share;
-    finish_rows(ends, waiting, std::min(waiting.rows, due / 1024));
+    finish_rows<Job::kDigits>(ends, waiting, std::min(waiting.rows, due / 1024));
   }
   tile_store<0>(t.sums, 64), tile_store<1>(t.sums + kTileBytes, 64);
   if constexpr (kTileRowCount == 2)
@@ -384,7 +435,7 @@ class BlockRun {
     const int64_t row = b_.tile_row * kTileRows;
     waiting_ = {sums_of(pair), b_.pair + pair, row, std::min(b_.tile_rows * kTileRows, job_.M - row), 0, 0};
   }
-  void finish() { finish_rows(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
+  void finish() { finish_rows<Job::kDigits>(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
   // Of the waiting rows, per step until the next pair is complete; `from` lies in the last span.
   int64_t share(int64_t from) const {
     const int64_t steps = b_.row_pairs() * (job_.steps - begin_of(from));
@@ -476,12 +527,10 @@ void multiply_thick(const Job& job) {
   });
 }
 
-inline bool is_thin(const TileProduct& job) { return job.tile_rows <= kThinTileRows; }
-
 // Memory: packed_bytes, then kOwnBytes for every thread.
 template <class Job, class Ends>
 void multiply(const Job& job) {
-  if (is_thin(job))
+  if (job.thin)
     multiply_thin<Job, Ends>(job);
   else
     multiply_thick<Job, Ends>(job);
@@ -490,7 +539,7 @@ void multiply(const Job& job) {
 // ---- as one of many products: tile rows are packed, then items run, each on any thread ----
 
 inline int64_t items_of(const TileProduct& job) {
-  if (is_thin(job)) return thin_items(job);
+  if (job.thin) return thin_items(job);
   const Grid grid(job, 1);
   return grid.groups * grid.group_items();
 }
@@ -498,7 +547,7 @@ inline int64_t items_of(const TileProduct& job) {
 // `own`: kOwnBytes of the thread's.
 template <class Job, class Ends>
 void run_item(const Job& job, int64_t item, std::byte* own) {
-  if (is_thin(job)) {
+  if (job.thin) {
     const TileUse use(thin_shapes(job));
     return run_thin_item<Job, Ends>(job, item);
   }

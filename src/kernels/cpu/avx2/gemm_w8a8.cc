@@ -53,45 +53,79 @@ inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, 
   return scale.scale;
 }
 
+// A row as int16, high digits, then low ones; returns its scale.
+inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
+  const RowScale scale = RowScale::of(0, largest_bits(a, row), 2);
+  for (int64_t k = 0; k < padded_k; k += 16) {
+    const Vec p = scale.factor == 0 || k >= a.K ? Vec::zero() : activations(a, row, k) * Vec::set(scale.factor);
+    const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(p.a), _mm256_cvtps_epi32(p.b));
+    const __m256i words = _mm256_permute4x64_epi64(pairs, 0xd8);
+    const __m256i high = _mm256_srai_epi16(_mm256_add_epi16(words, _mm256_set1_epi16(128)), 8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k), high);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + padded_k + k),
+                        _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8));
+  }
+  return scale.scale;
+}
+
 inline __m256i four_columns(const std::byte* at) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
 }
 
-// Sums of sixteen columns, one row.
-inline void multiply_row(const std::byte* panel, const int16_t* p, int64_t padded_k, float (&sums)[16]) {
-  __m256i acc[4] = {};
-  for (int64_t k = 0; k < padded_k; k += 4) {
-    int64_t four;
-    std::memcpy(&four, p + k, 8);
-    const __m256i x = _mm256_set1_epi64x(four);
-    for (int i = 0; i < 4; ++i)
-      acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(x, four_columns(panel + k * 16 + i * 16)));
-  }
+inline Vec sums_of(const __m256i (&pairs)[4]) {
+  float sums[16];
   for (int i = 0; i < 4; ++i) {
-    const __m128i pairs = _mm_hadd_epi32(_mm256_castsi256_si128(acc[i]), _mm256_extracti128_si256(acc[i], 1));
-    _mm_storeu_ps(sums + 4 * i, _mm_cvtepi32_ps(pairs));
+    const __m128i four = _mm_hadd_epi32(_mm256_castsi256_si128(pairs[i]), _mm256_extracti128_si256(pairs[i], 1));
+    _mm_storeu_ps(sums + 4 * i, _mm_cvtepi32_ps(four));
   }
+  return Vec::load(sums);
+}
+
+// Sums of sixteen columns, one row's digits.
+template <int kDigits>
+inline Vec multiply_row(const std::byte* panel, const int16_t* p, int64_t padded_k) {
+  __m256i acc[kDigits][4] = {};
+  for (int64_t k = 0; k < padded_k; k += 4) {
+    __m256i x[kDigits];
+    for (int d = 0; d < kDigits; ++d) {
+      int64_t four;
+      std::memcpy(&four, p + d * padded_k + k, 8);
+      x[d] = _mm256_set1_epi64x(four);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m256i columns = four_columns(panel + k * 16 + i * 16);
+#pragma GCC unroll 2
+      for (int d = 0; d < kDigits; ++d) acc[d][i] = _mm256_add_epi32(acc[d][i], _mm256_madd_epi16(x[d], columns));
+    }
+  }
+  Vec all = sums_of(acc[0]);
+  if constexpr (kDigits == 2) all = all * Vec::set(256) + sums_of(acc[1]);
+  return all;
 }
 
 // ---- a product in steps: rows become int16, then panels are multiplied ----
 
 int16_t* words_of(const GemmW8A8Args& a) { return reinterpret_cast<int16_t*>(a.scratch); }
 float* scales_of(const GemmW8A8Args& a) {
-  return reinterpret_cast<float*>(a.scratch + a.M * w8a8_padded_k(a.K) * static_cast<int64_t>(sizeof(int16_t)));
+  return reinterpret_cast<float*>(words_of(a) + a.M * a.x_digits * w8a8_padded_k(a.K));
 }
 
 void quantize(const GemmW8A8Args& a, int64_t row) {
   const int64_t padded_k = w8a8_padded_k(a.K);
-  scales_of(a)[row] = quantize_row(a, row, padded_k, words_of(a) + row * padded_k);
+  int16_t* to = words_of(a) + row * a.x_digits * padded_k;
+  scales_of(a)[row] =
+      a.x_digits == 1 ? quantize_row(a, row, padded_k, to) : quantize_row_to_digits(a, row, padded_k, to);
 }
 
 void run_panel(const GemmW8A8Args& a, int64_t panel, std::byte*) {
   const W8A8Layout layout(a);
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
   for (int64_t m = 0; m < a.M; ++m) {
-    float sums[16];
-    multiply_row(layout.panel(a, panel), words_of(a) + m * layout.padded_k, layout.padded_k, sums);
-    Vec y = Vec::load(sums) * Vec::load_n(a.scales + column, n) * Vec::set(scales_of(a)[m]);
+    const int16_t* row = words_of(a) + m * a.x_digits * layout.padded_k;
+    const Vec sums = a.x_digits == 1 ? multiply_row<1>(layout.panel(a, panel), row, layout.padded_k)
+                                     : multiply_row<2>(layout.panel(a, panel), row, layout.padded_k);
+    Vec y = sums * Vec::load_n(a.scales + column, n) * Vec::set(scales_of(a)[m]);
     if (a.bias) y = y + Vec::load_n(a.bias + column, n);
     y.store_n(a.y + m * a.y_stride + column, n);
   }

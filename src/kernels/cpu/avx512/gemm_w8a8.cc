@@ -24,24 +24,28 @@ struct Work {
       : a(args),
         layout(args),
         p(reinterpret_cast<uint8_t*>(args.scratch)),
-        scales(reinterpret_cast<float*>(args.scratch + args.M * layout.padded_k)) {}
+        scales(reinterpret_cast<float*>(args.scratch + args.M * args.x_digits * layout.padded_k)) {}
   const GemmW8A8Args& a;
   const W8A8Layout layout;
-  uint8_t* const p;  // [M][padded_k]
+  uint8_t* const p;  // [M][x_digits][padded_k]
   float* const scales;
 };
 
-inline void store_sums(const Work& work, int64_t row, int64_t panel, __m512i sums) {
+// Sums of a row's digits.
+template <int kDigits>
+inline void store_sums(const Work& work, int64_t row, int64_t panel, const __m512i (&sums)[kDigits]) {
   const GemmW8A8Args& a = work.a;
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
   const __m512i offset = _mm512_slli_epi32(_mm512_loadu_si512(work.layout.sums(a) + column), 7);
-  Vec y{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums, offset))};
+  Vec y{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[0], offset))};
+  if constexpr (kDigits == 2) y = y * Vec::set(256) + Vec{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[1], offset))};
   y = y * Vec::load_n(a.scales + column, n) * Vec::set(work.scales[row]);
   if (a.bias) y = y + Vec::load_n(a.bias + column, n);
   y.store_n(a.y + row * a.y_stride + column, n);
 }
 
-template <int kTileRows, int kTilePanels>
+// Rows are digits of rows of x.
+template <int kTileRows, int kTilePanels, int kDigits>
 void run_tile(const Work& work, int64_t row, int64_t panel) {
   __m512i sums[kTileRows][kTilePanels] = {};
   const uint8_t* p = work.p + row * work.layout.padded_k;
@@ -62,32 +66,50 @@ void run_tile(const Work& work, int64_t row, int64_t panel) {
       for (int i = 0; i < kTilePanels; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], x, columns[i]);
     }
   }
-  for (int r = 0; r < kTileRows; ++r)
-    for (int i = 0; i < kTilePanels; ++i) store_sums(work, row + r, panel + i, sums[r][i]);
+  for (int r = 0; r < kTileRows; r += kDigits)
+    for (int i = 0; i < kTilePanels; ++i) {
+      __m512i digits[kDigits];
+      for (int d = 0; d < kDigits; ++d) digits[d] = sums[r + d][i];
+      store_sums(work, (row + r) / kDigits, panel + i, digits);
+    }
 }
 
-template <int kTilePanels>
+template <int kTilePanels, int kDigits>
 void run_panels(const Work& work, int64_t panel) {
   using Run = void (*)(const Work&, int64_t, int64_t);
   static constexpr auto kRuns = []<size_t... kIndex>(std::index_sequence<kIndex...>) {
-    return std::array<Run, sizeof...(kIndex)>{run_tile<static_cast<int>(kIndex) + 1, kTilePanels>...};
+    return std::array<Run, sizeof...(kIndex)>{
+        run_tile<kDigits*(static_cast<int>(kIndex) + 1), kTilePanels, kDigits>...};
   }
-  (std::make_index_sequence<kRows>());
-  for (int64_t row = 0; row < work.a.M; row += kRows)
-    kRuns[std::min<int64_t>(kRows, work.a.M - row) - 1](work, row, panel);
+  (std::make_index_sequence<kRows / kDigits>());
+  for (int64_t row = 0; row < work.a.M; row += kRows / kDigits)
+    kRuns[std::min<int64_t>(kRows / kDigits, work.a.M - row) - 1](work, row * kDigits, panel);
 }
 
 // ---- a product in steps: rows become bytes, then pairs of panels are multiplied ----
 
 void quantize(const GemmW8A8Args& a, int64_t row) {
   const Work work(a);
-  uint8_t* to = work.p + row * work.layout.padded_k;
-  work.scales[row] = quantize_row(a, row, work.layout.padded_k, [&](int64_t k, __m512i bytes) {
+  const int64_t padded_k = work.layout.padded_k;
+  uint8_t* to = work.p + row * a.x_digits * padded_k;
+  const auto store = [to](int64_t k, __m512i bytes) {
     _mm512_storeu_si512(to + k, _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)));
-  });
+  };
+  if (a.x_digits == 1)
+    work.scales[row] = quantize_row(a, row, padded_k, store);
+  else
+    work.scales[row] = quantize_row_to_digits(a, row, padded_k, [&](int64_t k, __m512i high, __m512i low) {
+      store(k, high);
+      store(padded_k + k, low);
+    });
 }
 
 int64_t items_of(const GemmW8A8Args& a) { return (W8A8Layout(a).panels + kPanels - 1) / kPanels; }
+
+template <int kTilePanels>
+void run_panels(const Work& work, int64_t panel) {
+  work.a.x_digits == 1 ? run_panels<kTilePanels, 1>(work, panel) : run_panels<kTilePanels, 2>(work, panel);
+}
 
 void run_item(const GemmW8A8Args& a, int64_t item, std::byte*) {
   const Work work(a);

@@ -27,7 +27,7 @@ inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
       largest[i] = _mm512_max_epu32(largest[i], _mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)));
     }
   const __m512i low = _mm512_max_epu32(largest[0], largest[1]), high = _mm512_max_epu32(largest[2], largest[3]);
-  return RowScale::of(a.x_scale, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)));
+  return RowScale::of(a.x_scale, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)), a.x_digits);
 }
 
 // x * factor as integers that saturate to bytes alike; NaN becomes the largest.
@@ -35,12 +35,42 @@ inline __m512i rounded(__m512 x, __m512 factor) {
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, factor), _mm512_set1_ps(127)));
 }
 
+// 64 bytes, those of four times sixteen words that were packed in pairs, in their order.
+inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
+}
+
 // 64 bytes of a row from k on.
 inline __m512i quantized(const GemmW8A8Args& a, int64_t row, int64_t k, __m512 factor) {
   __m512i p[4];
   for (int i = 0; i < 4; ++i) p[i] = rounded(load_activations(a, row, k + 16 * i), factor);
-  const __m512i bytes = _mm512_packs_epi16(_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3]));
-  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+  return packed_bytes(_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3]));
+}
+
+// Two digits of 64 elements of a row from k on.
+struct TwoDigits {
+  __m512i high, low;
+};
+inline TwoDigits two_digits(const GemmW8A8Args& a, int64_t row, int64_t k, __m512 factor) {
+  __m512i p[4];
+  for (int i = 0; i < 4; ++i) p[i] = _mm512_cvtps_epi32(_mm512_mul_ps(load_activations(a, row, k + 16 * i), factor));
+  const __m512i words[] = {_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3])};
+  const auto high = [](__m512i w) { return _mm512_srai_epi16(_mm512_add_epi16(w, _mm512_set1_epi16(128)), 8); };
+  const auto low = [](__m512i w) { return _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8); };
+  return {packed_bytes(high(words[0]), high(words[1])), packed_bytes(low(words[0]), low(words[1]))};
+}
+
+// store(k, 64 high digits, 64 low digits) for k from 0 to padded_k; returns the row's scale.
+template <class Store>
+inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
+  const RowScale scale = row_scale(a, row);
+  const __m512 factor = _mm512_set1_ps(scale.factor);
+  for (int64_t k = 0; k < padded_k; k += 64) {
+    const TwoDigits p = scale.factor == 0 ? TwoDigits{} : two_digits(a, row, k, factor);
+    store(k, p.high, p.low);
+  }
+  return scale.scale;
 }
 
 // store(k, 64 int8) for k from 0 to padded_k; returns the row's scale.

@@ -11,8 +11,24 @@ float activation(const GemmW8A8Args& a, int64_t row, int64_t k) {
   return static_cast<const float*>(a.x)[at];
 }
 
+// Row `row` as integers of two digits, the high ones first; returns its scale.
+float digits_of(const GemmW8A8Args& a, int64_t row, int8_t* to) {
+  uint32_t largest = 0;
+  for (int64_t k = 0; k < a.K; ++k)
+    largest = std::max(largest, std::bit_cast<uint32_t>(std::abs(activation(a, row, k))));
+  const RowScale scale = RowScale::of(0, largest, 2);
+  for (int64_t k = 0; k < w8a8_padded_k(a.K); ++k) {
+    const bool zero = k >= a.K || scale.factor == 0;
+    const int p = zero ? 0 : static_cast<int>(std::nearbyint(activation(a, row, k) * scale.factor));
+    to[k] = high_digit(p);
+    to[w8a8_padded_k(a.K) + k] = low_digit(p);
+  }
+  return scale.scale;
+}
+
 // Row `row` as integers; returns its scale.
 float integers_of(const GemmW8A8Args& a, int64_t row, int8_t* to) {
+  if (a.x_digits == 2) return digits_of(a, row, to);
   if (a.x_dtype != DType::kI8)
     return quantize_row(
         a.x_scale, a.K, [&](int64_t k) { return activation(a, row, k); }, to);
@@ -25,14 +41,20 @@ float integers_of(const GemmW8A8Args& a, int64_t row, int8_t* to) {
 
 void gemm_w8a8(const GemmW8A8Args& a) {
   const W8A8Layout layout(a);
+  const int64_t row_bytes = a.x_digits * layout.padded_k;
   auto* const p = reinterpret_cast<int8_t*>(a.scratch);
-  auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * layout.padded_k);
-  for (int64_t m = 0; m < a.M; ++m) scales[m] = integers_of(a, m, p + m * layout.padded_k);
+  auto* const scales = reinterpret_cast<float*>(a.scratch + a.M * row_bytes);
+  for (int64_t m = 0; m < a.M; ++m) scales[m] = integers_of(a, m, p + m * row_bytes);
+  const auto sum = [&](const int8_t* digits, int64_t n) {
+    int32_t sum = 0;
+    for (int64_t k = 0; k < a.K; ++k) sum += digits[k] * static_cast<int8_t>(a.w[layout.at(n, k)]);
+    return static_cast<float>(sum);
+  };
   const auto column = [&](int64_t n) {
     for (int64_t m = 0; m < a.M; ++m) {
-      int32_t sum = 0;
-      for (int64_t k = 0; k < a.K; ++k) sum += p[m * layout.padded_k + k] * static_cast<int8_t>(a.w[layout.at(n, k)]);
-      const float y = static_cast<float>(sum) * a.scales[n] * scales[m];
+      const int8_t* row = p + m * row_bytes;
+      const float all = a.x_digits == 1 ? sum(row, n) : 256 * sum(row, n) + sum(row + layout.padded_k, n);
+      const float y = all * a.scales[n] * scales[m];
       a.y[m * a.y_stride + n] = a.bias ? y + a.bias[n] : y;
     }
   };
