@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/gemm_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -13,6 +14,11 @@ constexpr Impl<GemmA16Fn> kImpls[] = {{"amx", Isa::kAmx, amx::gemm_a16},
                                       {"avx512", Isa::kAvx512, avx512::gemm_a16},
                                       {"avx2", Isa::kAvx2, avx2::gemm_a16},
                                       {"portable", Isa::kPortable, portable::gemm_a16}};
+
+constexpr Impl<GatedGemmA16Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_a16},
+                                           {"composed", Isa::kPortable, gemm_a16_then_glu}};
+
+constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
 // Prepared rows of x in float32; per thread a stretch of a panel (32 KiB) and sixteen sums for every row.
 int64_t vector_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
@@ -31,6 +37,26 @@ void gemm_a16(const GemmA16Args& args) {
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
   const int64_t vectors = vector_scratch_bytes(max_rows, K, format);
   return cpu_has(Isa::kAmx) ? std::max(vectors, amx::gemm_a16_scratch_bytes(max_rows, K, format)) : vectors;
+}
+
+std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls() { return kGated; }
+
+void gemm_gated_a16(const GatedGemmA16Args& args) {
+  static GatedGemmA16Fn* const best = best_impl(gemm_gated_a16_impls());
+  if (args.product.M > 0 && args.product.N > 0) best(args);
+}
+
+int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, A16Format format) {
+  return round_up_64(gemm_a16_scratch_bytes(max_rows, K, format)) + max_rows * N * 4;
+}
+
+void gemm_a16_then_glu(const GatedGemmA16Args& args) {
+  const GemmA16Args& a = args.product;
+  GemmA16Args product = a;
+  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_a16_scratch_bytes(a.M, a.K, a.format)));
+  product.y_stride = a.N;
+  gemm_a16(product);
+  glu(unit_of(args, product));
 }
 
 void order_columns(const OrderColumnsArgs& a) {

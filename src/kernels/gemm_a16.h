@@ -17,6 +17,7 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "kernels/glu.h"
 #include "kernels/impl.h"
 
 namespace millrace {
@@ -63,6 +64,20 @@ void gemm_a16(const GemmA16Args& args);
 std::span<const Impl<GemmA16Fn>> gemm_a16_impls();
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
+
+// A product and the gated linear unit on it (GatedGemmArgs of kernels/gemm.h): y is [M, N/2].
+struct GatedGemmA16Args {
+  GemmA16Args product;  // y and y_stride unused; scratch: gemm_gated_a16_scratch_bytes; N even
+  GluActivation activation = GluActivation::kSilu;
+  void* y;  // [M, N/2], rows y_stride apart, y_dtype
+  int64_t y_stride;
+  DType y_dtype = DType::kBf16;  // kF32 or kBf16
+};
+using GatedGemmA16Fn = void(const GatedGemmA16Args&);
+
+void gemm_gated_a16(const GatedGemmA16Args& args);
+std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls();
+int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, A16Format format);
 
 // to[m,k] = bf16(x[m, order[k]]): x as act-order weights meet it. `to` [M, K] contiguous.
 struct OrderColumnsArgs {

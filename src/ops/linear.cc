@@ -390,6 +390,19 @@ GemmW8A8Args Linear::w8a8(const Tensor& x, std::byte* scratch) const {
           .x_digits = input_digits()};
 }
 
+Tensor Linear::in_order(const Tensor& x, Workspace& workspace) const {
+  if (!order_.raw()) return x;
+  Tensor ordered = workspace.tensor(DType::kBf16, x.shape());
+  order_columns({.x = x.raw(),
+                 .order = order_.data<int32_t>(),
+                 .to = ordered.data<bf16>(),
+                 .M = x.size(0),
+                 .K = in_features_,
+                 .x_stride = x.stride(0),
+                 .x_dtype = x.dtype()});
+  return ordered;
+}
+
 void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const {
   check_input(x);
   const Workspace::Scope scope(workspace);
@@ -399,17 +412,7 @@ void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) 
     args.y_stride = y.stride(0);
     return gemm_w8a8(args);
   }
-  Tensor ordered = x;
-  if (order_.raw()) {
-    ordered = workspace.tensor(DType::kBf16, x.shape());
-    order_columns({.x = x.raw(),
-                   .order = order_.data<int32_t>(),
-                   .to = ordered.data<bf16>(),
-                   .M = x.size(0),
-                   .K = in_features_,
-                   .x_stride = x.stride(0),
-                   .x_dtype = x.dtype()});
-  }
+  const Tensor ordered = in_order(x, workspace);
   GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_, A16Format::kInt4)));
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
@@ -447,8 +450,10 @@ int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
   if (is_int8(format_))
     return Workspace::tensor_bytes(
         DType::kU8, {gemm_gated_w8a8_scratch_bytes(max_rows, out_features_, in_features_, input_digits())});
-  if (format_ == LinearFormat::kW4A16)
-    return scratch_bytes(max_rows) + Workspace::tensor_bytes(DType::kF32, {max_rows, out_features_});
+  if (format_ == LinearFormat::kW4A16) {
+    const int64_t bytes = gemm_gated_a16_scratch_bytes(max_rows, out_features_, in_features_, A16Format::kInt4);
+    return Workspace::tensor_bytes(DType::kU8, {bytes}) + ordered_bytes(max_rows);
+  }
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
@@ -466,17 +471,14 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                             .y_dtype = y.dtype()});
   }
   if (format_ == LinearFormat::kW4A16) {
-    Tensor both = workspace.tensor(DType::kF32, {x.size(0), out_features_});
-    forward_integers(x, both, workspace);
-    return glu({.gate = both.data<float>(),
-                .up = both.data<float>() + out_features_ / 2,
-                .y = y.raw(),
-                .T = x.size(0),
-                .F = out_features_ / 2,
-                .x_stride = out_features_,
-                .y_stride = y.stride(0),
-                .activation = activation,
-                .y_dtype = y.dtype()});
+    check_input(x);
+    const Tensor ordered = in_order(x, workspace);
+    const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_, A16Format::kInt4);
+    return gemm_gated_a16({.product = a16(ordered, workspace.bytes(bytes)),
+                           .activation = activation,
+                           .y = y.raw(),
+                           .y_stride = y.stride(0),
+                           .y_dtype = y.dtype()});
   }
   gemm_gated({.product = product(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
               .activation = activation,

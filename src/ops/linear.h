@@ -108,6 +108,8 @@ class Linear {
   void check_input(const Tensor& x) const;
   GemmA16Args a16(const Tensor& x, std::byte* scratch) const;
   GemmW8A8Args w8a8(const Tensor& x, std::byte* scratch) const;
+  // x in the order of the weights' columns: in memory of the workspace, or x itself.
+  Tensor in_order(const Tensor& x, Workspace& workspace) const;
   int64_t ordered_bytes(int64_t rows) const;
   void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const;
   void gather_row(int32_t token, float scale, float* to) const;

@@ -174,6 +174,50 @@ TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   }
 }
 
+// A gated product's outputs, rows 3 elements further apart than they are long.
+template <class Run>
+std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, DType y_dtype, const Run& run) {
+  const int64_t width = p.c.N / 2 + 3;
+  const Aligned scratch(gemm_gated_a16_scratch_bytes(p.c.M, p.c.N, p.c.K, p.c.format));
+  std::vector<uint8_t> y(p.c.M * width * dtype_bytes(y_dtype), 5);
+  GatedGemmA16Args a{
+      .product = p.args(), .activation = activation, .y = y.data(), .y_stride = width, .y_dtype = y_dtype};
+  a.product.x = p.x.data(), a.product.M = p.c.M, a.product.scratch = scratch.data;
+  run(a);
+  return y;
+}
+
+TEST(GemmA16, EveryGatedProductIsProductThenUnit) {
+  constexpr Case kGated[] = {{1, 32, 40, A16Format::kInt4, 40},      {5, 96, 64, A16Format::kInt8, 0},
+                             {40, 64, 300, A16Format::kInt4, 64},    {33, 34, 70, A16Format::kInt4, 32},
+                             {90, 160, 33, A16Format::kInt8, 0},     {90, 160, 290, A16Format::kInt4, 32},
+                             {300, 480, 1100, A16Format::kInt4, 128}};
+  using enum GluActivation;
+  for (const auto& impl : gemm_gated_a16_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const Case& c : kGated)
+      for (const GluActivation activation : {kSilu, kGelu, kGeluTanh, kRelu})
+        for (const DType y_dtype : {DType::kF32, DType::kBf16}) {
+          SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(c) << ' ' << static_cast<int>(activation)
+                                          << ' ' << dtype_name(y_dtype));
+          const Product product(c, DType::kBf16, /*with_bias=*/activation == kSilu);
+          const auto want = gated_outputs(product, activation, y_dtype, [&](const GatedGemmA16Args& a) {
+            const auto both = product.run(best_impl(gemm_a16_impls()), 0, c.M);
+            glu({.gate = both.data(),
+                 .up = both.data() + c.N / 2,
+                 .y = a.y,
+                 .T = c.M,
+                 .F = c.N / 2,
+                 .x_stride = c.N + 1,
+                 .y_stride = a.y_stride,
+                 .activation = activation,
+                 .y_dtype = y_dtype});
+          });
+          ASSERT_EQ(gated_outputs(product, activation, y_dtype, impl.run), want);
+        }
+  }
+}
+
 TEST(GemmA16, UnpacksTheWeightsItMultiplies) {
   for (const Case& c : cases()) {
     const Product p(c);

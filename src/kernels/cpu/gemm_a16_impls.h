@@ -26,6 +26,9 @@ constexpr uint32_t kZeroMask = 0xff;
 inline float int4_scale(uint32_t word) { return std::bit_cast<float>(word & ~kZeroMask); }
 inline int int4_zero(uint32_t word) { return static_cast<int>(word & kZeroMask); }
 
+// The best product into scratch, then the unit on it: what gemm_gated_a16 means.
+void gemm_a16_then_glu(const GatedGemmA16Args&);
+
 namespace portable {
 void gemm_a16(const GemmA16Args&);
 // The factor of x[m,k] in y[m,n] before kInt8's scale.
@@ -40,6 +43,7 @@ void gemm_a16_pairs(const GemmA16Args&);  // vdpbf16ps
 }  // namespace avx512
 namespace amx {
 void gemm_a16(const GemmA16Args&);
+void gemm_gated_a16(const GatedGemmA16Args&);
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
 }  // namespace amx
 

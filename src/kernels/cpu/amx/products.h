@@ -11,6 +11,8 @@
 // Ends say what becomes of the sums of a row of x with the two panels of a pair:
 //   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each for every digit, 64-byte aligned
 //   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
+//   static void turn(std::byte* sums)              if there is one: called with the two tiles of sixteen rows' sums
+//                                                  before the first of them is stored
 #pragma once
 #include <immintrin.h>
 
@@ -104,7 +106,8 @@ constexpr int64_t kSumsBytes = 4 * kTileBytes;
 constexpr int64_t kGroupTileRows = 16, kMostPairs = 32;
 constexpr int64_t kOwnBytes = kGroupTileRows / 2 * kMostPairs * kSumsBytes;
 
-inline const std::byte* sums_of_row(const std::byte* sums, int64_t row) {
+template <class Byte>
+Byte* sums_of_row(Byte* sums, int64_t row) {
   return sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
 }
 
@@ -324,7 +327,7 @@ class StoredPanels {
 
 // A pair's sums that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
-  const std::byte* sums = nullptr;
+  std::byte* sums = nullptr;
   int64_t pair = 0, row = 0, rows = 0, done = 0;
   int64_t share = 0;  // rows per step, in 1/1024
 };
@@ -334,6 +337,8 @@ inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
   for (; u.done < end; u.done += kDigits) {
     const int64_t row = (u.row + u.done) / kDigits;
     if (u.done + kFetchedRows * kDigits < u.rows) ends.fetch(row + kFetchedRows);
+    if constexpr (requires { Ends::turn(u.sums); })
+      if (u.done % kTileRows == 0) Ends::turn(sums_of_row(u.sums, u.done));
     store_pair(ends, row, sums_of_row(u.sums, u.done));
   }
 }

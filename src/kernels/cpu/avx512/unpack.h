@@ -41,13 +41,14 @@ class Int4Tables {
   }
   template <int kBegin, int kEnd>
   inline __attribute__((always_inline)) void make_columns() {
-    const __m512 nibbles = Vec::lanes().v;
 #pragma GCC unroll 4
     for (int s = 0; s < kScales; ++s)
 #pragma GCC unroll 8
-      for (int n = kBegin; n < kEnd; n += 2)
-        _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(
-                                              _mm512_cvtne2ps_pbh(values(s, n + 1, nibbles), values(s, n, nibbles))));
+      for (int n = kBegin; n < kEnd; n += 2) make_two(s, n);
+  }
+  inline __attribute__((always_inline)) void make_two_columns(int64_t n) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kScales; ++s) make_two(s, n);
   }
   // The table of column n under scale s, twice.
   __m512i at(int s, int n) const {
@@ -55,7 +56,12 @@ class Int4Tables {
   }
 
  private:
-  __m512 values(int s, int n, __m512 nibbles) const {
+  inline __attribute__((always_inline)) void make_two(int s, int64_t n) {
+    const __m512 nibbles = Vec::lanes().v;
+    _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(
+                                          _mm512_cvtne2ps_pbh(values(s, n + 1, nibbles), values(s, n, nibbles))));
+  }
+  __m512 values(int s, int64_t n, __m512 nibbles) const {
     return _mm512_fmadd_ps(nibbles, _mm512_set1_ps(scale_[s][n]), _mm512_set1_ps(offset_[s][n]));
   }
   static void split(const std::byte* scale_words, float* scale, float* offset) {
