@@ -344,44 +344,74 @@ inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
 }
 
 // Two tile rows (or one) against two panels (the same twice where there is one), `steps` of k. Sums start from zero or
-// as they are.
+// as they are, and stay in the tiles.
 struct Stretch {
   const std::byte *x[2], *w[2];
   int64_t steps;
   bool fresh;
   std::byte* sums;
+  std::byte* held;  // where the sums belong that the stretch before left in the tiles, or null
 };
+
+// Sums of the stretch before leave their tile for those of this one.
+template <int kSum>
+inline __attribute__((always_inline)) void take_over(const Stretch& t) {
+  if (t.held) tile_store<kSum>(t.held + kSum * kTileBytes, 64);
+  if (t.fresh)
+    tile_zero<kSum>();
+  else
+    tile_load<kSum>(t.sums + kSum * kTileBytes, 64);
+}
+
+inline void store_sums(std::byte* to) {
+  tile_store<0>(to, 64), tile_store<1>(to + kTileBytes, 64);
+  tile_store<2>(to + 2 * kTileBytes, 64), tile_store<3>(to + 3 * kTileBytes, 64);
+}
+
+template <int kTileRowCount>
+inline __attribute__((always_inline)) void load_step(const Stretch& t, int64_t s) {
+  const int64_t at = s * kStepBytes;
+  tile_load_passing<4>(t.x[0] + at, 64);
+  if constexpr (kTileRowCount == 2) tile_load_passing<5>(t.x[1] + at, 64);
+  tile_load<6>(t.w[0] + at, 64);
+  tile_load<7>(t.w[1] + at, 64);
+}
+
+// The first step: sums change places one tile at a time, while the products before are still under way.
+template <class Job, int kTileRowCount>
+inline __attribute__((always_inline)) void begin_stretch(const Stretch& t) {
+  load_step<kTileRowCount>(t, 0);
+  take_over<0>(t);
+  Job::template multiply<0, 4, 6>();
+  take_over<2>(t);
+  if constexpr (kTileRowCount == 2) Job::template multiply<2, 5, 6>();
+  take_over<1>(t);
+  Job::template multiply<1, 4, 7>();
+  take_over<3>(t);
+  if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
+}
 
 // Beside the tiles' work, `panels` come nearer, the next sums come to the first-level cache, and rows are finished.
 template <class Job, class Ends, int kTileRowCount>
 inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
-  if (t.fresh) {
-    tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
-  } else {
-    tile_load<0>(t.sums, 64), tile_load<1>(t.sums + kTileBytes, 64);
-    if constexpr (kTileRowCount == 2)
-      tile_load<2>(t.sums + 2 * kTileBytes, 64), tile_load<3>(t.sums + 3 * kTileBytes, 64);
-  }
   Fetch<_MM_HINT_T0> sums(t.sums + kSumsBytes, t.fresh ? 0 : kSumsBytes, t.steps);
   const Ends ends(job, waiting.pair);
   int64_t due = waiting.done * 1024;
-  for (int64_t s = 0; s < t.steps; ++s) {
-    const int64_t at = s * kStepBytes;
-    tile_load_passing<4>(t.x[0] + at, 64);
-    if constexpr (kTileRowCount == 2) tile_load_passing<5>(t.x[1] + at, 64);
-    tile_load<6>(t.w[0] + at, 64);
-    tile_load<7>(t.w[1] + at, 64);
+  const auto finish = [&]() __attribute__((always_inline)) {
+    due += waiting.share;
+    finish_rows<Job::kDigits>(ends, waiting, std::min(waiting.rows, due / 1024));
+  };
+  begin_stretch<Job, kTileRowCount>(t);
+  panels(), sums(), finish();
+  for (int64_t s = 1; s < t.steps; ++s) {
+    load_step<kTileRowCount>(t, s);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTileRowCount == 2) Job::template multiply<2, 5, 6>();
     panels(), sums();
     Job::template multiply<1, 4, 7>();
     if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
-    due += waiting.share;
-    finish_rows<Job::kDigits>(ends, waiting, std::min(waiting.rows, due / 1024));
+    finish();
   }
-  tile_store<0>(t.sums, 64), tile_store<1>(t.sums + kTileBytes, 64);
-  if constexpr (kTileRowCount == 2)
-    tile_store<2>(t.sums + 2 * kTileBytes, 64), tile_store<3>(t.sums + 3 * kTileBytes, 64);
 }
 
 // A thread's way through a block.
@@ -400,6 +430,7 @@ class BlockRun {
     for (int64_t begin = 0; begin < job_.steps; begin += span_)
       for (int64_t pair = 0; pair < b_.pairs; ++pair)
         for (int64_t from = begin; from < end_of(begin); from += job_.stretch) run_pair(pair, from);
+    store_sums(held_);
     finish();
   }
 
@@ -426,11 +457,13 @@ class BlockRun {
                             .w = {w[0], w[1]},
                             .steps = count(from),
                             .fresh = from == 0,
-                            .sums = sums};
+                            .sums = sums,
+                            .held = held_};
       if (single)
         multiply_stretch<Job, Ends, 1>(job_, stretch, panels_, waiting_);
       else
         multiply_stretch<Job, Ends, 2>(job_, stretch, panels_, waiting_);
+      held_ = sums;
     }
     if (is_last(from)) await_finish(pair);
   }
@@ -468,6 +501,7 @@ class BlockRun {
   std::byte* const sums_;
   typename Job::Panels panels_;
   Unfinished waiting_;
+  std::byte* held_ = nullptr;  // where the sums belong that are in the tiles
 };
 
 // How outputs are cut: groups of rows, each of blocks.
