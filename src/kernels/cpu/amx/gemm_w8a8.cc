@@ -27,8 +27,7 @@ template <int kDigitCount>
 struct Job : TileProduct {
   static constexpr int kDigits = kDigitCount;
   Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates)
-      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates,
-                    kMostThinTileRows),
+      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>

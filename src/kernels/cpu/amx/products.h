@@ -28,8 +28,7 @@ namespace millrace::amx {
 
 constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per tile's depth of k
 
-constexpr int64_t kThinTileRows = 2;  // up to here (or as far as a job says) panels are read straight through
-constexpr int64_t kMostThinTileRows = 4;
+constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
 constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB) stays in the first-level cache
 
 // The first n of sixteen lanes.
@@ -50,9 +49,8 @@ struct TileProduct {
   using Panels = StoredPanels;
   static constexpr int kDigits = 1;
 
-  // M: rows of tiles. `thin_tile_rows`: kThinTileRows to kMostThinTileRows.
-  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated,
-              int64_t thin_tile_rows = kThinTileRows)
+  // M: rows of tiles.
+  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
       : w(static_cast<const std::byte*>(w)),
         memory(memory),
         M(M),
@@ -62,7 +60,7 @@ struct TileProduct {
         tile_rows((M + kTileRows - 1) / kTileRows),
         panels((N + 15) / 16),
         pairs(gated ? panels / 2 : (panels + 1) / 2),
-        thin(tile_rows <= thin_tile_rows),
+        thin(tile_rows <= kThinTileRows),
         stretch(thin ? steps : balanced(steps, kMostStretchSteps)),
         step_bytes(tile_rows == 1 ? M * 64 : kStepBytes),
         gated(gated) {}
@@ -119,12 +117,18 @@ inline void store_pair(const Ends& ends, int64_t row, const std::byte* sums) {
 
 // ---- few rows: every panel is read once, straight through ----
 
+template <int kHint>
 inline __attribute__((always_inline)) void prefetch_step(const std::byte* at) {
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(at + 64 * i), _MM_HINT_T0);
+  for (int i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(at + 64 * i), static_cast<_mm_hint>(kHint));
 }
 
-constexpr int64_t kAhead = 8;  // steps of a panel that are fetched ahead of use
+// What will be wanted of a panel: some steps on from memory, then from the second- to the first-level cache, which
+// alone cannot await as many lines.
+inline __attribute__((always_inline)) void prefetch_panel(const std::byte* at) {
+  prefetch_step<_MM_HINT_T1>(at + 8 * kStepBytes);
+  prefetch_step<_MM_HINT_T0>(at + 2 * kStepBytes);
+}
 
 // A pair of panels (or one, `second` null) against all rows, which are one or two tile rows. Sums: [tile row][panel]
 // tiles.
@@ -137,12 +141,12 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
   const std::byte* const x[2] = {job.row_stretch(0, 0), job.row_stretch(kTileRowCount - 1, 0)};
   for (int64_t s = 0; s < job.steps; ++s) {
     const int64_t at = s * kStepBytes;
-    prefetch_step(first + at + kAhead * kStepBytes);
+    prefetch_panel(first + at);
     tile_load<6>(first + at, 64);
     tile_load<4>(x[0] + s * job.step_bytes, 64);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTwo) {
-      prefetch_step(second + at + kAhead * kStepBytes);
+      prefetch_panel(second + at);
       tile_load<7>(second + at, 64);
       Job::template multiply<1, 4, 7>();
     }
@@ -156,42 +160,6 @@ inline void multiply_panels(const Job& job, const std::byte* first, const std::b
   if constexpr (kTwo) tile_store<1>(sums + kTileBytes, 64);
   if constexpr (kTileRowCount == 2) tile_store<2>(sums + 2 * kTileBytes, 64);
   if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
-}
-
-// One panel against three or four tile rows. Sums are strided as those of a pair.
-template <class Job, int kTileRowCount>
-inline void multiply_panel(const Job& job, const std::byte* panel, std::byte* sums) {
-  static_assert(kTileRowCount == 3 || kTileRowCount == 4);
-  tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
-  const std::byte* const x = job.row_stretch(0, 0);
-  const int64_t tile_row = job.steps * kStepBytes;
-  for (int64_t at = 0; at < tile_row; at += kStepBytes) {
-    prefetch_step(panel + at + kAhead * kStepBytes);
-    tile_load<4>(panel + at, 64);
-    tile_load<5>(x + at, 64);
-    tile_load<6>(x + tile_row + at, 64);
-    tile_load<7>(x + 2 * tile_row + at, 64);
-    Job::template multiply<0, 5, 4>();
-    if constexpr (kTileRowCount == 4) tile_load<5>(x + 3 * tile_row + at, 64);
-    Job::template multiply<1, 6, 4>();
-    Job::template multiply<2, 7, 4>();
-    if constexpr (kTileRowCount == 4) Job::template multiply<3, 5, 4>();
-  }
-  tile_store<0>(sums, 64), tile_store<1>(sums + 2 * kTileBytes, 64), tile_store<2>(sums + 4 * kTileBytes, 64);
-  if constexpr (kTileRowCount == 4) tile_store<3>(sums + 6 * kTileBytes, 64);
-}
-
-// All rows against a pair of panels, or its one.
-template <class Job, int kTileRowCount>
-inline void multiply_pair(const Job& job, int64_t pair, std::byte* sums) {
-  const std::byte *const first = job.first(pair), *const second = job.second(pair);
-  if constexpr (kTileRowCount <= 2) {
-    if (second) return multiply_panels<Job, kTileRowCount, true>(job, first, second, sums);
-    multiply_panels<Job, kTileRowCount, false>(job, first, nullptr, sums);
-  } else {
-    multiply_panel<Job, kTileRowCount>(job, first, sums);
-    if (second) multiply_panel<Job, kTileRowCount>(job, second, sums + kTileBytes);
-  }
 }
 
 // Few rows of little K are packed by every thread for itself: sooner done than waited for.
@@ -216,10 +184,13 @@ inline int64_t thin_items(const TileProduct& job) { return (job.pairs + thin_chu
 
 template <class Job, class Ends, int kTileRowCount>
 void run_thin_chunk(const Job& job, int64_t item) {
-  alignas(64) std::byte sums[2 * kMostThinTileRows * kTileBytes];
+  alignas(64) std::byte sums[4 * kTileBytes];
   const int64_t chunk = thin_chunk(job), end = std::min(job.pairs, (item + 1) * chunk);
   for (int64_t pair = item * chunk; pair < end; ++pair) {
-    multiply_pair<Job, kTileRowCount>(job, pair, sums);
+    if (const std::byte* second = job.second(pair))
+      multiply_panels<Job, kTileRowCount, true>(job, job.first(pair), second, sums);
+    else
+      multiply_panels<Job, kTileRowCount, false>(job, job.first(pair), nullptr, sums);
     const Ends ends(job, pair);
     for (int64_t row = 0; row < job.M; row += Job::kDigits)
       store_pair(ends, row / Job::kDigits, sums_of_row(sums, row));
@@ -228,16 +199,10 @@ void run_thin_chunk(const Job& job, int64_t item) {
 
 template <class Job, class Ends>
 void run_thin_item(const Job& job, int64_t item) {
-  switch (job.tile_rows) {
-    case 1:
-      return run_thin_chunk<Job, Ends, 1>(job, item);
-    case 2:
-      return run_thin_chunk<Job, Ends, 2>(job, item);
-    case 3:
-      return run_thin_chunk<Job, Ends, 3>(job, item);
-    default:
-      return run_thin_chunk<Job, Ends, 4>(job, item);
-  }
+  if (job.tile_rows == 1)
+    run_thin_chunk<Job, Ends, 1>(job, item);
+  else
+    run_thin_chunk<Job, Ends, 2>(job, item);
 }
 
 template <class Job, class Ends>
