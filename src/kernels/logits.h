@@ -1,12 +1,33 @@
 // Passes over one row of logits [V]: what greedy choice, sampling and log-probabilities are made of. One thread each;
 // rows are independent. Minus infinity is a banned token; NaN counts as minus infinity.
 #pragma once
+#include <bit>
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <span>
 
+#include "base/random.h"
 #include "kernels/impl.h"
 
 namespace millrace {
+
+struct NoiseKey {
+  uint64_t seed, position;
+};
+// Exponential noise e as -log(e): Gumbel noise.
+inline float gumbel(uint32_t bits) { return -std::log(-std::log(uniform_open(bits))); }
+inline constexpr float kGumbelSlope = std::numbers::ln2_v<float> / (1 << 23);
+inline constexpr float kGumbelMost = (127 + 32) * std::numbers::ln2_v<float> + 1e-3f;  // a little more for rounding
+// At least gumbel(bits), at most 0.09 more where that is above 3: -log(-log(u)) <= -log(1 - u), and the logarithm to
+// base two of a float is at least its bits, read as a number, less the bias (a chord of each octave).
+inline float gumbel_bound(uint32_t bits) {
+  const auto rest = static_cast<float>((~bits & ~511u) | 256u);  // (1 - u) * 2^32, exact
+  return kGumbelMost - kGumbelSlope * static_cast<float>(std::bit_cast<uint32_t>(rest));
+}
+inline constexpr float kMostNoise = 17;  // no gumbel_bound is larger
+
+inline constexpr int kMassBounds = 8;
 
 // One implementation of all passes.
 struct LogitKernels {
@@ -22,17 +43,23 @@ struct LogitKernels {
   // the scan stopped.
   int64_t (*collect)(const float* x, int64_t n, float bound, int64_t from, int32_t* indices, int64_t most,
                      int64_t* next);
-  // to[i] = e^(x[i] - shift); 0 where x[i] is minus infinity. shift is finite.
-  void (*exps)(const float* x, int64_t n, float shift, float* to);
-  // x[i] *= factor.
-  void (*scale)(float* x, int64_t n, float factor);
+  // masses[b]: sum of e^(x[i] - shift) where x[i] >= bounds[b], kMassBounds of them, in blocks of float32 added up in
+  // double. shift is finite and no value is larger.
+  void (*masses)(const float* x, int64_t n, float shift, const float* bounds, double* masses);
+  // Values in [low, high), in order, and their ids: ids[i], or i where `ids` is null. Returns how many. Both may be
+  // written over what is read.
+  int64_t (*between)(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,
+                     int32_t* values_ids);
+  // x[i] *= factor. Returns the largest product; minus infinity where there is none.
+  float (*scale)(float* x, int64_t n, float factor);
   // Values that are not at least `bound` become minus infinity.
   void (*ban_below)(float* x, int64_t n, float bound);
-  // Sum of terms[i] where x[i] >= bound, in blocks of float32 added up in double.
-  double (*sum_from)(const float* x, const float* terms, int64_t n, float bound);
-  // bits[i]: word (first + i) % 4 of philox(seed, (first + i) / 4, position) (base/random.h). first and n are multiples
-  // of 64.
-  void (*noise)(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits);
+  // Who could win: indices, rising, of all values with x[i] + gumbel(bits) >= best, and maybe of others for which
+  // gumbel_bound(bits) is enough, and their bits: word i % 4 of philox(seed, i / 4, position). Looks at values from
+  // `from`, a multiple of 128, on; stops when fewer than 128 places of `most` are left. Returns how many; *next is
+  // where it stopped.
+  int64_t (*contenders)(const float* x, int64_t n, float best, const NoiseKey& key, int64_t from, int32_t* indices,
+                        uint32_t* bits, int64_t most, int64_t* next);
 };
 const LogitKernels& logit_kernels();
 struct LogitImpl {

@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "base/check.h"
-#include "base/random.h"
 #include "kernels/logits.h"
 
 namespace millrace {
@@ -75,108 +74,113 @@ void keep_top_p_of_few(std::span<float> logits, float p, std::vector<int32_t>& l
   ban_after(logits, left, top, 0, p * total);
 }
 
-// Two logits: masses of the tokens from `low` on reach `enough`, those from `high` on do not.
+// Logits from `low` to below `high`: the mass of tokens from `high` on is `above` and not enough, that from `low` on
+// is.
 struct Bracket {
   float low, high;
+  double above;
 };
-Bracket bracket_of(std::span<const float> logits, std::span<const float> masses, float top, double enough) {
-  constexpr int kHalvings = 14;
-  const auto reaches = [&](float bound) {
-    return logit_kernels().sum_from(logits.data(), masses.data(), size_of(logits), bound) >= enough;
-  };
-  Bracket bracket{top, std::nextafter(top, std::numeric_limits<float>::infinity())};
-  for (float distance = 0.5f; !reaches(bracket.low) && distance < 256; distance *= 2)
-    bracket = {top - distance, bracket.low};
-  for (int i = 0; i < kHalvings; ++i) {
-    const float middle = bracket.low + (bracket.high - bracket.low) / 2;
-    if (!(middle > bracket.low && middle < bracket.high)) break;
-    (reaches(middle) ? bracket.low : bracket.high) = middle;
+// The part of a bracket that two neighbours of `bounds`, which fall, enclose. masses[b]: of its tokens from bounds[b]
+// on.
+Bracket part_of(const Bracket& b, std::span<const float> bounds, std::span<const double> masses, double enough) {
+  Bracket part = b;
+  for (size_t i = 0; i < bounds.size(); ++i) {
+    if (bounds[i] >= part.high) continue;
+    part.low = std::max(bounds[i], b.low);
+    if (part.low == b.low || b.above + masses[i] >= enough) return part;
+    part = {b.low, bounds[i], b.above + masses[i]};
   }
-  return bracket;
+  return part;
 }
 
-// The tokens whose logits lie in the bracket, best first.
-void collect_edge(std::span<const float> logits, const Bracket& bracket, std::vector<int32_t>& edge) {
-  constexpr int64_t kAtOnce = 1024;
-  int32_t found[kAtOnce];
-  edge.clear();
-  for (int64_t from = 0; from < size_of(logits);) {
-    const int64_t count =
-        logit_kernels().collect(logits.data(), size_of(logits), bracket.low, from, found, kAtOnce, &from);
-    for (int64_t i = 0; i < count; ++i)
-      if (logits[found[i]] < bracket.high) edge.push_back(found[i]);
+// Logits that lie in a bracket, and their ids.
+struct Inside {
+  float* values;
+  int32_t* ids;
+  int64_t count;
+};
+
+// Cuts the bracket down by sums over what lies inside, until few lie there or just one value.
+void narrow(Bracket& bracket, Inside& inside, float top, double enough) {
+  constexpr int64_t kFewEnough = 64;
+  const LogitKernels& kernels = logit_kernels();
+  while (inside.count > kFewEnough) {
+    float bounds[kMassBounds];
+    double masses[kMassBounds];
+    const float step = (bracket.high - bracket.low) / (kMassBounds + 1);
+    for (int i = 0; i < kMassBounds; ++i) bounds[i] = bracket.low + step * static_cast<float>(kMassBounds - i);
+    kernels.masses(inside.values, inside.count, top, bounds, masses);
+    const Bracket part = part_of(bracket, bounds, masses, enough);
+    if (part.low == bracket.low && part.high == bracket.high) return;
+    bracket = part;
+    inside.count =
+        kernels.between(inside.values, inside.ids, inside.count, part.low, part.high, inside.values, inside.ids);
   }
-  std::sort(edge.begin(), edge.end(), Better{logits});
 }
 
-// A token stays while the mass of all better ones is below p of the total.
-void keep_top_p(std::span<float> logits, float p, SampleScratch& scratch) {
+// A token stays while the mass of all better ones is below p of the total. `top` is the largest logit.
+void keep_top_p(std::span<float> logits, float p, float top, SampleScratch& scratch) {
   constexpr int64_t kFew = 1024;
-  constexpr float kLowest = std::numeric_limits<float>::lowest();
-  if (p >= 1) return;
+  // Where to look first, below the top; beyond the last there is no mass.
+  constexpr float kDistances[kMassBounds] = {1, 2.5f, 4, 6, 8, 10.5f, 14, 100};
+  if (p >= 1 || !std::isfinite(top)) return;
   const LogitKernels& kernels = logit_kernels();
   const int64_t n = size_of(logits);
   int64_t seen = 0;
   std::vector<int32_t>& ids = scratch.indices;
   ids.resize(kFew);
-  ids.resize(kernels.collect(logits.data(), n, kLowest, 0, ids.data(), kFew, &seen));
-  if (ids.empty()) return;
+  ids.resize(kernels.collect(logits.data(), n, std::numeric_limits<float>::lowest(), 0, ids.data(), kFew, &seen));
   if (seen == n) return keep_top_p_of_few(logits, p, ids);
-  const float top = largest(logits);
-  scratch.values.resize(logits.size());
-  kernels.exps(logits.data(), n, top, scratch.values.data());
-  const auto mass_from = [&](float bound) { return kernels.sum_from(logits.data(), scratch.values.data(), n, bound); };
-  const double enough = static_cast<double>(p) * mass_from(kLowest);
-  const Bracket bracket = bracket_of(logits, scratch.values, top, enough);
-  collect_edge(logits, bracket, ids);
-  ban_after(logits, ids, top, mass_from(bracket.high), enough);
+  float bounds[kMassBounds];
+  double masses[kMassBounds];
+  for (int i = 0; i < kMassBounds; ++i) bounds[i] = top - kDistances[i];
+  kernels.masses(logits.data(), n, top, bounds, masses);
+  const double enough = static_cast<double>(p) * masses[kMassBounds - 1];
+  const Bracket all{bounds[kMassBounds - 1], std::nextafter(top, std::numeric_limits<float>::infinity()), 0};
+  Bracket bracket = part_of(all, bounds, masses, enough);
+  scratch.edge.resize(logits.size()), scratch.values.resize(logits.size());
+  Inside inside{scratch.values.data(), scratch.edge.data(), 0};
+  inside.count = kernels.between(logits.data(), nullptr, n, bracket.low, bracket.high, inside.values, inside.ids);
+  narrow(bracket, inside, top, enough);
+  const std::span<int32_t> edge(inside.ids, static_cast<size_t>(inside.count));
+  std::sort(edge.begin(), edge.end(), Better{logits});
+  ban_after(logits, edge, top, bracket.above, enough);
   kernels.ban_below(logits.data(), n, bracket.low);
 }
 
-void keep_min_p(std::span<float> logits, float min_p) {
-  if (min_p <= 0) return;
-  const float top = largest(logits);
-  if (top > kBanned) drop_below(logits, std::min(top, top + std::log(min_p)));
+void keep_min_p(std::span<float> logits, float min_p, float top) {
+  if (min_p > 0 && top > kBanned) drop_below(logits, std::min(top, top + std::log(min_p)));
 }
 
-// Exponential noise e as -log(e): Gumbel noise. `bits` is the token's word of philox(seed, token / 4, position).
-float gumbel(uint32_t bits) { return -std::log(-std::log(uniform_open(bits))); }
-float gumbel(uint64_t seed, uint64_t position, int32_t token) {
-  return gumbel(philox(seed, static_cast<uint64_t>(token) / 4, position)[token % 4]);
-}
-constexpr float kMostNoise = 17;  // -log(-log(1 - 2^-24)) is 16.64
-
-// Least bits whose noise could reach `wanted`, a little less to be safe from rounding.
-uint32_t bits_reaching(float wanted) {
-  const double least = std::exp(-std::exp(-static_cast<double>(wanted))) * (1 - 1e-5) - 1e-6;
-  return static_cast<uint32_t>(std::clamp(least, 0.0, 1.0) * 4294967295.0);
-}
-
-// argmax of logit + noise, the lower id on ties. Blocks of tokens that cannot win are passed over, then single tokens
-// by their bits, before any logarithm is taken.
-int32_t draw(std::span<const float> logits, uint64_t seed, uint64_t position) {
-  constexpr int64_t kBlock = 256;
-  uint32_t bits[kBlock];
-  int32_t chosen = greedy_token(logits);
-  if (logits[chosen] == kBanned) return chosen;
-  float best = logits[chosen] + gumbel(seed, position, chosen);
-  for (int64_t first = 0; first < size_of(logits); first += kBlock) {
-    const auto block = logits.subspan(first, std::min<int64_t>(kBlock, size_of(logits) - first));
-    const float top = largest(block);
-    if (!(top + kMostNoise > best)) continue;
-    logit_kernels().noise(seed, position, first, kBlock, bits);
-    uint32_t enough = bits_reaching(best - top);
-    for (size_t i = 0; i < block.size(); ++i) {
-      if (bits[i] < enough) continue;
-      const auto id = static_cast<int32_t>(first + static_cast<int64_t>(i));
-      const float value = block[i] + gumbel(bits[i]);
-      if (!(value > best || (value == best && id < chosen))) continue;
+// argmax of logit + noise, the lower id on ties. `top` is the largest logit.
+int32_t draw(std::span<const float> logits, float top, const NoiseKey& key) {
+  constexpr int64_t kAtOnce = 256;
+  int32_t ids[kAtOnce];
+  uint32_t bits[kAtOnce];
+  if (top == kBanned) return 0;
+  auto chosen = static_cast<int32_t>(logit_kernels().find(logits.data(), size_of(logits), top));
+  float best = top + gumbel(philox(key.seed, static_cast<uint64_t>(chosen) / 4, key.position)[chosen % 4]);
+  for (int64_t from = 0; from < size_of(logits);) {
+    const int64_t count =
+        logit_kernels().contenders(logits.data(), size_of(logits), best, key, from, ids, bits, kAtOnce, &from);
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = logits[ids[i]] + gumbel(bits[i]);
+      if (!(value > best || (value == best && ids[i] < chosen))) continue;
       best = value;
-      chosen = id;
-      enough = bits_reaching(best - top);
+      chosen = ids[i];
     }
   }
   return chosen;
+}
+
+// Returns the largest of the logits that are left.
+float scale_and_filter(std::span<float> logits, const SampleParams& params, SampleScratch& scratch) {
+  MR_CHECK(params.temperature > 0, "temperature {}", params.temperature);
+  const float top = logit_kernels().scale(logits.data(), size_of(logits), 1.0f / params.temperature);
+  keep_min_p(logits, params.min_p, top);
+  keep_top_k(logits, params.top_k, scratch);
+  keep_top_p(logits, params.top_p, top, scratch);
+  return top;
 }
 
 float logprob_of(float logit, double log_total) { return static_cast<float>(static_cast<double>(logit) - log_total); }
@@ -223,17 +227,13 @@ int32_t greedy_token(std::span<const float> logits) {
 }
 
 void filter_logits(std::span<float> logits, const SampleParams& params, SampleScratch& scratch) {
-  MR_CHECK(params.temperature > 0, "temperature {}", params.temperature);
-  logit_kernels().scale(logits.data(), size_of(logits), 1.0f / params.temperature);
-  keep_min_p(logits, params.min_p);
-  keep_top_k(logits, params.top_k, scratch);
-  keep_top_p(logits, params.top_p, scratch);
+  scale_and_filter(logits, params, scratch);
 }
 
 int32_t sample_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
                      SampleScratch& scratch) {
-  filter_logits(logits, params, scratch);
-  return draw(logits, seed, position);
+  const float top = scale_and_filter(logits, params, scratch);
+  return draw(logits, top, {seed, position});
 }
 
 RankedToken token_logprobs(std::span<const float> logits, int32_t chosen, std::span<RankedToken> top,

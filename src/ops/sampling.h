@@ -39,7 +39,7 @@ struct SampleParams {
 };
 // Memory for sample_token and token_logprobs, kept from step to step so that nothing is allocated in a steady one.
 struct SampleScratch {
-  std::vector<int32_t> indices;
+  std::vector<int32_t> indices, edge;
   std::vector<float> values;
 };
 // Divides by the temperature and bans what min-p, then top-k, then top-p drop. Afterwards `logits` are those the

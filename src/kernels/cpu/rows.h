@@ -23,6 +23,7 @@ MILLRACE_ROW_OPERATIONS(avx512)
 #undef MILLRACE_ROW_OPERATIONS
 
 namespace millrace::portable {
-// LogitKernels::noise.
-void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits);
+// LogitKernels::contenders.
+int64_t contenders(const float* x, int64_t n, float best, const NoiseKey& key, int64_t from, int32_t* indices,
+                   uint32_t* bits, int64_t most, int64_t* next);
 }  // namespace millrace::portable

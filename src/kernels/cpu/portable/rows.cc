@@ -75,12 +75,22 @@ int64_t collect(const float* x, int64_t n, float bound, int64_t from, int32_t* i
   return count;
 }
 
-void exps(const float* x, int64_t n, float shift, float* to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(std::exp(static_cast<double>(x[i]) - shift));
+void masses(const float* x, int64_t n, float shift, const float* bounds, double* masses) {
+  std::fill_n(masses, kMassBounds, 0.0);
+  for (int64_t i = 0; i < n; ++i)
+    for (int b = 0; b < kMassBounds; ++b)
+      if (x[i] >= bounds[b]) masses[b] += std::exp(static_cast<double>(x[i]) - shift);
 }
 
-void scale(float* x, int64_t n, float factor) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+int64_t between(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,
+                int32_t* values_ids) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (!(x[i] >= low && x[i] < high)) continue;
+    values_ids[count] = ids ? ids[i] : static_cast<int32_t>(i);
+    values[count++] = x[i];
+  }
+  return count;
 }
 
 void ban_below(float* x, int64_t n, float bound) {
@@ -88,24 +98,32 @@ void ban_below(float* x, int64_t n, float bound) {
     if (!(x[i] >= bound)) x[i] = -INFINITY;
 }
 
-double sum_from(const float* x, const float* terms, int64_t n, float bound) {
-  double total = 0;
-  for (int64_t i = 0; i < n; ++i)
-    if (x[i] >= bound) total += static_cast<double>(terms[i]);
-  return total;
+float scale(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+  return largest(x, n);
 }
 
 }  // namespace
 
-void noise(uint64_t seed, uint64_t position, int64_t first, int64_t n, uint32_t* bits) {
-  for (int64_t i = 0; i < n; i += 4) {
-    const auto words = philox(seed, static_cast<uint64_t>(first + i) / 4, position);
-    std::copy(words.begin(), words.end(), bits + i);
+int64_t contenders(const float* x, int64_t n, float best, const NoiseKey& key, int64_t from, int32_t* indices,
+                   uint32_t* bits, int64_t most, int64_t* next) {
+  int64_t count = 0, i = from;
+  for (; i < n && (i % 128 != 0 || count + 128 <= most); i += 4) {
+    const int64_t end = std::min(i + 4, n);
+    if (std::none_of(x + i, x + end, [&](float value) { return value + kMostNoise >= best; })) continue;
+    const auto words = philox(key.seed, static_cast<uint64_t>(i) / 4, key.position);
+    for (int64_t j = i; j < end; ++j) {
+      if (!(x[j] + gumbel_bound(words[j - i]) >= best)) continue;
+      bits[count] = words[j - i];
+      indices[count++] = static_cast<int32_t>(j);
+    }
   }
+  *next = i;
+  return count;
 }
 
 LogitKernels logit_kernels() {
-  return {largest, find, sum_exp, count_larger, collect, exps, scale, ban_below, sum_from, noise};
+  return {largest, find, sum_exp, count_larger, collect, masses, between, scale, ban_below, contenders};
 }
 
 void rms_norm(const NormArgs& a) {

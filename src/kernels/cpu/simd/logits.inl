@@ -56,20 +56,51 @@ inline int64_t collect(const float* x, int64_t n, float bound, int64_t from, int
   return count;
 }
 
-inline void exps(const float* x, int64_t n, float shift, float* to) {
-  const Vec offset = Vec::set(shift);
-  for (int64_t i = 0; i < n; i += 16) {
-    const int64_t lanes = lanes_left(i, n);
-    exp(Vec::load_n(x + i, lanes) - offset).store_n(to + i, lanes);
+inline void masses(const float* x, int64_t n, float shift, const float* bounds, double* masses) {
+  constexpr int64_t kBlock = 4096;
+  constexpr float kLog2E = 1.44269504f;
+  const Vec to_log2 = Vec::set(kLog2E), offset = Vec::set(shift), lowest = Vec::set(-__builtin_inff());
+  Vec least[kMassBounds];
+  for (int b = 0; b < kMassBounds; ++b) least[b] = Vec::set(bounds[b]), masses[b] = 0;
+  for (int64_t block = 0; block < n; block += kBlock) {
+    const int64_t end = n - block < kBlock ? n : block + kBlock;
+    Vec sums[kMassBounds] = {};
+    const auto add = [&](Vec value) __attribute__((always_inline)) {
+      const Vec mass = power_of_two((value - offset) * to_log2);
+#pragma GCC unroll 8
+      for (int b = 0; b < kMassBounds; ++b) sums[b] = add_where_at_least(sums[b], mass, value, least[b]);
+    };
+    int64_t i = block;
+    for (; i + 16 <= end; i += 16) add(Vec::load(x + i));
+    if (i < end) add(Vec::keep_between(Vec::load_n(x + i, end - i), i, 0, end, lowest));
+    for (int b = 0; b < kMassBounds; ++b) masses[b] += static_cast<double>(sums[b].sum());
   }
 }
 
-inline void scale(float* x, int64_t n, float factor) {
-  const Vec by = Vec::set(factor);
+inline int64_t between(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,
+                       int32_t* values_ids) {
+  const Vec from = Vec::set(low), to = Vec::set(high), lowest = Vec::set(-__builtin_inff());
+  int64_t count = 0, i = 0;
+  const auto look_at = [&](Vec value) __attribute__((always_inline)) {
+    const uint32_t hits = Vec::at_least(value, from) & Vec::larger(to, value);
+    store_hits(hits, value, ids ? ids + i : nullptr, i, values + count, values_ids + count);
+    count += __builtin_popcount(hits);
+  };
+  for (; i + 16 <= n; i += 16) look_at(Vec::load(x + i));
+  if (i < n) look_at(Vec::keep_between(Vec::load_n(x + i, n - i), i, 0, n, lowest));
+  return count;
+}
+
+inline float scale(float* x, int64_t n, float factor) {
+  const Vec by = Vec::set(factor), lowest = Vec::set(-__builtin_inff());
+  Vec best = lowest;
   for (int64_t i = 0; i < n; i += 16) {
     const int64_t lanes = lanes_left(i, n);
-    (Vec::load_n(x + i, lanes) * by).store_n(x + i, lanes);
+    const Vec value = Vec::load_n(x + i, lanes) * by;
+    value.store_n(x + i, lanes);
+    best = Vec::max(Vec::keep_between(value, i, 0, n, lowest), best);
   }
+  return best.largest();
 }
 
 inline void ban_below(float* x, int64_t n, float bound) {
@@ -81,21 +112,6 @@ inline void ban_below(float* x, int64_t n, float bound) {
   }
 }
 
-inline double sum_from(const float* x, const float* terms, int64_t n, float bound) {
-  constexpr int64_t kBlock = 4096;
-  const Vec least = Vec::set(bound), lowest = Vec::set(-__builtin_inff());
-  double total = 0;
-  for (int64_t block = 0; block < n; block += kBlock) {
-    const int64_t end = n - block < kBlock ? n : block + kBlock;
-    Vec sum = Vec::zero();
-    for (int64_t i = block; i < end; i += 16) {
-      const int64_t lanes = lanes_left(i, end);
-      const Vec value = Vec::max(Vec::load_n(x + i, lanes), lowest);
-      sum = sum + Vec::where_less(value, least, Vec::zero(), Vec::load_n(terms + i, lanes));
-    }
-    total += static_cast<double>(sum.sum());
-  }
-  return total;
+LogitKernels logit_kernels() {
+  return {largest, find, sum_exp, count_larger, collect, masses, between, scale, ban_below, contenders};
 }
-
-LogitKernels logit_kernels() { return {largest, find, sum_exp, count_larger, collect, exps, scale, ban_below, sum_from, noise}; }
