@@ -20,6 +20,12 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
+constexpr int64_t kPageBytes = 4096;
+
+inline std::byte* aligned_to_page(std::byte* at) {
+  return at + (kPageBytes - reinterpret_cast<uintptr_t>(at) % kPageBytes) % kPageBytes;
+}
+
 // x of kInt4 as pairs of k: tiles of [16 pairs][16 rows][2] are the second operand, so that those of weights are the
 // first as they are unpacked, and sums are y transposed until Ends turn them.
 struct Int4Job : TileProduct {
@@ -27,13 +33,14 @@ struct Int4Job : TileProduct {
       : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
         a(&args),
         gates(gates) {
+    memory = aligned_to_page(memory);
     stretch = balanced((steps + kInt4Units - 1) / kInt4Units, kMostStretchSteps / kInt4Units) * kInt4Units;
   }
   template <int kSum, int kX, int kW>
   static void multiply() {
     tile_multiply<kSum, kW, kX>();
   }
-  int64_t packed_bytes() const { return tiles_bytes(); }
+  int64_t packed_bytes() const { return (tiles_bytes() + kPageBytes - 1) / kPageBytes * kPageBytes; }
   void pack(int64_t begin, int64_t end) const {
     for (int64_t tile_row = begin / kTileRows; tile_row * kTileRows < end; ++tile_row)
       for (int64_t s = 0; s < steps; ++s) pack_tile(tile_row * kTileRows, s);
@@ -108,55 +115,26 @@ class GatedEnds {
   const GatedRows rows_;
 };
 
-// ---- the stretch of panels that is wanted next is unpacked beside the tiles' work, piece by piece ----
-
-// A piece is a column of a chunk: a row of each of its four tiles.
-template <int kScales>
-class Int4Pieces {
- public:
-  static int64_t count(int64_t steps) { return (steps + kInt4Units - 1) / kInt4Units * 16; }
-  // Of steps from `step` of the panel at `panel` on, which become tiles at `to`.
-  inline __attribute__((always_inline)) void make(const std::byte* panel, int64_t step, int64_t piece, std::byte* to) {
-    constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
-    const int64_t n = piece % 16, i = piece / 16;
-    const std::byte* const chunk = panel + (step / kInt4Units + i) * kChunkBytes;
-    if (n == 0) tables_.start(chunk);
-    if (n % 2 == 0) tables_.make_two_columns(n);
-    fetch_line(chunk + kFetchAhead + n * (kChunkBytes / 16));
-    __m512i units[4];
-    avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables_, static_cast<int>(n), units);
-#pragma GCC unroll 4
-    for (int u = 0; u < 4; ++u) _mm512_store_si512(to + (i * kInt4Units + u) * kTileBytes + n * 64, units[u]);
-  }
-
- private:
-  avx512::Int4Tables<kScales> tables_;
-};
-
-// A piece is a tile.
-struct Int8Pieces {
-  static int64_t count(int64_t steps) { return steps; }
-  static void make(const std::byte* panel, int64_t step, int64_t piece, std::byte* to) {
-    const std::byte* from = panel + (step + piece) * kInt8TileBytes;
-    unpack_int8_tile(from, from + kFetchAhead, to + piece * kTileBytes);
-  }
-};
+// ---- the stretch of panels that is wanted next is unpacked beside the tiles' work ----
 
 constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a panel
 constexpr int64_t kThickOwnBytes = kOwnBytes + 4 * kStretchBytes;
 
-// Panels of a BlockRun.
-template <class Job, class Pieces>
-class UnpackedPanels {
+// Panels of a BlockRun. What is called between products is short and waits for nothing that was begun with it: tables
+// are made a piece or more before they are used. `memory` lies as packed rows do in their page: at every step tiles are
+// loaded from one quarter of a page, and written to another, for loads wait for stores whose last twelve bits they
+// share.
+template <class Job, int kScales>
+class Int4Panels {
  public:
-  UnpackedPanels(const Job& job, std::byte* memory)
+  Int4Panels(const Job& job, std::byte* memory)
       : job_(job), panel_bytes_(A16Layout(*job.a).panel_bytes), memory_(memory) {}
 
   void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
     if (pair != pair_ || from != from_) start(pair, from);
     while (made_ < pieces_) make_next();
     w[0] = memory_of(0);
-    w[1] = memory_of(pieces_ > each_ ? 1 : 0);
+    w[1] = memory_of(chunks_ < last_ ? chunks_ : 0);
     odd_ = !odd_;
   }
   void expect(int64_t pair, int64_t from, int64_t calls) {
@@ -169,38 +147,118 @@ class UnpackedPanels {
   }
 
  private:
+  static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
+  static constexpr int64_t kPieces = 16;  // of a chunk: four columns of one of its tiles
+
+  // Chunks are numbered through both panels.
   void start(int64_t pair, int64_t from) {
     pair_ = pair, from_ = from, made_ = 0;
-    each_ = Pieces::count(std::min(job_.stretch, job_.steps - from));
-    pieces_ = job_.panel_of(pair, 1) < job_.panels ? 2 * each_ : each_;
+    chunks_ = (std::min(job_.stretch, job_.steps - from) + kInt4Units - 1) / kInt4Units;
+    last_ = job_.panel_of(pair, 1) < job_.panels ? 2 * chunks_ : chunks_;
+    pieces_ = last_ * kPieces;
+    enter(0);
+    tables_.start(chunk_);
+    tables_.make_two_columns(0), tables_.make_two_columns(2);
   }
-  std::byte* memory_of(int64_t i) const { return memory_ + (2 * odd_ + i) * kStretchBytes; }
+  void enter(int64_t c) { chunk_ = chunk(c), to_ = memory_of(c); }
+  const std::byte* chunk(int64_t c) const {
+    const int64_t second = c >= chunks_;
+    return job_.a->w + job_.panel_of(pair_, second) * panel_bytes_ +
+           (from_ / kInt4Units + c - second * chunks_) * kChunkBytes;
+  }
+  std::byte* memory_of(int64_t c) const {
+    const int64_t second = c >= chunks_;
+    return memory_ + (2 * odd_ + second) * kStretchBytes + (c - second * chunks_) * kInt4Units * kTileBytes;
+  }
+
   void make_next() {
-    const bool second = made_ >= each_;
-    maker_.make(job_.a->w + job_.panel_of(pair_, second) * panel_bytes_, from_, made_ - second * each_,
-                memory_of(second));
+    const int64_t piece = made_ % kPieces, first = piece / 4 * 4, unit = (piece + 2) % 4;
+    fetch_line(chunk_ + kFetchAhead + piece * (kChunkBytes / kPieces));
+    unpack(unit, first);
+    if (piece % 2 == 0) tables_.make_two_columns((first + 4 + piece % 4) % 16);
     ++made_;
+    if (piece == 11) tables_.start(chunk(std::min(made_ / kPieces + 1, last_ - 1)));
+    if (piece == 15 && made_ < pieces_) enter(made_ / kPieces);
+  }
+  inline __attribute__((always_inline)) void unpack(int64_t unit, int64_t first) const {
+    const std::byte* const columns = chunk_ + kScales * 64 + unit / 2;
+    const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>(unit % 2 * 4));
+    const int scale = static_cast<int>(kScales * unit / 4);
+#pragma GCC unroll 4
+    for (int64_t n = first; n < first + 4; ++n) {
+      const __m512i nibbles = _mm512_srlv_epi16(_mm512_loadu_si512(columns + n * 64), shift);
+      _mm512_store_si512(to_ + unit * kTileBytes + n * 64,
+                         _mm512_permutexvar_epi16(nibbles, tables_.at(scale, static_cast<int>(n))));
+    }
   }
 
   const Job& job_;
   const int64_t panel_bytes_;
   std::byte* const memory_;  // [two turns][two panels] stretches
   int64_t pair_ = -1, from_ = -1;
-  int64_t each_ = 0, pieces_ = 0, made_ = 0;  // of a panel, of both, those that are done
-  int64_t share_ = 0, due_ = 0;               // pieces per call and by now, in 1/1024
+  int64_t chunks_ = 0, last_ = 0;  // of a panel, of both
+  int64_t pieces_ = 0, made_ = 0;  // of both
+  int64_t share_ = 0, due_ = 0;    // pieces per call and by now, in 1/1024
+  const std::byte* chunk_ = nullptr;
+  std::byte* to_ = nullptr;  // the chunk's tiles
   bool odd_ = false;
-  Pieces maker_;
+  avx512::Int4Tables<kScales> tables_;
+};
+
+// The same of kInt8, tile by tile.
+template <class Job>
+class Int8Panels {
+ public:
+  Int8Panels(const Job& job, std::byte* memory) : job_(job), layout_(*job.a), memory_(memory) {}
+
+  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
+    if (pair != pair_ || from != from_) start(pair, from);
+    while (made_ < tiles_) make_next();
+    w[0] = memory_of(0);
+    w[1] = memory_of(tiles_ > count_ ? 1 : 0);
+    odd_ = !odd_;
+  }
+  void expect(int64_t pair, int64_t from, int64_t calls) {
+    start(pair, from);
+    share_ = (tiles_ * 1024 + calls - 1) / calls;
+    due_ = 0;
+  }
+  inline __attribute__((always_inline)) void operator()() {
+    for (due_ += share_; made_ < tiles_ && made_ * 1024 < due_;) make_next();
+  }
+
+ private:
+  void start(int64_t pair, int64_t from) {
+    pair_ = pair, from_ = from, made_ = 0;
+    count_ = std::min(job_.stretch, job_.steps - from);
+    tiles_ = job_.panel_of(pair, 1) < job_.panels ? 2 * count_ : count_;
+  }
+  std::byte* memory_of(int64_t i) const { return memory_ + (2 * odd_ + i) * kStretchBytes; }
+  void make_next() {
+    const int64_t i = made_ / count_, step = made_ % count_;
+    ++made_;
+    const std::byte* from = job_.a->w + job_.panel_of(pair_, i) * layout_.panel_bytes + (from_ + step) * kInt8TileBytes;
+    unpack_int8_tile(from, from + kFetchAhead, memory_of(i) + step * kTileBytes);
+  }
+
+  const Job& job_;
+  const A16Layout layout_;
+  std::byte* const memory_;  // [two turns][two panels] stretches
+  int64_t pair_ = -1, from_ = -1;
+  int64_t count_ = 0, tiles_ = 0, made_ = 0;  // steps, tiles of both panels, those that are unpacked
+  int64_t share_ = 0, due_ = 0;               // tiles per call and by now, in 1/1024
+  bool odd_ = false;
 };
 
 struct ThickInt8Job : A16RowsJob {
   using A16RowsJob::A16RowsJob;
-  using Panels = UnpackedPanels<ThickInt8Job, Int8Pieces>;
+  using Panels = Int8Panels<ThickInt8Job>;
   int64_t panel_of(int64_t pair, int64_t i) const { return 2 * pair + i; }
 };
 template <int kScales>
 struct ThickInt4Job : Int4Job {
   using Int4Job::Int4Job;
-  using Panels = UnpackedPanels<ThickInt4Job, Int4Pieces<kScales>>;
+  using Panels = Int4Panels<ThickInt4Job, kScales>;
 };
 
 template <class Job, class Ends>
@@ -244,7 +302,7 @@ void gemm_gated_a16(const GatedGemmA16Args& gated) {
   });
 }
 
-int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
+int64_t gemm_a16_own_bytes() { return kThickOwnBytes + 2 * kPageBytes; }
 
 }  // namespace millrace::amx
 #pragma GCC pop_options
