@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "weights/decoder_weights.h"
 #include "weights/model_folder.h"
+#include "weights/quantization_config.h"
 #include "weights/safetensors.h"
 
 namespace millrace {
@@ -208,6 +209,50 @@ TEST(KvScaleTensors, ACheckpointMayHoldThemBesideItsWeights) {
   }
   std::filesystem::rename(made.path() + "/both.safetensors", folder + "/model.safetensors");
   EXPECT_TRUE(load_weights(model).ok()) << load_weights(model).status().message();
+}
+
+// ---- kv_cache_scheme ----
+
+Result<QuantizationConfig> with_scheme(const char* scheme) {
+  Json config = Json::parse(R"({"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {
+      "group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "type": "int", "strategy": "channel"}}}})");
+  config["kv_cache_scheme"] = Json::parse(scheme);
+  return read_quantization_config("/nowhere", {{"quantization_config", config}});
+}
+
+TEST(KvCacheScheme, StaticSymmetricEightBitIntegersAreServed) {
+  for (const char* scheme :
+       {R"({"num_bits": 8, "type": "int", "strategy": "tensor", "dynamic": false, "symmetric": true})",
+        R"({"num_bits": 8, "type": "int", "strategy": "attn_head", "group_size": null, "observer": "minmax"})"}) {
+    const auto config = with_scheme(scheme);
+    ASSERT_TRUE(config.ok()) << config.status().message();
+    EXPECT_TRUE(config->kv_int8) << scheme;
+    EXPECT_EQ(config->kv_unserved, "") << scheme;
+  }
+  EXPECT_FALSE(with_scheme("null")->kv_int8);
+  EXPECT_EQ(with_scheme("null")->kv_unserved, "");
+}
+
+// The weights are read all the same: who asks for no int8 cache does without these scales.
+TEST(KvCacheScheme, WhatIsNotServedIsKeptByName) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"num_bits": 4, "type": "int", "strategy": "tensor"})", "kv_cache_scheme.num_bits is 4"},
+      {R"({"num_bits": 8, "type": "float", "strategy": "tensor"})", "kv_cache_scheme.type is float"},
+      {R"({"num_bits": 8, "type": "int", "strategy": "channel"})", "kv_cache_scheme.strategy is channel"},
+      {R"({"num_bits": 8, "type": "int", "strategy": "tensor", "symmetric": false})", "kv_cache_scheme.symmetric"},
+      {R"({"num_bits": 8, "type": "int", "strategy": "tensor", "dynamic": true})", "int8-dynamic needs no scales"}};
+  for (const auto& [scheme, words] : cases) {
+    const auto config = with_scheme(scheme);
+    ASSERT_TRUE(config.ok()) << config.status().message();
+    EXPECT_FALSE(config->kv_int8) << scheme;
+    EXPECT_THAT(config->kv_unserved, HasSubstr(words)) << scheme;
+  }
+}
+
+TEST(KvCacheScheme, WhatIsNoSchemeIsRefused) {
+  EXPECT_THAT(with_scheme("[8]").status().message(), HasSubstr("kv_cache_scheme is "));
+  EXPECT_THAT(with_scheme(R"({"num_bits": 8, "type": "int", "strategy": "tensor", "dynamic": 3})").status().message(),
+              HasSubstr("kv_cache_scheme.dynamic"));
 }
 
 }  // namespace
