@@ -62,19 +62,31 @@ void use(const Tokenizer& tokenizer, Random& random) {
   EXPECT_TRUE(is_valid_utf8(tokenizer.decode(ids)));
 }
 
-void fuzz_file(const std::string& name, const std::string& valid, int rounds) {
+struct Counts {
   int loaded = 0, refused = 0;
+};
+
+// What became of folders that fill(folder, random) fills: a tokenizer that works, or words about what is wrong.
+template <class Fill>
+Counts read_or_refuse(int rounds, const Fill& fill) {
+  Counts counts;
   repeat(rounds, [&](uint64_t seed) {
     Random random(seed);
     TokenizerFolder folder;
-    const auto tokenizer = folder.add(name, mutate(valid, random)).try_load();
-    (tokenizer.ok() ? loaded : refused)++;
+    fill(folder, random);
+    const auto tokenizer = folder.try_load();
+    (tokenizer.ok() ? counts.loaded : counts.refused)++;
     if (tokenizer.ok())
       use(**tokenizer, random);
     else
       EXPECT_FALSE(tokenizer.status().message().empty());
   });
-  EXPECT_GT(refused, 0) << name;
+  return counts;
+}
+
+void fuzz_file(const std::string& name, const std::string& valid, int rounds) {
+  const auto fill = [&](TokenizerFolder& folder, Random& random) { folder.add(name, mutate(valid, random)); };
+  EXPECT_GT(read_or_refuse(rounds, fill).refused, 0) << name;
 }
 
 TEST(TokenizerFuzz, MutatedJsonFilesAreReadOrRefused) {
@@ -159,40 +171,22 @@ TEST(TokenizerFuzz, MutatedConfigurationsOfWrappersAreReadOrRefused) {
   const std::string config = R"({"auto_map": {"AutoTokenizer": ["x.ChatGLMTokenizer", null]}, "name_or_path": "a/b",
       "added_tokens_decoder": {"12": {"content": "[gMASK]", "special": true}, "14": {"content": "sop"}},
       "extra_special_tokens": {"image_token": "<image>"}})";
-  int loaded = 0, refused = 0;
-  repeat(300, [&](uint64_t seed) {
-    Random random(seed);
-    const auto tokenizer = TokenizerFolder()
-                               .add("tokenizer.model", small_model(2))
-                               .add("tokenizer_config.json", mutate(config, random))
-                               .add("tokenization_chatglm.py", random_bytes(random, 50))
-                               .try_load();
-    (tokenizer.ok() ? loaded : refused)++;
-    if (tokenizer.ok())
-      use(**tokenizer, random);
-    else
-      EXPECT_FALSE(tokenizer.status().message().empty());
+  const auto counts = read_or_refuse(300, [&](TokenizerFolder& folder, Random& random) {
+    folder.add("tokenizer.model", small_model(2))
+        .add("tokenizer_config.json", mutate(config, random))
+        .add("tokenization_chatglm.py", random_bytes(random, 50));
   });
-  EXPECT_GT(loaded, 0);
-  EXPECT_GT(refused, 0);
+  EXPECT_GT(counts.loaded, 0);
+  EXPECT_GT(counts.refused, 0);
 }
 
 TEST(TokenizerFuzz, MutatedConfigurationsAreReadOrRefused) {
-  int loaded = 0, refused = 0;
-  repeat(300, [&](uint64_t seed) {
-    Random random(seed);
-    TokenizerFolder folder;
+  const auto counts = read_or_refuse(300, [&](TokenizerFolder& folder, Random& random) {
     folder.add("tokenizer.json", byte_level_tokenizer_json())
         .add("tokenizer_config.json", mutate(byte_level_tokenizer_config(), random));
-    const auto tokenizer = folder.try_load();
-    (tokenizer.ok() ? loaded : refused)++;
-    if (tokenizer.ok())
-      use(**tokenizer, random);
-    else
-      EXPECT_FALSE(tokenizer.status().message().empty());
   });
-  EXPECT_GT(loaded, 0);
-  EXPECT_GT(refused, 0);
+  EXPECT_GT(counts.loaded, 0);
+  EXPECT_GT(counts.refused, 0);
 }
 
 TEST(TokenizerFuzz, RandomBytesNeverBreakARegularExpression) {
