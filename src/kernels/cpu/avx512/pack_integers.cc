@@ -45,6 +45,13 @@ inline __m512i by_bytes(__m512i lanes) {
   return _mm512_permutexvar_epi32(across, _mm512_shuffle_epi8(lanes, within));
 }
 
+// 64 values of sixteen rows, K apart; afterwards rows[i] has values 4 i to 4 i + 3 of each row.
+inline __attribute__((always_inline)) void load_transposed(const int8_t* values, int64_t K, __m512i (&rows)[16]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_si512(values + i * K);
+  transpose(rows);
+}
+
 inline __m512i words(const uint8_t* values) {
   const __m512i wide = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
   return _mm512_and_si512(wide, _mm512_set1_epi16(15));
@@ -74,9 +81,7 @@ int64_t pack_w8a8_panel(const int8_t* values, int64_t K, std::byte* panel, int32
   __m512i sum = _mm512_setzero_si512();
   for (int64_t k = 0; k < end; k += 64) {
     __m512i rows[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_si512(values + i * K + k);
-    transpose(rows);
+    load_transposed(values + k, K, rows);
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) {
       _mm512_storeu_si512(panel + k * 16 + i * 64, rows[i]);
@@ -91,9 +96,7 @@ int64_t pack_int8_panel(const int8_t* values, int64_t K, std::byte* panel) {
   const int64_t end = K / 64 * 64;
   for (int64_t k = 0; k < end; k += 64) {
     __m512i rows[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_si512(values + i * K + k);
-    transpose(rows);
+    load_transposed(values + k, K, rows);
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) _mm512_storeu_si512(panel + k * 16 + i * 64, by_bytes(rows[i]));
   }
