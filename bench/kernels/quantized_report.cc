@@ -37,7 +37,7 @@ struct Product {
 
 int64_t packed_bytes(const ProductShape& shape, const Format& format) {
   if (format.int8()) return gemm_w8a8_packed_bytes(shape.N, shape.K);
-  return gemm_a16_packed_bytes(shape.N, shape.K, A16Format::kInt4, format.group);
+  return gemm_a16_packed_bytes(shape.N, shape.K, format.group);
 }
 
 void fill_int8(const ProductShape& shape, std::byte* memory) {
@@ -69,16 +69,14 @@ void fill_a16(const ProductShape& shape, const Format& format, std::byte* memory
                    .row_begin = row,
                    .row_end = std::min(shape.N, row + kRows),
                    .K = shape.K,
-                   .group = format.group,
-                   .format = A16Format::kInt4});
+                   .group = format.group});
 }
 
 double a16_seconds(const Product& p, const Format& format, const LayerCopies& weights) {
-  const Pages scratch(gemm_a16_scratch_bytes(p.M, p.shape.K, A16Format::kInt4));
+  const Pages scratch(gemm_a16_scratch_bytes(p.M, p.shape.K));
   return median_seconds([&](int64_t i) {
     gemm_a16({.x = p.x.data(),
               .w = weights.layer(i),
-              .scales = nullptr,
               .bias = nullptr,
               .y = p.y.as<float>(),
               .scratch = scratch.data(),
@@ -87,8 +85,7 @@ double a16_seconds(const Product& p, const Format& format, const LayerCopies& we
               .K = p.shape.K,
               .x_stride = p.shape.K,
               .y_stride = p.shape.N,
-              .group = format.group,
-              .format = A16Format::kInt4});
+              .group = format.group});
   });
 }
 

@@ -21,8 +21,8 @@ constexpr Impl<GatedGemmA16Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_a1
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
 // Prepared rows of x in float32; per thread a stretch of a panel (32 KiB) and sixteen sums for every row.
-int64_t vector_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
-  return max_rows * a16_padded_k(K, format) * 4 + compute_threads() * ((32 << 10) + max_rows * 64);
+int64_t vector_scratch_bytes(int64_t max_rows, int64_t K) {
+  return max_rows * a16_padded_k(K) * 4 + compute_threads() * ((32 << 10) + max_rows * 64);
 }
 
 }  // namespace
@@ -34,9 +34,9 @@ void gemm_a16(const GemmA16Args& args) {
   if (args.M > 0 && args.N > 0) best(args);
 }
 
-int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
-  const int64_t vectors = vector_scratch_bytes(max_rows, K, format);
-  return cpu_has(Isa::kAmx) ? std::max(vectors, amx::gemm_a16_scratch_bytes(max_rows, K, format)) : vectors;
+int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K) {
+  const int64_t vectors = vector_scratch_bytes(max_rows, K);
+  return cpu_has(Isa::kAmx) ? std::max(vectors, amx::gemm_a16_scratch_bytes(max_rows, K)) : vectors;
 }
 
 std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls() { return kGated; }
@@ -46,14 +46,14 @@ void gemm_gated_a16(const GatedGemmA16Args& args) {
   if (args.product.M > 0 && args.product.N > 0) best(args);
 }
 
-int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, A16Format format) {
-  return round_up_64(gemm_a16_scratch_bytes(max_rows, K, format)) + max_rows * N * 4;
+int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K) {
+  return round_up_64(gemm_a16_scratch_bytes(max_rows, K)) + max_rows * N * 4;
 }
 
 void gemm_a16_then_glu(const GatedGemmA16Args& args) {
   const GemmA16Args& a = args.product;
   GemmA16Args product = a;
-  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_a16_scratch_bytes(a.M, a.K, a.format)));
+  product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_a16_scratch_bytes(a.M, a.K)));
   product.y_stride = a.N;
   gemm_a16(product);
   glu(unit_of(args, product));

@@ -1,12 +1,10 @@
-// Matrix products of integer weights and activations of sixteen bits. x is rounded to bf16, sums are float32:
-//   kInt8 (W8A16): y[m,n] = s[n] * sum over k of x[m,k] * q[n,k]  + bias[n]            q in [-128, 127]
-//   kInt4 (W4A16): y[m,n] = sum over k of x[m,k] * bf16((q[n,k] - z[n,g]) * s[n,g])  + bias[n],  g = k / group
+// Matrix products of four-bit weights and activations of sixteen bits (W4A16). x is rounded to bf16, sums are float32:
+//   y[m,n] = sum over k of x[m,k] * bf16((q[n,k] - z[n,g]) * s[n,g])  + bias[n],  g = k / group
 // q - z is exact, and so is its product with s: a scale keeps 16 significant bits, and a float16 or bfloat16 has fewer.
 //
-// Packed weights are panels of sixteen output columns, streamed front to back, a chunk of k at a time:
-//   kInt8: [N/16][Kp][16]          int8
-//   kInt4: [N/16][Kp/128][record]  record: scales u32[128/group or 1][16], then nibbles u16[16][32]; nibble i (bits
-//          4i..4i+3) of word j is k = 32i + j of the chunk. A scale is the bits of a float32 whose low byte is z.
+// Packed weights are panels of sixteen output columns, streamed front to back, a chunk of 128 k at a time:
+//   [N/16][Kp/128][record]  record: scales u32[128/group or 1][16], then nibbles u16[16][32]; nibble i (bits
+//   4i..4i+3) of word j is k = 32i + j of the chunk. A scale is the bits of a float32 whose low byte is z.
 // Kp is K rounded up to a chunk. Columns beyond N and rows beyond K are zero.
 //
 // A row of y depends on its row of x alone: neither M nor the number of threads changes a bit within one
@@ -22,48 +20,38 @@
 
 namespace millrace {
 
-enum class A16Format : uint8_t { kInt8, kInt4 };
-
 // Whether kernels take one scale for `group` of k: 32, 64, a multiple of 128, or anything from K up (one for all).
 constexpr bool is_int4_group(int64_t group, int64_t K) {
   return group >= K || group == 32 || group == 64 || (group > 0 && group % 128 == 0);
 }
-constexpr int64_t a16_chunk_k(A16Format format) { return format == A16Format::kInt8 ? 32 : 128; }
-constexpr int64_t a16_padded_k(int64_t K, A16Format format) {
-  const int64_t chunk = a16_chunk_k(format);
-  return (K + chunk - 1) / chunk * chunk;
-}
-// How many scales a column has in a chunk: 0 for kInt8, whose scales lie apart.
-constexpr int64_t a16_chunk_scales(A16Format format, int64_t group, int64_t K) {
-  if (format == A16Format::kInt8) return 0;
+constexpr int64_t kA16ChunkK = 128;
+constexpr int64_t a16_padded_k(int64_t K) { return (K + kA16ChunkK - 1) / kA16ChunkK * kA16ChunkK; }
+// How many scales a column has in a chunk.
+constexpr int64_t a16_chunk_scales(int64_t group, int64_t K) {
   return group == 32 && group < K ? 4 : group == 64 && group < K ? 2 : 1;
 }
-constexpr int64_t a16_chunk_bytes(A16Format format, int64_t group, int64_t K) {
-  return format == A16Format::kInt8 ? 512 : 1024 + 64 * a16_chunk_scales(format, group, K);
-}
+constexpr int64_t a16_chunk_bytes(int64_t group, int64_t K) { return 1024 + 64 * a16_chunk_scales(group, K); }
 // A line more than the panels: kernels may look beyond the last.
-constexpr int64_t gemm_a16_packed_bytes(int64_t N, int64_t K, A16Format format, int64_t group) {
-  return (N + 15) / 16 * (a16_padded_k(K, format) / a16_chunk_k(format)) * a16_chunk_bytes(format, group, K) + 64;
+constexpr int64_t gemm_a16_packed_bytes(int64_t N, int64_t K, int64_t group) {
+  return (N + 15) / 16 * (a16_padded_k(K) / kA16ChunkK) * a16_chunk_bytes(group, K) + 64;
 }
 
 struct GemmA16Args {
-  const void* x;        // [M, K], rows x_stride apart, x_dtype
-  const std::byte* w;   // packed, 64-byte aligned
-  const float* scales;  // kInt8: [N]; kInt4: null
-  const float* bias;    // [N] or null
-  float* y;             // [M, N], rows y_stride apart
-  std::byte* scratch;   // gemm_a16_scratch_bytes, 64-byte aligned
+  const void* x;       // [M, K], rows x_stride apart, x_dtype
+  const std::byte* w;  // packed, 64-byte aligned
+  const float* bias;   // [N] or null
+  float* y;            // [M, N], rows y_stride apart
+  std::byte* scratch;  // gemm_a16_scratch_bytes, 64-byte aligned
   int64_t M, N, K, x_stride, y_stride;
-  int64_t group = 0;             // kInt4: as packed
+  int64_t group = 0;             // as packed
   DType x_dtype = DType::kBf16;  // kF32 or kBf16
-  A16Format format = A16Format::kInt8;
 };
 using GemmA16Fn = void(const GemmA16Args&);
 
 void gemm_a16(const GemmA16Args& args);
 std::span<const Impl<GemmA16Fn>> gemm_a16_impls();
 // Enough for every implementation and any M up to max_rows.
-int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
+int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K);
 
 // A product and the gated linear unit on it (GatedGemmArgs of kernels/gemm.h): y is [M, N/2].
 struct GatedGemmA16Args {
@@ -77,7 +65,7 @@ using GatedGemmA16Fn = void(const GatedGemmA16Args&);
 
 void gemm_gated_a16(const GatedGemmA16Args& args);
 std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls();
-int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, A16Format format);
+int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K);
 
 // to[m,k] = bf16(x[m, order[k]]): x as act-order weights meet it. `to` [M, K] contiguous.
 struct OrderColumnsArgs {
@@ -92,16 +80,15 @@ void order_columns(const OrderColumnsArgs& args);
 // Packs rows [row_begin, row_end) of the matrix; what is not packed must be zero (fresh memory is).
 // Threads: as many as the pool has; two calls must not share a panel at once.
 struct A16PackArgs {
-  const void* values;    // [rows, K], rows K apart: int8, or for kInt4 a byte per value, 0 to 15
-  const float* scales;   // kInt4: [rows, ceil(K / group)]; kInt8: null
-  const uint8_t* zeros;  // kInt4: as the scales, 0 to 16; null: all 8
+  const uint8_t* values;  // [rows, K], rows K apart, a byte per value, 0 to 15
+  const float* scales;    // [rows, ceil(K / group)]
+  const uint8_t* zeros;   // as the scales, 0 to 16; null: all 8
   std::byte* packed;
   int64_t row_begin, row_end, K;
   int64_t group = 0;
-  A16Format format = A16Format::kInt8;
 };
 void gemm_a16_pack(const A16PackArgs& args);
-// to[k] = factor * w[n,k], what the product takes for row n; `scales` as in GemmA16Args.
+// to[k] = factor * w[n,k], what the product takes for row n.
 void gemm_a16_unpack_row(const GemmA16Args& weights, int64_t n, float factor, float* to);
 
 }  // namespace millrace

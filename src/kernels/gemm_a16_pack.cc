@@ -12,7 +12,7 @@ namespace {
 // Row n, a chunk after the other.
 struct PackedRow {
   PackedRow(const A16PackArgs& a, int64_t n)
-      : layout(GemmA16Args{.N = a.row_end, .K = a.K, .group = a.group, .format = a.format}),
+      : layout(GemmA16Args{.N = a.row_end, .K = a.K, .group = a.group}),
         at(a.packed + n / 16 * layout.panel_bytes),
         column(n % 16) {}
   std::byte* chunk(int64_t c) const { return at + c * layout.chunk_bytes; }
@@ -20,12 +20,6 @@ struct PackedRow {
   std::byte* const at;
   const int64_t column;
 };
-
-void pack_int8(const A16PackArgs& a, int64_t n, int64_t k_begin) {
-  const PackedRow row(a, n);
-  const int8_t* values = static_cast<const int8_t*>(a.values) + (n - a.row_begin) * a.K;
-  for (int64_t k = k_begin; k < a.K; ++k) row.at[k * 16 + row.column] = static_cast<std::byte>(values[k]);
-}
 
 // Bits of the scale at 16 significant bits, the zero in the low byte.
 uint32_t scale_word(float scale, uint8_t zero) {
@@ -54,9 +48,9 @@ void pack_int4_rest(const uint8_t* values, int64_t count, std::byte* to) {
   std::memcpy(to, words, 64);
 }
 
-void pack_int4(const A16PackArgs& a, int64_t n) {
+void pack_row(const A16PackArgs& a, int64_t n) {
   const PackedRow row(a, n);
-  const uint8_t* values = static_cast<const uint8_t*>(a.values) + (n - a.row_begin) * a.K;
+  const uint8_t* values = a.values + (n - a.row_begin) * a.K;
   const bool fast = cpu_has(Isa::kAvx512);
   for (int64_t k0 = 0; k0 < a.K; k0 += 128) {
     std::byte* const to = row.chunk(k0 / 128) + row.layout.chunk_scales * 64 + row.column * 64;
@@ -70,18 +64,13 @@ void pack_int4(const A16PackArgs& a, int64_t n) {
 
 // Rows [begin, end) of one panel.
 void pack_panel(const A16PackArgs& a, int64_t begin, int64_t end) {
-  int64_t k = 0;
-  if (a.format == A16Format::kInt8 && end - begin == 16 && cpu_has(Isa::kAvx512))
-    k = avx512::pack_int8_panel(static_cast<const int8_t*>(a.values) + (begin - a.row_begin) * a.K, a.K,
-                                PackedRow(a, begin).at);
-  for (int64_t n = begin; n < end; ++n) a.format == A16Format::kInt8 ? pack_int8(a, n, k) : pack_int4(a, n);
+  for (int64_t n = begin; n < end; ++n) pack_row(a, n);
 }
 
 }  // namespace
 
 void gemm_a16_pack(const A16PackArgs& args) {
-  MR_CHECK(args.format == A16Format::kInt8 || is_int4_group(args.group, args.K), "a scale for {} of {}", args.group,
-           args.K);
+  MR_CHECK(is_int4_group(args.group, args.K), "a scale for {} of {}", args.group, args.K);
   const int64_t first = args.row_begin / 16, last = (args.row_end + 15) / 16;
   parallel_ranges(last - first, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = first + begin; panel < first + end; ++panel)
@@ -91,7 +80,6 @@ void gemm_a16_pack(const A16PackArgs& args) {
 
 void gemm_a16_unpack_row(const GemmA16Args& weights, int64_t n, float factor, float* to) {
   const A16Layout layout(weights);
-  if (weights.format == A16Format::kInt8) factor *= weights.scales[n];
   for (int64_t k = 0; k < weights.K; ++k) to[k] = factor * portable::a16_weight(weights, layout, n, k);
 }
 

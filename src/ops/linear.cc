@@ -142,8 +142,7 @@ Linear Linear::unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t gr
   linear.out_features_ = rows;
   linear.in_features_ = K;
   linear.group_ = group;
-  const int64_t bytes =
-      is_int8(format) ? gemm_w8a8_packed_bytes(rows, K) : gemm_a16_packed_bytes(rows, K, A16Format::kInt4, group);
+  const int64_t bytes = is_int8(format) ? gemm_w8a8_packed_bytes(rows, K) : gemm_a16_packed_bytes(rows, K, group);
   linear.packed_ = page_zeros(DType::kU8, {bytes});
   if (is_int8(format)) linear.scales_ = Tensor::zeros(DType::kF32, {rows});
   return linear;
@@ -166,8 +165,7 @@ void Linear::pack_rows(const Rows& rows) {
                    .row_begin = rows.begin,
                    .row_end = rows.end,
                    .K = in_features_,
-                   .group = group_,
-                   .format = A16Format::kInt4});
+                   .group = group_});
   if (is_int8(format_))
     std::memcpy(scales_.data<float>() + rows.begin, rows.scales,
                 static_cast<size_t>(rows.end - rows.begin) * sizeof(float));
@@ -284,7 +282,7 @@ Status check_sizes(const Linear::Packed& p) {
 int64_t weight_bytes_of(const Linear::Packed& p) {
   if (p.format == LinearFormat::kDense) return gemm_packed_bytes(p.rows, p.columns, p.dtype);
   if (is_int8(p.format)) return gemm_w8a8_packed_bytes(p.rows, p.columns);
-  return gemm_a16_packed_bytes(p.rows, p.columns, A16Format::kInt4, p.group);
+  return gemm_a16_packed_bytes(p.rows, p.columns, p.group);
 }
 
 // `found` is a vector of this type and length.
@@ -339,7 +337,7 @@ int64_t Linear::scratch_bytes(int64_t max_rows) const {
   if (is_int8(format_))
     return Workspace::tensor_bytes(DType::kU8, {gemm_w8a8_scratch_bytes(max_rows, in_features_, input_digits())});
   if (format_ == LinearFormat::kW4A16)
-    return Workspace::tensor_bytes(DType::kU8, {gemm_a16_scratch_bytes(max_rows, in_features_, A16Format::kInt4)}) +
+    return Workspace::tensor_bytes(DType::kU8, {gemm_a16_scratch_bytes(max_rows, in_features_)}) +
            ordered_bytes(max_rows);
   return Workspace::tensor_bytes(DType::kU8, {gemm_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
@@ -359,7 +357,6 @@ void Linear::check_input(const Tensor& x) const {
 GemmA16Args Linear::a16(const Tensor& x, std::byte* scratch) const {
   return {.x = x.raw(),
           .w = packed_.data<std::byte>(),
-          .scales = nullptr,
           .bias = bias_.data<float>(),
           .y = nullptr,
           .scratch = scratch,
@@ -369,8 +366,7 @@ GemmA16Args Linear::a16(const Tensor& x, std::byte* scratch) const {
           .x_stride = x.rank() == 2 ? x.stride(0) : 0,
           .y_stride = 0,
           .group = group_,
-          .x_dtype = x.dtype(),
-          .format = A16Format::kInt4};
+          .x_dtype = x.dtype()};
 }
 
 GemmW8A8Args Linear::w8a8(const Tensor& x, std::byte* scratch) const {
@@ -413,7 +409,7 @@ void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) 
     return gemm_w8a8(args);
   }
   const Tensor ordered = in_order(x, workspace);
-  GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_, A16Format::kInt4)));
+  GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_)));
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
   gemm_a16(args);
@@ -451,7 +447,7 @@ int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
     return Workspace::tensor_bytes(
         DType::kU8, {gemm_gated_w8a8_scratch_bytes(max_rows, out_features_, in_features_, input_digits())});
   if (format_ == LinearFormat::kW4A16) {
-    const int64_t bytes = gemm_gated_a16_scratch_bytes(max_rows, out_features_, in_features_, A16Format::kInt4);
+    const int64_t bytes = gemm_gated_a16_scratch_bytes(max_rows, out_features_, in_features_);
     return Workspace::tensor_bytes(DType::kU8, {bytes}) + ordered_bytes(max_rows);
   }
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
@@ -473,7 +469,7 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
   if (format_ == LinearFormat::kW4A16) {
     check_input(x);
     const Tensor ordered = in_order(x, workspace);
-    const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_, A16Format::kInt4);
+    const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_);
     return gemm_gated_a16({.product = a16(ordered, workspace.bytes(bytes)),
                            .activation = activation,
                            .y = y.raw(),

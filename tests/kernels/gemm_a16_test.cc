@@ -11,9 +11,7 @@ namespace millrace {
 namespace {
 
 struct Case {
-  int64_t M, N, K;
-  A16Format format;
-  int64_t group;  // kInt4 only
+  int64_t M, N, K, group;
 };
 
 // A product with its operands; the weights also as what they stand for.
@@ -22,21 +20,14 @@ struct Product {
       : c(c),
         x_dtype(x_dtype),
         x_stride(c.K + 5),
-        packed(gemm_a16_packed_bytes(c.N, c.K, c.format, c.group)),
-        scratch(gemm_a16_scratch_bytes(c.M, c.K, c.format)) {
+        packed(gemm_a16_packed_bytes(c.N, c.K, c.group)),
+        scratch(gemm_a16_scratch_bytes(c.M, c.K)) {
     Random random(seed);
     x = as_dtype(random_floats(random, c.M * x_stride), x_dtype);
     if (with_bias) bias = random_floats(random, c.N);
-    c.format == A16Format::kInt8 ? make_int8(random) : make_int4(random);
+    make_weights(random);
   }
-  void make_int8(Random& random) {
-    std::vector<int8_t> values(c.N * c.K);
-    for (auto& q : values) q = static_cast<int8_t>(random() % 256 - 128);
-    for (int64_t n = 0; n < c.N; ++n) scales.push_back(0.001f + 0.01f * random.uniform());
-    for (const int8_t q : values) w.push_back(q);
-    pack(values.data(), nullptr, nullptr);
-  }
-  void make_int4(Random& random) {
+  void make_weights(Random& random) {
     const int64_t groups = (c.K + c.group - 1) / c.group;
     std::vector<uint8_t> values(c.N * c.K), zeros(c.N * groups);
     std::vector<float> group_scales;
@@ -52,22 +43,20 @@ struct Product {
     pack(values.data(), group_scales.data(), zeros.data());
   }
   // In three pieces, which meet inside a panel.
-  void pack(const void* values, const float* group_scales, const uint8_t* zeros) {
-    const int64_t groups = c.group ? (c.K + c.group - 1) / c.group : 0, cut = c.N / 3;
+  void pack(const uint8_t* values, const float* group_scales, const uint8_t* zeros) {
+    const int64_t groups = (c.K + c.group - 1) / c.group, cut = c.N / 3;
     for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, cut}, {cut, 2 * cut}, {2 * cut, c.N}})
-      gemm_a16_pack({.values = static_cast<const uint8_t*>(values) + begin * c.K,
-                     .scales = group_scales ? group_scales + begin * groups : nullptr,
-                     .zeros = zeros ? zeros + begin * groups : nullptr,
+      gemm_a16_pack({.values = values + begin * c.K,
+                     .scales = group_scales + begin * groups,
+                     .zeros = zeros + begin * groups,
                      .packed = packed.data,
                      .row_begin = begin,
                      .row_end = end,
                      .K = c.K,
-                     .group = c.group,
-                     .format = c.format});
+                     .group = c.group});
   }
   GemmA16Args args() const {
     return {.w = packed.data,
-            .scales = scales.empty() ? nullptr : scales.data(),
             .bias = bias.empty() ? nullptr : bias.data(),
             .scratch = scratch.data,
             .N = c.N,
@@ -75,8 +64,7 @@ struct Product {
             .x_stride = x_stride,
             .y_stride = c.N + 1,
             .group = c.group,
-            .x_dtype = x_dtype,
-            .format = c.format};
+            .x_dtype = x_dtype};
   }
   // Rows [first, first + rows) of y.
   std::vector<float> run(GemmA16Fn* gemm, int64_t first, int64_t rows) const {
@@ -93,7 +81,7 @@ struct Product {
   const DType x_dtype;
   const int64_t x_stride;
   std::vector<uint8_t> x;
-  std::vector<float> w, scales, bias;
+  std::vector<float> w, bias;
   Aligned packed, scratch;
 };
 
@@ -107,11 +95,10 @@ void expect_right(const Product& p, const std::vector<float>& y) {
         sum += term;
         magnitude += std::abs(term);
       }
-      const double scale = p.scales.empty() ? 1 : p.scales[n], bias = p.bias.empty() ? 0 : p.bias[n];
+      const double bias = p.bias.empty() ? 0 : p.bias[n];
       // Each of K + 2 operations rounds; their errors point either way.
-      const double bound =
-          1e-7 + (scale * magnitude + std::abs(bias)) * 0x1p-24 * (4 + std::sqrt(static_cast<double>(K)));
-      ASSERT_NEAR(y[m * (N + 1) + n], scale * sum + bias, bound) << "m " << m << " n " << n;
+      const double bound = 1e-7 + (magnitude + std::abs(bias)) * 0x1p-24 * (4 + std::sqrt(static_cast<double>(K)));
+      ASSERT_NEAR(y[m * (N + 1) + n], sum + bias, bound) << "m " << m << " n " << n;
     }
     ASSERT_EQ(y[m * (N + 1) + N], 7.0f) << "written beyond row " << m;
   }
@@ -125,16 +112,13 @@ constexpr std::tuple<int64_t, int64_t, int64_t> kShapes[] = {
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [M, N, K] : kShapes) {
-    all.push_back({M, N, K, A16Format::kInt8, 0});
     for (const int64_t group : {int64_t{32}, int64_t{64}, int64_t{128}, int64_t{256}, K})
-      if (is_int4_group(group, K)) all.push_back({M, N, K, A16Format::kInt4, group});
+      if (is_int4_group(group, K)) all.push_back({M, N, K, group});
   }
   return all;
 }
 
-std::string describe(const Case& c) {
-  return fmt::format("{}x{}x{} {} group {}", c.M, c.N, c.K, c.format == A16Format::kInt8 ? "int8" : "int4", c.group);
-}
+std::string describe(const Case& c) { return fmt::format("{}x{}x{} group {}", c.M, c.N, c.K, c.group); }
 
 TEST(GemmA16, EveryImplementationAgreesWithDoubleSums) {
   for (const auto& impl : gemm_a16_impls()) {
@@ -153,9 +137,8 @@ TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   const int all = compute_threads();
   for (const auto& impl : gemm_a16_impls()) {
     if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
-    for (const Case& c : {Case{300, 272, 1500, A16Format::kInt8, 0}, Case{300, 272, 1500, A16Format::kInt4, 64},
-                          Case{300, 331, 96, A16Format::kInt8, 0}, Case{300, 331, 96, A16Format::kInt4, 32},
-                          Case{300, 130, 900, A16Format::kInt4, 128}, Case{300, 17, 40, A16Format::kInt4, 40}}) {
+    for (const Case& c :
+         {Case{300, 272, 1500, 64}, Case{300, 331, 96, 32}, Case{300, 130, 900, 128}, Case{300, 17, 40, 40}}) {
       const Product product(c, DType::kF32);
       SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(product.c));
       const auto whole = product.run(impl.run, 0, product.c.M);
@@ -178,7 +161,7 @@ TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
 template <class Run>
 std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, DType y_dtype, const Run& run) {
   const int64_t width = p.c.N / 2 + 3;
-  const Aligned scratch(gemm_gated_a16_scratch_bytes(p.c.M, p.c.N, p.c.K, p.c.format));
+  const Aligned scratch(gemm_gated_a16_scratch_bytes(p.c.M, p.c.N, p.c.K));
   std::vector<uint8_t> y(p.c.M * width * dtype_bytes(y_dtype), 5);
   GatedGemmA16Args a{
       .product = p.args(), .activation = activation, .y = y.data(), .y_stride = width, .y_dtype = y_dtype};
@@ -188,10 +171,8 @@ std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, D
 }
 
 TEST(GemmA16, EveryGatedProductIsProductThenUnit) {
-  constexpr Case kGated[] = {{1, 32, 40, A16Format::kInt4, 40},      {5, 96, 64, A16Format::kInt8, 0},
-                             {40, 64, 300, A16Format::kInt4, 64},    {33, 34, 70, A16Format::kInt4, 32},
-                             {90, 160, 33, A16Format::kInt8, 0},     {90, 160, 290, A16Format::kInt4, 32},
-                             {300, 480, 1100, A16Format::kInt4, 128}};
+  constexpr Case kGated[] = {{1, 32, 40, 40},   {5, 96, 64, 64},    {40, 64, 300, 64},    {33, 34, 70, 32},
+                             {90, 160, 33, 33}, {90, 160, 290, 32}, {300, 480, 1100, 128}};
   using enum GluActivation;
   for (const auto& impl : gemm_gated_a16_impls()) {
     if (!cpu_has(impl.needs)) continue;
@@ -224,18 +205,16 @@ TEST(GemmA16, UnpacksTheWeightsItMultiplies) {
     std::vector<float> row(c.K);
     for (int64_t n = 0; n < c.N; n += 7) {
       gemm_a16_unpack_row(p.args(), n, 2.0f, row.data());
-      const float factor = c.format == A16Format::kInt8 ? 2.0f * p.scales[n] : 2.0f;
       for (int64_t k = 0; k < c.K; ++k)
-        ASSERT_EQ(row[k], factor * p.w[n * c.K + k]) << describe(c) << " row " << n << " k " << k;
+        ASSERT_EQ(row[k], 2.0f * p.w[n * c.K + k]) << describe(c) << " row " << n << " k " << k;
     }
   }
 }
 
 TEST(GemmA16, AScaleKeepsSixteenBits) {
-  const Case c{1, 1, 32, A16Format::kInt4, 32};
   const float scale = 1.23456789f;
   const uint8_t values[32] = {9}, zero = 8;
-  const Aligned packed(gemm_a16_packed_bytes(1, 32, c.format, 32));
+  const Aligned packed(gemm_a16_packed_bytes(1, 32, 32));
   gemm_a16_pack({.values = values,
                  .scales = &scale,
                  .zeros = &zero,
@@ -243,10 +222,9 @@ TEST(GemmA16, AScaleKeepsSixteenBits) {
                  .row_begin = 0,
                  .row_end = 1,
                  .K = 32,
-                 .group = 32,
-                 .format = c.format});
+                 .group = 32});
   float row[32];
-  gemm_a16_unpack_row({.w = packed.data, .N = 1, .K = 32, .group = 32, .format = c.format}, 0, 1, row);
+  gemm_a16_unpack_row({.w = packed.data, .N = 1, .K = 32, .group = 32}, 0, 1, row);
   EXPECT_EQ(row[0], to_float(to_bf16(scale)));
   EXPECT_EQ(row[1], to_float(to_bf16(-8 * scale)));
 }

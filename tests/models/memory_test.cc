@@ -48,7 +48,7 @@ TEST(CacheBytes, PaddingNeverMakesABlockSmallerThanPlanned) {
 
 int64_t int8_bytes(int64_t N, int64_t K) { return gemm_w8a8_packed_bytes(N, K) + 4 * N; }
 // Without the line at its end.
-int64_t int4_bytes(int64_t N, int64_t K) { return gemm_a16_packed_bytes(N, K, A16Format::kInt4, 128) - 64; }
+int64_t int4_bytes(int64_t N, int64_t K) { return gemm_a16_packed_bytes(N, K, 128) - 64; }
 
 // What the packed matrices of all layers take.
 int64_t packed_bytes(const DecoderSpec& spec, int64_t (*bytes_of)(int64_t N, int64_t K)) {

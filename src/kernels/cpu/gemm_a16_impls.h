@@ -12,16 +12,15 @@ inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1
 // Where a panel's chunks lie.
 struct A16Layout {
   explicit A16Layout(const GemmA16Args& a)
-      : chunk_k(a16_chunk_k(a.format)),
-        padded_k(a16_padded_k(a.K, a.format)),
-        chunk_bytes(a16_chunk_bytes(a.format, a.group, a.K)),
-        panel_bytes(padded_k / chunk_k * chunk_bytes),
+      : padded_k(a16_padded_k(a.K)),
+        chunk_bytes(a16_chunk_bytes(a.group, a.K)),
+        panel_bytes(padded_k / kA16ChunkK * chunk_bytes),
         panels((a.N + 15) / 16),
-        chunk_scales(a16_chunk_scales(a.format, a.group, a.K)) {}
-  int64_t chunk_k, padded_k, chunk_bytes, panel_bytes, panels, chunk_scales;
+        chunk_scales(a16_chunk_scales(a.group, a.K)) {}
+  int64_t padded_k, chunk_bytes, panel_bytes, panels, chunk_scales;
 };
 
-// A scale of kInt4 with its zero.
+// A scale with its zero.
 constexpr uint32_t kZeroMask = 0xff;
 inline float int4_scale(uint32_t word) { return std::bit_cast<float>(word & ~kZeroMask); }
 inline int int4_zero(uint32_t word) { return static_cast<int>(word & kZeroMask); }
@@ -31,7 +30,7 @@ void gemm_a16_then_glu(const GatedGemmA16Args&);
 
 namespace portable {
 void gemm_a16(const GemmA16Args&);
-// The factor of x[m,k] in y[m,n] before kInt8's scale.
+// The factor of x[m,k] in y[m,n].
 float a16_weight(const GemmA16Args&, const A16Layout&, int64_t n, int64_t k);
 }  // namespace portable
 namespace avx2 {
@@ -44,7 +43,7 @@ void gemm_a16_pairs(const GemmA16Args&);  // vdpbf16ps
 namespace amx {
 void gemm_a16(const GemmA16Args&);
 void gemm_gated_a16(const GatedGemmA16Args&);
-int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format);
+int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K);
 }  // namespace amx
 
 }  // namespace millrace

@@ -15,8 +15,6 @@ int64_t scale_to_int8(const void* w, DType dtype, int64_t K, float factor, int8_
 
 // Sixteen rows of values, K apart, into a panel of W8A8 and its sums, for k below the result, a multiple of 64.
 int64_t pack_w8a8_panel(const int8_t* values, int64_t K, std::byte* panel, int32_t* sums);
-// Sixteen rows of values, K apart, into a panel of W8A16, for k below the result, a multiple of 64.
-int64_t pack_int8_panel(const int8_t* values, int64_t K, std::byte* panel);
 // A chunk of W4A16 without its scales: 128 values of a row.
 void pack_int4_chunk(const uint8_t* values, std::byte* to);
 

@@ -40,39 +40,6 @@ class Chunks {
   int64_t begin_ = 0, end_ = 0;
 };
 
-// Rows of x as tiles: the first operand.
-template <int kXTiles>
-class RowTiles {
- public:
-  RowTiles(const GemmA16Args& a, std::byte* memory) : job_(a) { job_.memory = memory; }
-  int64_t steps() const { return job_.steps; }
-  int64_t bytes() const { return job_.packed_bytes(); }
-  void pack(int64_t index, int64_t size) const {
-    const int64_t rows = job_.rows_to_pack();
-    job_.pack(rows * index / size, rows * (index + 1) / size);
-  }
-  void shape(TileShapes& shapes) const {
-    if (kXTiles == 1)
-      for (const int tile : {0, 1, 4}) shapes.set(tile, job_.M, 64);
-  }
-  template <int kRegister>
-  inline __attribute__((always_inline)) void load(int64_t step) const {
-    tile_load<kRegister>(job_.row_stretch(kRegister - 4, 0) + step * job_.step_bytes, 64);
-  }
-  template <int kSum, int kW, int kX>
-  static void multiply() {
-    tile_multiply<kSum, kX, kW>();
-  }
-  template <int kSum>
-  void store(const A16Columns& columns, int64_t tile, std::byte* sums) const {
-    tile_store<kSum>(sums, 64);
-    for (int64_t r = 0; r < std::min<int64_t>(16, job_.M - tile * 16); ++r) columns.store(tile * 16 + r, sums + r * 64);
-  }
-
- private:
-  A16RowsJob job_;
-};
-
 // Rows of x as pairs of k, [16 pairs][up to 16 rows][2]: the second operand. The tiles of sums are y transposed.
 template <int kXTiles>
 class PairTiles {
@@ -131,41 +98,11 @@ class PairTiles {
   const int64_t steps_;
 };
 
-// Streams: kUnits tiles in a chunk, kChunkBytes, Rows; start(), then for chunk c and each unit tile<kUnit>(c), where
-// the tile lies by then, and advance<kUnit>(c), which does its share of the work for chunks to come.
-
-struct Int8Stream {
-  static constexpr int64_t kUnits = 1, kChunkBytes = kInt8TileBytes;
-  template <int kXTiles>
-  using Rows = RowTiles<kXTiles>;
-
-  void start() {
-    for (int64_t c = 0; c < kLead; ++c) unpack(c);
-  }
-  template <int>
-  std::byte* tile(int64_t c) {
-    return ring + c % kRing * kTileBytes;
-  }
-  template <int>
-  inline __attribute__((always_inline)) void advance(int64_t c) {
-    unpack(c + kLead);
-  }
-  inline __attribute__((always_inline)) void unpack(int64_t c) {
-    unpack_int8_tile(chunks.at(c), chunks.at(c + chunks.kAhead), tile<0>(c));
-  }
-
-  static constexpr int64_t kLead = 4, kRing = 8;
-  Chunks<kChunkBytes> chunks;
-  alignas(64) std::byte ring[kRing * kTileBytes];
-};
-
 // While a chunk is multiplied the next one is unpacked, column by column, and the one after that has its tables made. A
 // tile is the first operand, [16 columns][32 of k].
 template <int kScales>
 struct Int4Stream {
-  static constexpr int64_t kUnits = kInt4Units, kChunkBytes = 1024 + 64 * kScales;
-  template <int kXTiles>
-  using Rows = PairTiles<kXTiles>;
+  static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
 
   void start() {
     tables[0].make(chunks.at(0)), tables[1].make(chunks.at(1));
@@ -189,16 +126,16 @@ struct Int4Stream {
 #pragma GCC unroll 4
     for (int n = kQuarter * 4; n < kQuarter * 4 + 4; ++n) {
       fetch_line(ahead + (kScales + n) * 64);
-      __m512i units[kUnits];
+      __m512i units[kInt4Units];
       avx512::unpack_int4_units(from + n * 64, tables[c % 2], n, units);
 #pragma GCC unroll 4
-      for (int i = 0; i < kUnits; ++i) _mm512_store_si512(tiles[c % 2] + i * kTileBytes + n * 64, units[i]);
+      for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(tiles[c % 2] + i * kTileBytes + n * 64, units[i]);
     }
   }
 
   Chunks<kChunkBytes> chunks;
   avx512::Int4Tables<kScales> tables[2];
-  alignas(64) std::byte tiles[2][kUnits * kTileBytes];
+  alignas(64) std::byte tiles[2][kInt4Units * kTileBytes];
 };
 
 // Panels [first, first + count) and [first + count, first + 2 count).
@@ -228,16 +165,13 @@ struct Items {
   WorkQueue queue;
 };
 
-template <class Stream, int kXTiles>
+template <int kScales, int kXTiles>
 struct Thin {
-  using Rows = typename Stream::template Rows<kXTiles>;
+  using Stream = Int4Stream<kScales>;
+  using Rows = PairTiles<kXTiles>;
 
   Thin(const GemmA16Args& args, const A16Layout& layout, std::byte* memory)
-      : a(args),
-        layout(layout),
-        x(args, memory),
-        steps(x.steps()),
-        chunks((steps + Stream::kUnits - 1) / Stream::kUnits) {}
+      : a(args), layout(layout), x(args, memory), steps(x.steps()), chunks((steps + kInt4Units - 1) / kInt4Units) {}
 
   TileShapes shapes() const {
     TileShapes shapes = TileShapes::full();
@@ -249,7 +183,7 @@ struct Thin {
   // One tile of run kRun, which lies at `step` of k.
   template <int kRun, int kUnit>
   inline __attribute__((always_inline)) void turn(int64_t c, int64_t step) {
-    if (Stream::kUnits == 1 || step < steps) {
+    if (step < steps) {
       tile_load<6 + kRun>(streams[kRun].template tile<kUnit>(c), 64);
       if constexpr (kRun == 0) x.template load<4>(step);
       Rows::template multiply<kRun, 6 + kRun, 4>();
@@ -270,10 +204,9 @@ struct Thin {
   inline __attribute__((always_inline)) void multiply(int64_t c) {
     tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
     for (int64_t i = 0; i < chunks; ++i, ++c) {
-      const int64_t step = i * Stream::kUnits;
-      turns<kRuns, 0>(c, step);
-      if constexpr (Stream::kUnits == 4)
-        turns<kRuns, 1>(c, step + 1), turns<kRuns, 2>(c, step + 2), turns<kRuns, 3>(c, step + 3);
+      const int64_t step = i * kInt4Units;
+      turns<kRuns, 0>(c, step), turns<kRuns, 1>(c, step + 1);
+      turns<kRuns, 2>(c, step + 2), turns<kRuns, 3>(c, step + 3);
     }
   }
   template <int kRun>
@@ -325,14 +258,14 @@ struct Thin {
   alignas(64) std::byte sums[kTileBytes] = {};
 };
 
-template <class Stream, int kXTiles>
+template <int kScales, int kXTiles>
 void run_thin(const GemmA16Args& a) {
   const A16Layout layout(a);
   Items items(layout, compute_threads());
   // Few rows of little K are packed by every thread for itself: sooner done than waited for.
-  const bool apart = a.M <= 4 && Thin<Stream, kXTiles>(a, layout, a.scratch).x.bytes() <= kOwnBytes;
+  const bool apart = a.M <= 4 && Thin<kScales, kXTiles>(a, layout, a.scratch).x.bytes() <= kOwnBytes;
   const auto work = [&](const TeamMember& me) {
-    Thin<Stream, kXTiles> thin(a, layout, a.scratch + (apart ? me.index * kOwnBytes : 0));
+    Thin<kScales, kXTiles> thin(a, layout, a.scratch + (apart ? me.index * kOwnBytes : 0));
     const Runs first = items.next();
     if (first.count > 0) thin.fetch_first(first);
     if (apart) {
@@ -348,30 +281,15 @@ void run_thin(const GemmA16Args& a) {
   parallel_team(work, gemm_a16_threads(a));
 }
 
-template <int kScales>
-void run(const GemmA16Args& a) {
-  if (a.M > kThinTileRows * kTileRows) return gemm_a16_many_rows(a);
-  using Stream = std::conditional_t<kScales == 0, Int8Stream, Int4Stream<std::max(kScales, 1)>>;
-  a.M <= kTileRows ? run_thin<Stream, 1>(a) : run_thin<Stream, 2>(a);
-}
-
 }  // namespace
 
 void gemm_a16(const GemmA16Args& a) {
-  switch (a16_chunk_scales(a.format, a.group, a.K)) {
-    case 0:
-      return run<0>(a);
-    case 1:
-      return run<1>(a);
-    case 2:
-      return run<2>(a);
-    default:
-      return run<4>(a);
-  }
+  if (a.M > kThinTileRows * kTileRows) return gemm_a16_many_rows(a);
+  with_scales(a, [&]<int kScales>() { a.M <= kTileRows ? run_thin<kScales, 1>(a) : run_thin<kScales, 2>(a); });
 }
 
-int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K, A16Format format) {
-  const int64_t row_bytes = a16_padded_k(K, format) / kTileK * kTileBytes;  // of sixteen
+int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K) {
+  const int64_t row_bytes = a16_padded_k(K) / kTileK * kTileBytes;  // of sixteen
   return (max_rows + 15) / 16 * row_bytes + compute_threads() * gemm_a16_own_bytes();
 }
 

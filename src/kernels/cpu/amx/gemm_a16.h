@@ -13,7 +13,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::amx {
 
-constexpr int64_t kInt8TileBytes = 512, kInt4Units = 4;  // units: tiles in a chunk of kInt4
+constexpr int64_t kInt4Units = 4;  // tiles in a chunk
 
 // ---- x ----
 
@@ -30,54 +30,30 @@ inline __m512i load_a16_row(const GemmA16Args& a, int64_t row, int64_t k) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
-// All rows of x, against panels that become tiles on the way.
-struct A16RowsJob : TileProduct {
-  explicit A16RowsJob(const GemmA16Args& args)
-      : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, false), a(&args) {}
-  template <int kSum, int kX, int kW>
-  static void multiply() {
-    tile_multiply<kSum, kX, kW>();
-  }
-  int64_t packed_bytes() const { return tiles_bytes(); }
-  void pack(int64_t begin, int64_t end) const {
-    for (int64_t from = 0; from < steps; from += stretch)
-      for (int64_t row = begin; row < end; ++row) {
-        std::byte* to = packed_row(row, from);
-        for (int64_t s = from; s < std::min(steps, from + stretch); ++s, to += step_bytes)
-          _mm512_store_si512(to, row < M ? load_a16_row(*a, row, s * kTileK) : _mm512_setzero_si512());
-      }
-  }
-
-  const GemmA16Args* a;
-};
-
 // ---- y ----
 
 // What a panel's sums become.
 class A16Columns {
  public:
   A16Columns(const GemmA16Args& a, int64_t panel)
-      : scaled_(a.scales),
-        shifted_(a.bias),
+      : shifted_(a.bias),
         stride_(a.y_stride),
         y_(a.y + panel * 16),
         lanes_(lanes_below(a.N - panel * 16)),
-        scale_{a.scales ? _mm512_maskz_loadu_ps(lanes_, a.scales + panel * 16) : _mm512_setzero_ps()},
         bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
   void store(int64_t row, const std::byte* sums) const {
     avx512::Vec y = avx512::Vec::load(reinterpret_cast<const float*>(sums));
-    if (scaled_) y = y * scale_;
     if (shifted_) y = y + bias_;
     _mm512_mask_storeu_ps(y_ + row * stride_, lanes_, y.v);
   }
 
  private:
-  const bool scaled_, shifted_;
+  const bool shifted_;
   const int64_t stride_;
   float* const y_;
   const __mmask16 lanes_;
-  const avx512::Vec scale_, bias_;
+  const avx512::Vec bias_;
 };
 
 constexpr int64_t kFetchAhead = 8 << 10;  // bytes of a run that are on their way
@@ -86,13 +62,16 @@ inline __attribute__((always_inline)) void fetch_line(const std::byte* at) {
   _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
 }
 
-// A tile of kInt8 is the second operand as it is unpacked: [16 pairs of k][16 columns][2].
-inline __attribute__((always_inline)) void unpack_int8_tile(const std::byte* from, const std::byte* ahead,
-                                                            std::byte* tile) {
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) {
-    if (i % 2 == 0) fetch_line(ahead + i * 32);
-    _mm512_store_si512(tile + i * 64, avx512::unpack_int8_unit(from + i * 32));
+// run.operator()<kScales>() with the scales that a column has in a chunk.
+template <class Run>
+void with_scales(const GemmA16Args& a, const Run& run) {
+  switch (a16_chunk_scales(a.group, a.K)) {
+    case 1:
+      return run.template operator()<1>();
+    case 2:
+      return run.template operator()<2>();
+    default:
+      return run.template operator()<4>();
   }
 }
 

@@ -26,7 +26,7 @@ inline std::byte* aligned_to_page(std::byte* at) {
   return at + (kPageBytes - reinterpret_cast<uintptr_t>(at) % kPageBytes) % kPageBytes;
 }
 
-// x of kInt4 as pairs of k: tiles of [16 pairs][16 rows][2] are the second operand, so that those of weights are the
+// x as pairs of k: tiles of [16 pairs][16 rows][2] are the second operand, so that those of weights are the
 // first as they are unpacked, and sums are y transposed until Ends turn them.
 struct Int4Job : TileProduct {
   explicit Int4Job(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
@@ -71,10 +71,12 @@ inline void transpose_tile(std::byte* tile) {
   for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * 64, rows[i]);
 }
 
-template <class Job>
+inline void transpose_pair(std::byte* sums) { transpose_tile(sums), transpose_tile(sums + kTileBytes); }
+
 class Ends {
  public:
-  Ends(const Job& job, int64_t pair) : low_(*job.a, 2 * pair), high_(*job.a, 2 * pair + 1) {}
+  Ends(const Int4Job& job, int64_t pair) : low_(*job.a, 2 * pair), high_(*job.a, 2 * pair + 1) {}
+  static void turn(std::byte* sums) { transpose_pair(sums); }
   inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
   void store(int64_t row, const std::byte* low, const std::byte* high) const {
     low_.store(row, low);
@@ -83,14 +85,6 @@ class Ends {
 
  private:
   const A16Columns low_, high_;
-};
-
-inline void transpose_pair(std::byte* sums) { transpose_tile(sums), transpose_tile(sums + kTileBytes); }
-
-class TurnedEnds : public Ends<Int4Job> {
- public:
-  using Ends<Int4Job>::Ends;
-  static void turn(std::byte* sums) { transpose_pair(sums); }
 };
 
 inline Vec bias_at(const GemmA16Args& a, int64_t column) { return a.bias ? Vec::load(a.bias + column) : Vec::zero(); }
@@ -205,60 +199,10 @@ class Int4Panels {
   avx512::Int4Tables<kScales> tables_;
 };
 
-// The same of kInt8, tile by tile.
-template <class Job>
-class Int8Panels {
- public:
-  Int8Panels(const Job& job, std::byte* memory) : job_(job), layout_(*job.a), memory_(memory) {}
-
-  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
-    if (pair != pair_ || from != from_) start(pair, from);
-    while (made_ < tiles_) make_next();
-    w[0] = memory_of(0);
-    w[1] = memory_of(tiles_ > count_ ? 1 : 0);
-    odd_ = !odd_;
-  }
-  void expect(int64_t pair, int64_t from, int64_t calls) {
-    start(pair, from);
-    share_ = (tiles_ * 1024 + calls - 1) / calls;
-    due_ = 0;
-  }
-  inline __attribute__((always_inline)) void operator()() {
-    for (due_ += share_; made_ < tiles_ && made_ * 1024 < due_;) make_next();
-  }
-
- private:
-  void start(int64_t pair, int64_t from) {
-    pair_ = pair, from_ = from, made_ = 0;
-    count_ = std::min(job_.stretch, job_.steps - from);
-    tiles_ = job_.panel_of(pair, 1) < job_.panels ? 2 * count_ : count_;
-  }
-  std::byte* memory_of(int64_t i) const { return memory_ + (2 * odd_ + i) * kStretchBytes; }
-  void make_next() {
-    const int64_t i = made_ / count_, step = made_ % count_;
-    ++made_;
-    const std::byte* from = job_.a->w + job_.panel_of(pair_, i) * layout_.panel_bytes + (from_ + step) * kInt8TileBytes;
-    unpack_int8_tile(from, from + kFetchAhead, memory_of(i) + step * kTileBytes);
-  }
-
-  const Job& job_;
-  const A16Layout layout_;
-  std::byte* const memory_;  // [two turns][two panels] stretches
-  int64_t pair_ = -1, from_ = -1;
-  int64_t count_ = 0, tiles_ = 0, made_ = 0;  // steps, tiles of both panels, those that are unpacked
-  int64_t share_ = 0, due_ = 0;               // tiles per call and by now, in 1/1024
-  bool odd_ = false;
-};
-
-struct ThickInt8Job : A16RowsJob {
-  using A16RowsJob::A16RowsJob;
-  using Panels = Int8Panels<ThickInt8Job>;
-  int64_t panel_of(int64_t pair, int64_t i) const { return 2 * pair + i; }
-};
 template <int kScales>
-struct ThickInt4Job : Int4Job {
+struct ThickJob : Int4Job {
   using Int4Job::Int4Job;
-  using Panels = Int4Panels<ThickInt4Job, kScales>;
+  using Panels = Int4Panels<ThickJob, kScales>;
 };
 
 template <class Job, class Ends>
@@ -271,34 +215,19 @@ void run_thick(const Job& job) {
   });
 }
 
-// run.operator()<kScales>() with the scales that a column has in a chunk.
-template <class Run>
-void with_scales(const GemmA16Args& a, const Run& run) {
-  switch (a16_chunk_scales(a.format, a.group, a.K)) {
-    case 1:
-      return run.template operator()<1>();
-    case 2:
-      return run.template operator()<2>();
-    default:
-      return run.template operator()<4>();
-  }
-}
-
 }  // namespace
 
 void gemm_a16_many_rows(const GemmA16Args& a) {
-  if (a.format == A16Format::kInt8) return run_thick<ThickInt8Job, Ends<ThickInt8Job>>(ThickInt8Job(a));
-  with_scales(a, [&]<int kScales>() { run_thick<ThickInt4Job<kScales>, TurnedEnds>(ThickInt4Job<kScales>(a)); });
+  with_scales(a, [&]<int kScales>() { run_thick<ThickJob<kScales>, Ends>(ThickJob<kScales>(a)); });
 }
 
 void gemm_gated_a16(const GatedGemmA16Args& gated) {
   const GemmA16Args& a = gated.product;
   const bool few = a.M <= kThinTileRows * kTileRows, ragged = a.N % 32 != 0;
-  if (few || ragged || a.format == A16Format::kInt8) return gemm_a16_then_glu(gated);
+  if (few || ragged) return gemm_a16_then_glu(gated);
   with_scales(a, [&]<int kScales>() {
-    with_activation(gated.activation, [&]<class Act>() {
-      run_thick<ThickInt4Job<kScales>, GatedEnds<Act>>(ThickInt4Job<kScales>(a, &gated));
-    });
+    with_activation(gated.activation,
+                    [&]<class Act>() { run_thick<ThickJob<kScales>, GatedEnds<Act>>(ThickJob<kScales>(a, &gated)); });
   });
 }
 

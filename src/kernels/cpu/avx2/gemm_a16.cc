@@ -15,12 +15,7 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
-constexpr int kFloatRows = 1, kColumnRows = 2, kColumnChains = 2;
-
-inline __m256 widened_half(const int8_t* p) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-}
-inline Vec widened(const int8_t* p) { return {widened_half(p), widened_half(p + 8)}; }
+constexpr int kFloatRows = 1;
 
 struct Nibbles {
   explicit Nibbles(const std::byte* at)
@@ -54,9 +49,7 @@ inline void store_sums_of_four(const Vec (&sums)[4], float* to) {
 
 }  // namespace
 
-void gemm_a16(const GemmA16Args& a) {
-  a.format == A16Format::kInt8 ? gemm_a16_of<FloatColumns>(a) : gemm_a16_of<FloatDot>(a);
-}
+void gemm_a16(const GemmA16Args& a) { gemm_a16_of<FloatDot>(a); }
 
 }  // namespace millrace::avx2
 #pragma GCC pop_options

@@ -16,11 +16,7 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
-constexpr int kFloatRows = 4, kColumnRows = 6, kColumnChains = 4;
-
-inline Vec widened(const int8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
-}
+constexpr int kFloatRows = 4;
 
 struct Nibbles {
   explicit Nibbles(const std::byte* at) : words(_mm512_loadu_si512(at)) {}
@@ -82,7 +78,6 @@ struct PairDot {
       for (int i = 0; i < 4; ++i) _mm512_storeu_si512(to + n * kStretch + 32 * i, units[i]);
     }
   }
-  static constexpr auto multiply = dot_rows<PairDot>;
   static void unpack(const std::byte* chunk, int64_t scales, int64_t done, bf16* to) {
     to += done;
     if (scales == 1) return unpack_int4_of<1>(chunk, to);
@@ -93,12 +88,8 @@ struct PairDot {
 
 }  // namespace
 
-void gemm_a16(const GemmA16Args& a) {
-  a.format == A16Format::kInt8 ? gemm_a16_of<FloatColumns>(a) : gemm_a16_of<FloatDot>(a);
-}
-void gemm_a16_pairs(const GemmA16Args& a) {
-  a.format == A16Format::kInt8 ? gemm_a16_of<FloatColumns>(a) : gemm_a16_of<PairDot>(a);
-}
+void gemm_a16(const GemmA16Args& a) { gemm_a16_of<FloatDot>(a); }
+void gemm_a16_pairs(const GemmA16Args& a) { gemm_a16_of<PairDot>(a); }
 
 }  // namespace millrace::avx512
 #pragma GCC pop_options

@@ -38,13 +38,6 @@ void scale(const W* w, int64_t end, float factor, int8_t* values) {
   }
 }
 
-// Sixteen lanes of four bytes as four times sixteen: byte b of lane i becomes byte i of quarter b.
-inline __m512i by_bytes(__m512i lanes) {
-  const __m512i within = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m512i across = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(across, _mm512_shuffle_epi8(lanes, within));
-}
-
 // 64 values of sixteen rows, K apart; afterwards rows[i] has values 4 i to 4 i + 3 of each row.
 inline __attribute__((always_inline)) void load_transposed(const int8_t* values, int64_t K, __m512i (&rows)[16]) {
 #pragma GCC unroll 16
@@ -89,17 +82,6 @@ int64_t pack_w8a8_panel(const int8_t* values, int64_t K, std::byte* panel, int32
     }
   }
   _mm512_storeu_si512(sums, sum);
-  return end;
-}
-
-int64_t pack_int8_panel(const int8_t* values, int64_t K, std::byte* panel) {
-  const int64_t end = K / 64 * 64;
-  for (int64_t k = 0; k < end; k += 64) {
-    __m512i rows[16];
-    load_transposed(values + k, K, rows);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(panel + k * 16 + i * 64, by_bytes(rows[i]));
-  }
   return end;
 }
 

@@ -11,17 +11,6 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::avx512 {
 
-// A pair of k of sixteen columns: bf16 pairs from the columns' int8 of an even k and those of the next. Eight bits are
-// exact in bf16.
-inline __m512i unpack_int8_unit(const std::byte* at) {
-  const auto* bytes = reinterpret_cast<const __m128i*>(at);
-  const __m512 even = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
-  const __m512 odd = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes + 1)));
-  const __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
-  constexpr int kSelect = 0xea;  // (odd & mask) | low
-  return _mm512_ternarylogic_epi32(_mm512_castps_si512(odd), _mm512_set1_epi32(-65536), low, kSelect);
-}
-
 // What the sixteen nibbles of each column of a chunk stand for, under each of its kScales scales. Sums and products are
 // exact but for the last rounding to bf16.
 template <int kScales>

@@ -13,10 +13,6 @@ float activation(const GemmA16Args& a, int64_t row, int64_t k) {
   return to_float(to_bf16(static_cast<const float*>(a.x)[at]));
 }
 
-float int8_at(const std::byte* panel, int64_t column, int64_t k) {
-  return static_cast<float>(static_cast<int8_t>(panel[k * 16 + column]));
-}
-
 float int4_at(const std::byte* chunk, int64_t scales, int64_t column, int64_t k) {
   uint32_t scale;
   std::memcpy(&scale, chunk + (k * scales / 128 * 16 + column) * 4, 4);
@@ -30,7 +26,6 @@ float int4_at(const std::byte* chunk, int64_t scales, int64_t column, int64_t k)
 
 float a16_weight(const GemmA16Args& a, const A16Layout& layout, int64_t n, int64_t k) {
   const std::byte* panel = a.w + n / 16 * layout.panel_bytes;
-  if (a.format == A16Format::kInt8) return int8_at(panel, n % 16, k);
   return int4_at(panel + k / 128 * layout.chunk_bytes, layout.chunk_scales, n % 16, k % 128);
 }
 
@@ -40,7 +35,6 @@ void gemm_a16(const GemmA16Args& a) {
     for (int64_t m = 0; m < a.M; ++m) {
       float sum = 0;
       for (int64_t k = 0; k < a.K; ++k) sum += activation(a, m, k) * a16_weight(a, layout, n, k);
-      if (a.format == A16Format::kInt8) sum *= a.scales[n];
       a.y[m * a.y_stride + n] = a.bias ? sum + a.bias[n] : sum;
     }
   };

@@ -1,7 +1,7 @@
-// gemm_a16 a stretch of a panel at a time: it is unpacked into the first-level cache, then met by all rows. Each output is
-// summed over a stretch in the same order, whichever tile it falls into; stretches are added in rising order. `Method`:
-// Element, kStretch, kMostRows, prepare(), unpack(), multiply(). FloatColumns is for kInt8; kInt4 is multiplied as dot
-// products along k.
+// gemm_a16 a stretch of a panel at a time: it is unpacked into the first-level cache, then met by all rows as dot products
+// along k. Each output is summed over a stretch in the same order, whichever tile it falls into; stretches are added in
+// rising order. `Dot`: Element, kStretch, kMostRows, prepare(), unpack(), and how 32 of k are multiplied: W, X, load_w(),
+// load_x(), step(). store_sums_of_four() adds the lanes of four sums.
 
 constexpr int64_t kDotStretchBytes = 32 << 10;
 
@@ -26,16 +26,13 @@ struct A16Job {
 template <class Dot>
 void unpack_stretch(const A16Job<Dot>& job, int64_t panel, int64_t k, int64_t count, typename Dot::Element* to) {
   const A16Layout& l = job.layout;
-  for (int64_t done = 0; done < count; done += l.chunk_k) {
-    const std::byte* chunk = job.a.w + panel * l.panel_bytes + (k + done) / l.chunk_k * l.chunk_bytes;
+  for (int64_t done = 0; done < count; done += kA16ChunkK) {
+    const std::byte* chunk = job.a.w + panel * l.panel_bytes + (k + done) / kA16ChunkK * l.chunk_bytes;
     for (int64_t i = 0; i < l.chunk_bytes; i += 64)
       _mm_prefetch(reinterpret_cast<const char*>(chunk + 4096 + i), _MM_HINT_T0);
     Dot::unpack(chunk, l.chunk_scales, done, to);
   }
 }
-
-// ---- kInt4: dot products. `Dot` says how 32 of k are multiplied: W, X, load_w(), load_x(), step().
-// store_sums_of_four() adds the lanes of four sums ----
 
 // kRows rows of x against four columns; adds to sums, rows 16 apart.
 template <class Dot, int kRows>
@@ -75,13 +72,10 @@ inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typ
   }
 }
 
-// ---- of either ----
-
 inline void finish_panel(const GemmA16Args& a, int64_t panel, const float* sums) {
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
   for (int64_t m = 0; m < a.M; ++m) {
     Vec y = Vec::load(sums + m * 16);
-    if (a.format == A16Format::kInt8) y = y * Vec::load_n(a.scales + column, n);
     if (a.bias) y = y + Vec::load_n(a.bias + column, n);
     y.store_n(a.y + m * a.y_stride + column, n);
   }
@@ -94,7 +88,7 @@ void run_dot_panel(const A16Job<Dot>& job, const TeamMember& me, int64_t panel) 
     const int64_t count = std::min<int64_t>(Dot::kStretch, job.layout.padded_k - k);
     unpack_stretch(job, panel, k, count, stretch);
     for (int64_t row = 0; row < job.a.M; row += Dot::kMostRows)
-      Dot::multiply(job.x + row * job.layout.padded_k + k, job.layout.padded_k, stretch, count, k == 0,
+      dot_rows<Dot>(job.x + row * job.layout.padded_k + k, job.layout.padded_k, stretch, count, k == 0,
                     std::min<int64_t>(Dot::kMostRows, job.a.M - row), job.sums(me) + row * 16);
   }
   finish_panel(job.a, panel, job.sums(me));
@@ -122,46 +116,6 @@ inline float rounded_x(const GemmA16Args& a, int64_t row, int64_t k) {
   return to_float(to_bf16(static_cast<const float*>(a.x)[at]));
 }
 
-// kInt8: a panel's columns are lanes, [k][16]; a row's element is met by all of them.
-struct FloatColumns {
-  using Element = float;
-  static constexpr int64_t kStretch = kDotStretchBytes / 16 / sizeof(float);
-  static constexpr int kMostRows = kColumnRows;
-
-  static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
-    for (int64_t k = 0; k < padded_k; ++k) x[row * padded_k + k] = rounded_x(a, row, k);
-  }
-  static void unpack(const std::byte* chunk, int64_t, int64_t done, float* to) {
-    for (int64_t k = 0; k < 32; ++k)
-      widened(reinterpret_cast<const int8_t*>(chunk) + k * 16).store(to + (done + k) * 16);
-  }
-  // Sums of every kColumnChains'th k, then theirs.
-  template <int kRows>
-  static void tile(const float* x, int64_t x_stride, const float* w, int64_t count, bool fresh, float* sums) {
-    Vec acc[kRows][kColumnChains];
-    for (auto& row : acc)
-      for (Vec& sum : row) sum = Vec::zero();
-    for (int64_t k = 0; k < count; k += kColumnChains) {
-#pragma GCC unroll 4
-      for (int c = 0; c < kColumnChains; ++c) {
-        const Vec columns = Vec::load(w + (k + c) * 16);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) acc[r][c] = Vec::fma(Vec::set(x[r * x_stride + k + c]), columns, acc[r][c]);
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      Vec sum = acc[r][0];
-      for (int c = 1; c < kColumnChains; ++c) sum = sum + acc[r][c];
-      (fresh ? sum : Vec::load(sums + r * 16) + sum).store(sums + r * 16);
-    }
-  }
-  static void multiply(const float* x, int64_t x_stride, const float* w, int64_t count, bool fresh, int64_t rows,
-                       float* sums) {
-    if (rows == kMostRows) return tile<kMostRows>(x, x_stride, w, count, fresh, sums);
-    for (int64_t r = 0; r < rows; ++r) tile<1>(x + r * x_stride, x_stride, w, count, fresh, sums + r * 16);
-  }
-};
-
 // 32 of k: the sixteen even ones, then the sixteen odd ones.
 struct FloatDot {
   using Element = float;
@@ -175,7 +129,6 @@ struct FloatDot {
   static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
   static X load_x(const float* at) { return load_w(at); }
   static Vec step(Vec sum, const X& x, const W& w) { return Vec::fma(x.odd, w.odd, Vec::fma(x.even, w.even, sum)); }
-  static constexpr auto multiply = dot_rows<FloatDot>;
 
   static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
     float* to = x + row * padded_k;
