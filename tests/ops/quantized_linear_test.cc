@@ -142,6 +142,28 @@ TEST(QuantizedLinear, Int8InputsPerTokenAndByAStaticScale) {
   }
 }
 
+TEST(QuantizedLinear, ColumnsOfInt8InAnOrderOfTheirOwnMeetTheirInputs) {
+  Random random(7);
+  const Tensor x = random_tensor(random, {5, K});
+  for (const bool int8_inputs : {false, true}) {
+    Matrix m = random_int8(random, 20, int8_inputs);
+    const Tensor plain = run(Linear::pack({&m.integers, 1}, {}), x);
+    m.integers.order = random_order(random);
+    const QuantizedMatrix in_x_order = m.integers;
+    m.integers.unpack = [in_x_order](int64_t begin, int64_t end, uint8_t* to) {
+      std::vector<uint8_t> values((end - begin) * K);
+      in_x_order.unpack(begin, end, values.data());
+      const auto* const order = in_x_order.order.data<int32_t>();
+      for (int64_t n = 0; n < end - begin; ++n)
+        for (int64_t k = 0; k < K; ++k) to[n * K + k] = values[n * K + order[k]];
+    };
+    const Linear linear = Linear::pack({&m.integers, 1}, {});
+    const Tensor y = run(linear, x);
+    EXPECT_EQ(0, std::memcmp(y.raw(), plain.raw(), static_cast<size_t>(y.bytes()))) << int8_inputs;
+    EXPECT_EQ(linear.packed().order.raw(), nullptr);
+  }
+}
+
 TEST(QuantizedLinear, ANormThatMakesIntegersGivesTheBitsOfItsFloats) {
   Random random(9);
   const Tensor h = random_tensor(random, {21, K}), weight = random_tensor(random, {K});
