@@ -101,8 +101,8 @@ struct TileProduct {
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
 // Memory of a thread's own: the sums of a block.
-constexpr int64_t kGroupTileRows = 16, kMostPairs = 32;
-constexpr int64_t kOwnBytes = kGroupTileRows / 2 * kMostPairs * kSumsBytes;
+constexpr int64_t kMostBlockTileRows = 24, kMostPairs = 32;
+constexpr int64_t kOwnBytes = 1 << 20;
 
 template <class Byte>
 Byte* sums_of_row(Byte* sums, int64_t row) {
@@ -227,8 +227,8 @@ void multiply_thin(const Job& job) {
 
 // ---- many rows: blocks that stay in the second-level cache ----
 //
-// A thread takes a block of up to kGroupTileRows rows of tiles x kMostPairs pairs and walks it span of k by span: as
-// much of the rows as stays in the second-level cache. Within a span a pair of panels goes through its stretches at
+// A thread takes a block of up to kMostBlockTileRows rows of tiles x kMostPairs pairs and walks it span of k by span:
+// as much of the rows as stays in the second-level cache. Within a span a pair of panels goes through its stretches at
 // once: a stretch of the pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second.
 // Sums wait between stretches and spans in the thread's memory. They are finished while the tiles are busy with the
 // next pair.
@@ -238,8 +238,13 @@ constexpr int64_t kFetchedRows = 8;       // of y, ahead of being written
 
 // Steps of k whose tiles, `tile_rows` of them a step, stay in the second-level cache.
 inline int64_t span_of(const TileProduct& job, int64_t tile_rows) {
-  const int64_t stretches = std::max<int64_t>(1, kResidentTiles / (tile_rows * job.stretch));
+  const int64_t most = std::max<int64_t>(1, kResidentTiles / (tile_rows * job.stretch));
+  const int64_t stretches = balanced((job.steps + job.stretch - 1) / job.stretch, most);
   return std::min(job.steps, stretches * job.stretch);
+}
+// Pairs whose sums a thread has memory for.
+inline int64_t most_pairs(int64_t tile_rows) {
+  return std::min(kMostPairs, kOwnBytes / ((tile_rows + 1) / 2 * kSumsBytes));
 }
 
 struct OutputBlock {
@@ -474,13 +479,19 @@ struct Grid {
   // With as many blocks of columns as keep `threads` equally busy.
   Grid(const TileProduct& job, int64_t threads)
       : job(job),
-        group_rows(balanced(job.tile_rows, std::max(kGroupTileRows, (job.tile_rows + kMostGroups - 1) / kMostGroups))),
+        group_rows(rows_of_group(job.tile_rows)),
         groups((job.tile_rows + group_rows - 1) / group_rows),
-        block_rows(balanced(group_rows, kGroupTileRows)),
+        block_rows(balanced(group_rows, kMostBlockTileRows)),
         row_blocks((group_rows + block_rows - 1) / block_rows),
-        block_pairs(balanced(job.pairs, span_of(job, block_rows) < job.steps ? kMostPairs : kResidentPairs, threads)),
+        block_pairs(balanced(job.pairs, span_of(job, block_rows) < job.steps ? most_pairs(block_rows) : kResidentPairs,
+                             threads)),
         pair_blocks((job.pairs + block_pairs - 1) / block_pairs) {}
 
+  // As many groups as come nearest to sixteen rows each: a few rows more than that are no group of their own.
+  static int64_t rows_of_group(int64_t tile_rows) {
+    const int64_t groups = std::clamp<int64_t>((tile_rows + 7) / 16, 1, kMostGroups);
+    return (tile_rows + groups - 1) / groups;
+  }
   int64_t group_items() const { return row_blocks * pair_blocks; }
   OutputBlock block(int64_t group, int64_t item) const {
     const int64_t begin = group * group_rows, tile_row = begin + item % row_blocks * block_rows;
