@@ -164,6 +164,9 @@ constexpr Heads kHeads[] = {
     {.H = 7, .G = 1, .D = 80, .kv = DType::kF16, .window = 100, .alibi = true},
     {.H = 6, .G = 3, .D = 16, .alibi = true, .alibi_bf16 = true},
     {.H = 4, .G = 1, .D = 64, .kv = DType::kBf16, .alibi = true, .alibi_bf16 = true},
+    {.H = 8, .G = 4, .D = 80, .kv = DType::kBf16},
+    {.H = 40, .G = 1, .D = 96, .kv = DType::kBf16, .window = 100, .alibi = true, .block_tokens = 48},
+    {.H = 9, .G = 9, .D = 128, .kv = DType::kBf16, .window = 40, .soft_cap = 5},
     {.H = 6, .G = 2, .D = 32, .factors = true},
     {.H = 14, .G = 2, .D = 64, .kv = DType::kBf16, .factors = true},
     {.H = 1, .G = 1, .D = 1, .kv = DType::kI8},
@@ -225,6 +228,24 @@ TEST(PagedAttention, ARowIsBitIdenticalAloneInABatchAndInAnyChunks) {
           }
       }
       set_compute_threads(all);
+    }
+  }
+}
+
+TEST(PagedAttention, ARowIsBitIdenticalAmongManySequences) {
+  const std::vector<int64_t> lengths = {3, 70, 129, 64, 500, 530, 16, 17, 33, 1, 90, 200};
+  for (size_t i = 0; i < std::size(kHeads); ++i) {
+    Model model(kHeads[i], lengths, /*seed=*/200 + i);
+    std::vector<Model::Query> queries;  // one, two or three tokens of each
+    for (size_t s = 0; s < lengths.size(); ++s)
+      queries.push_back({s, std::max<int64_t>(0, lengths[s] - 1 - static_cast<int64_t>(s % 3)), lengths[s]});
+    for (const auto& impl : paged_attention_impls()) {
+      if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+      const auto together = model.run(impl.run, queries, DType::kF32);
+      size_t row = 0;
+      for (const Model::Query& query : queries)
+        for (const std::vector<float>& alone : model.run(impl.run, {query}, DType::kF32))
+          ASSERT_EQ(alone, together[row++]) << impl.name << " heads " << i << " sequence " << query.sequence;
     }
   }
 }

@@ -5,21 +5,33 @@
 
 constexpr int64_t kInt8TileDims = 64;  // of a head, in one tile of queries or keys
 constexpr int kLowBits = 7;
+constexpr int64_t kSubtiles = kTilePositions / kKvLanes;  // of sixteen positions
 
-struct Int8Work : TileWork {
+inline TileShapes shapes_for(int rows) {
+  TileShapes shapes = TileShapes::full();
+  if (rows < 16)
+    for (const int i : {0, 1, 2, 3, 4, 5}) shapes.set(i, rows, 64);
+  return shapes;
+}
+
+struct Int8Work : AttentionWork {
   Int8Work(const AttentionArgs& args, const AttentionItem& item)
-      : TileWork(args, item), int8_tiles((padded + kInt8TileDims - 1) / kInt8TileDims) {}
+      : AttentionWork(args, item), int8_tiles((padded + kInt8TileDims - 1) / kInt8TileDims), use(shapes_for(rows)) {}
   const int64_t int8_tiles;
+  const TileUse use;
+  alignas(64) int8_t keys[kSubtiles][kMaxHeadDim * 16];  // copies, where Dp is not a multiple of 64
   alignas(64) int8_t high[kMaxRows][kMaxHeadDim], low[kMaxRows][kMaxHeadDim];  // zero beyond rows and Dp
   alignas(64) int32_t low_products[kMaxRows][kTilePositions];                  // those of `high` are in weights
   float step[kMaxRows];
   const int8_t* int8_keys[kSubtiles];
-  alignas(64) int8_t int8_values[kTilePositions * kMaxHeadDim];                            // [16][Dp][4]
+  alignas(64) int8_t int8_values[kTilePositions * kMaxHeadDim];                                     // [16][Dp][4]
   alignas(64) uint8_t weight_high[kMaxRows][kTilePositions], weight_low[kMaxRows][kTilePositions];  // zero beyond rows
   float weight_step[kMaxRows], keep[kMaxRows];  // what a weight's unit counts; what earlier sums shrink to
   alignas(64) float peaks[16][16];
   alignas(64) int32_t high_sums[kMaxRows][kMaxHeadDim], low_sums[kMaxRows][kMaxHeadDim];
 };
+
+inline void clear16(int8_t* to) { _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_setzero_si128()); }
 
 // A row that is not finite has no finite products.
 inline void split_query(Int8Work& w, int r) {
@@ -54,17 +66,17 @@ inline void prepare_queries(Int8Work& w) {
     for (uint8_t* weights : {w.weight_high[r], w.weight_low[r]}) _mm512_store_si512(weights, _mm512_setzero_si512());
 }
 
-// As for bf16. Copies are where Dp is not a multiple of 64.
+// Points int8_keys at the sixteen positions of each subtile that somebody sees, padded to whole tiles.
 inline void find_keys(Int8Work& w, int64_t tile, int first, int end) {
   const KvLayout& kv = w.a.layout;
   load_scales(w, tile, first, end);
   for (int i = first; i < end; ++i) {
     const int64_t position = tile + i * kKvLanes;
-    const int8_t* keys = static_cast<const int8_t*>(w.a.k_cache) + block_at(w, position) +
-                         kv.group_at(w.g, position % kv.block_tokens);
+    const int8_t* keys =
+        static_cast<const int8_t*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
     w.int8_keys[i] = keys;
     if (w.padded % kInt8TileDims == 0) continue;
-    auto* const copy = reinterpret_cast<int8_t*>(w.keys[i]);
+    int8_t* const copy = w.keys[i];
     const int64_t vectors = w.padded / 4;
     for (int64_t v = 0; v < w.int8_tiles * 16; ++v)
       _mm512_store_si512(copy + 64 * v, v < vectors ? _mm512_loadu_si512(keys + 64 * v) : _mm512_setzero_si512());
@@ -140,6 +152,12 @@ inline void split_weights(Int8Work& w, int r, float inverse) {
   _mm512_store_si512(w.weight_low[r], _mm512_permutexvar_epi32(order, low));
 }
 
+// The sixteen rows from `first` on, of which `rows` exist.
+struct RowGroup {
+  int first, rows;
+  uint64_t seen[16];
+};
+
 // Each row's weights relative to its largest in the tile.
 inline void finish_weights(Int8Work& w, const RowGroup& g) {
   constexpr float kMost = 65535;
@@ -187,3 +205,146 @@ inline void add_all_values(Int8Work& w, const Fetch& fetch) {
     }
   }
 }
+
+// ---- scores to weights, sixteen rows at a time ----
+
+// The positions of the tile that a row sees, as bits.
+inline uint64_t seen_bits(const Visible& seen, int64_t tile) {
+  const int64_t begin = std::max<int64_t>(0, seen.begin - tile), end = std::min(kTilePositions, seen.end - tile);
+  if (begin >= end) return 0;
+  return ~uint64_t{0} >> (kTilePositions - (end - begin)) << begin;
+}
+
+// 2^x for x <= 0, relative error below 2e-7; lanes outside `keep`, and results below the smallest normal, are zero.
+inline __m512 power_of_two(__m512 x, __mmask16 keep) {
+  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(1.32647261e-3f);  // least largest relative error on [-1/2, 1/2]
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.67151299e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.55073358e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.40222424e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.93147004e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+  return _mm512_maskz_scalef_ps(_mm512_mask_cmp_ps_mask(keep, x, _mm512_set1_ps(-125.0f), _CMP_GE_OQ), p, n);
+}
+
+// The highest raw product of each row, or score, where that is more than a scaled product. They replace the integers.
+inline __m512 highest_of(Int8Work& w, const RowGroup& g, int64_t tile) {
+  const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
+  __m512 highest[16];
+  for (int r = 0; r < 16; ++r) {
+    highest[r] = _mm512_set1_ps(-__builtin_inff());
+    if (r >= g.rows) continue;
+    float* at = w.weights[g.first + r];
+    for (int i = 0; i < kTileVecs; ++i) {
+      Vec raw = raw_product(w, g.first + r, 16 * i);
+      if (finish) raw = finished_score(w.a, w.row[g.first + r], raw, tile + 16 * i);
+      raw.store(at + 16 * i);
+      const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
+      highest[r] = _mm512_mask_max_ps(highest[r], seen, highest[r], raw.v);
+    }
+  }
+  return reduce_each(highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+}
+
+// Scores to weights 2^(factor * score - base), in the form of the products. Returns each row's sum of them.
+inline __m512 weigh_group(Int8Work& w, const RowGroup& g, float factor, __m512 base) {
+  alignas(64) float bases[16];
+  _mm512_store_ps(bases, base);
+  __m512 totals[16];
+  for (int r = 0; r < 16; ++r) {
+    totals[r] = _mm512_setzero_ps();
+    if (r >= g.rows) continue;
+    __m512 weight[kTileVecs];
+    for (int i = 0; i < kTileVecs; ++i) {
+      const __m512 score = _mm512_loadu_ps(w.weights[g.first + r] + 16 * i);
+      const auto seen = static_cast<__mmask16>(g.seen[r] >> (16 * i));
+      weight[i] = power_of_two(_mm512_fmsub_ps(score, _mm512_set1_ps(factor), _mm512_set1_ps(bases[r])), seen);
+      totals[r] = _mm512_add_ps(totals[r], weight[i]);
+    }
+    keep_weights(w, g.first + r, g.seen[r], weight);
+  }
+  finish_weights(w, g);
+  return reduce_each(totals, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
+}
+
+// Rows' raw products with the tile to weights, folded into the rows' states; their sums shrink to the new tops.
+inline void weigh_rows(Int8Work& w, int first, int64_t tile) {
+  constexpr float kLog2E = 1.44269504f;
+  RowGroup g{first, std::min(16, w.rows - first), {}};
+  for (int r = 0; r < g.rows; ++r) g.seen[r] = seen_bits(w.row[first + r].seen, tile);
+  const float scale = w.a.soft_cap > 0 || w.a.alibi_slopes ? 1.0f : w.a.scale;
+  float* const states = &w.state[first].top;
+  Vec top, total;
+  Vec::split_pairs(Vec::load(states), Vec::load(states + 16), top, total);
+  const Vec raised = Vec::max(top, Vec{highest_of(w, g, tile)} * Vec::set(scale));
+  const Vec sums{weigh_group(w, g, scale * kLog2E, (raised * Vec::set(kLog2E)).v)};
+  const __mmask16 same = _mm512_cmp_ps_mask(top.v, raised.v, _CMP_EQ_OQ);  // also where nothing was seen so far
+  const Vec keep{_mm512_mask_blend_ps(same, exp(top - raised).v, _mm512_set1_ps(1.0f))};
+  Vec low, high;
+  Vec::join_pairs(raised, Vec::fma(total, keep, sums), low, high);
+  low.store(states), high.store(states + 16);
+  alignas(64) float keeps[16];
+  keep.store(keeps);
+  for (int r = 0; r < g.rows; ++r) shrink_sums(w, first + r, keeps[r]);
+}
+
+// The keys and values of the tile after this one, asked for a piece at a time between products: blocks lie apart, so
+// nothing else foresees them, and a core that asks for more lines than it can await stands still.
+class NextTile {
+ public:
+  NextTile(const AttentionWork& w, int64_t tile) {
+    const KvLayout& kv = w.a.layout;
+    const Visible& seen = w.row[w.rows - 1].seen;
+    const int64_t width = dtype_bytes(kv.dtype);
+    bytes_ = kv.group_elements() * width;
+    for (int64_t p = tile + kTilePositions; p < std::min(tile + 2 * kTilePositions, seen.end); p += kKvLanes) {
+      if (p + kKvLanes <= w.row[0].seen.begin) continue;  // perhaps no block
+      const int64_t at = (block_at(w, p) + kv.group_at(w.g, p % kv.block_tokens)) * width;
+      pieces_[count_++] = static_cast<const char*>(w.a.k_cache) + at;
+      pieces_[count_++] = static_cast<const char*>(w.a.v_cache) + at;
+    }
+  }
+  void fetch_piece() {
+    if (next_ == count_) return;
+    for (int64_t i = 0; i < bytes_; i += 64) _mm_prefetch(pieces_[next_] + i, _MM_HINT_T1);
+    ++next_;
+  }
+
+ private:
+  const char* pieces_[2 * kSubtiles];
+  int64_t bytes_;
+  int count_ = 0, next_ = 0;
+};
+
+template <int kTileRowCount>
+inline void run_tile(Int8Work& w, int64_t tile) {
+  const Visible span = seen_of_tile(w, 0, w.rows, tile);
+  const int first = static_cast<int>((span.begin - tile) / kKvLanes);
+  const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
+  find_keys(w, tile, first, end);
+  NextTile next(w, tile);
+  const auto fetch = [&] {
+    if constexpr (kTileRowCount == 1) next.fetch_piece();  // more rows multiply longer than they read
+  };
+  for (int i = first; i < end; i += 2) {
+    fetch();
+    score_pair<kTileRowCount>(w, i, std::min(i + 1, end - 1));
+  }
+  fetch(), fetch();
+  for (int r = 0; r < w.rows; r += 16) weigh_rows(w, r, tile);
+  fetch();
+  gather_values(w, tile, span);
+  fetch();
+  add_all_values<kTileRowCount>(w, fetch);
+}
+
+struct Int8Tiles {
+  using Work = Int8Work;
+  static void prepare(Int8Work& w) { prepare_queries(w); }
+  static void run(Int8Work& w, int64_t tile) {
+    if (w.rows <= 16)
+      run_tile<1>(w, tile);
+    else
+      run_tile<2>(w, tile);
+  }
+};

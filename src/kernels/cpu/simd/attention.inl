@@ -76,14 +76,14 @@ inline void load_scales(AttentionWork& w, int64_t tile, int first, int end) {
 }
 
 // Raw products to scores: scale, cap, slope; minus infinity where the row does not look.
-inline Vec finished_score(const AttentionWork& w, const Row& row, Vec raw, int64_t position) {
-  Vec score = raw * Vec::set(w.a.scale);
-  if (w.a.soft_cap > 0) score = Vec::set(w.a.soft_cap) * tanh(score / Vec::set(w.a.soft_cap));
-  if (w.a.alibi_bf16) {
+inline Vec finished_score(const AttentionArgs& a, const Row& row, Vec raw, int64_t position) {
+  Vec score = raw * Vec::set(a.scale);
+  if (a.soft_cap > 0) score = Vec::set(a.soft_cap) * tanh(score / Vec::set(a.soft_cap));
+  if (a.alibi_bf16) {
     alignas(64) float bias[kKvLanes];
     for (int i = 0; i < kKvLanes; ++i) bias[i] = bf16_bias(row.slope, position + i);
-    score = Vec::fma(Vec::load(bias), Vec::set(w.a.scale), score);
-  } else if (w.a.alibi_slopes) {
+    score = Vec::fma(Vec::load(bias), Vec::set(a.scale), score);
+  } else if (a.alibi_slopes) {
     const Vec distance = Vec::lanes() + Vec::set(static_cast<float>(position) - row.position);
     score = Vec::fma(Vec::set(row.slope), distance, score);
   }
@@ -105,7 +105,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
   for (int i = 0; i < kTileVecs; ++i) {
     Vec raw = Vec::load(at + 16 * i);
     if (w.scaled) raw = raw * Vec::load(w.key_scales + 16 * i);
-    score[i] = finished_score(w, row, raw, tile + 16 * i);
+    score[i] = finished_score(w.a, row, raw, tile + 16 * i);
     highest = Vec::max(highest, score[i]);
   }
   RowState& state = w.state[r];

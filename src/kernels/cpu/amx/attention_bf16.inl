@@ -1,0 +1,676 @@
+// Paged attention over a bf16 cache by groups of up to sixteen query rows, the rows of a tile. Queries and weights are
+// rounded to bf16, products summed in float32. A group's work with a tile of positions, a unit, has three
+// stages: products with keys, weights, products with values. While vectors turn a unit's products into weights, tiles
+// do the last stage of the unit before and the first of the unit after.
+
+constexpr int kGroupRows = 16;
+constexpr int kMaxGroups = 8;  // of an item
+constexpr int kSpan = 64;      // positions of a unit
+constexpr int kPair = 32;      // positions of two subtiles, which one tile of weights spans
+constexpr int kSpanPairs = kSpan / kPair, kSpanSubtiles = kSpan / 16;
+constexpr int kPartitionSubtiles = static_cast<int>(kPartitionPositions / kKvLanes);
+constexpr int64_t kTileFloats = kTileBytes / 4, kTileElements = kTileBytes / 2;
+
+// Rows [row, row + rows) of each of the kv heads [g, g + heads) of sequence s, counted as in AttentionItem.
+struct GroupItem {
+  int64_t s, g, heads, row, rows;
+};
+
+// Rows of one kv head, in rising order of what they see.
+struct Group {
+  int64_t g;
+  int rows, sharing, after;  // and how many groups before and after this one have the same head
+  Visible seen;              // by any of them
+  Row row[kGroupRows];
+};
+
+// The unfinished softmax of a group's rows: sums over j of e^(s_j - top) v_j and of e^(s_j - top).
+struct GroupState {
+  alignas(64) float top[kGroupRows], total[kGroupRows];
+  float* sums;  // [Dp/16] tiles
+};
+
+// A group's visit to a tile, where its rows see something of the pairs [first, end) of subtiles.
+struct Unit {
+  int group, first, end;
+  int64_t tile;
+  Visible seen;  // of the tile
+};
+
+// What a visit leaves for its next stage.
+struct UnitMemory {
+  alignas(64) float scores[kSpanSubtiles][kGroupRows][16];
+  alignas(64) bf16 weights[kSpanPairs][kGroupRows][kPair];
+};
+
+struct GroupWork {
+  GroupWork(const AttentionArgs& args, const GroupItem& item)
+      : a(args),
+        s(item.s),
+        padded(args.layout.padded_dim()),
+        dim_tiles(static_cast<int>((padded + 31) / 32)),
+        value_tiles(static_cast<int>(padded / 16)) {}
+  const AttentionArgs& a;
+  const int64_t s, padded;           // sequence, Dp
+  const int dim_tiles, value_tiles;  // of queries and keys, of values
+  int groups = 0;
+  Group group[kMaxGroups];
+  GroupState part[kMaxGroups], whole[kMaxGroups];                     // of the partition under way, of those before
+  int64_t partition = 0;                                              // first position
+  int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];             // elements before head 0's, where somebody looks
+  alignas(64) float totals[kMaxGroups][kGroupRows][16];               // of the partition, by position modulo 16
+  alignas(64) float sums[2 * kMaxGroups * kGroupRows * kMaxHeadDim];  // of part and whole
+  alignas(64) bf16 queries[kMaxGroups * kGroupRows * kMaxHeadDim];    // [groups][dim_tiles]
+  UnitMemory memory[2];
+  alignas(64) bf16 values[kSpan * kMaxHeadDim];  // [pairs][Dp/16] tiles; zero where no group looks
+};
+
+// ---- before the first partition ----
+
+constexpr int64_t kTileDims = 32;  // of a head, in one tile of queries or keys
+
+inline void store_rounded(Vec low, Vec high, bf16* to) {
+  _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v)));
+}
+
+// Tiles 5 and 7 are for the last sixteen of a head's elements, where Dp is no multiple of 32.
+inline TileShapes group_shapes(int rows) {
+  TileShapes shapes;
+  for (const int i : {0, 1, 2, 3, 4}) shapes.set(i, rows, 64);
+  shapes.set(5, rows, 32), shapes.set(6, 16, 64), shapes.set(7, 8, 64);
+  return shapes;
+}
+
+inline bf16* query_tiles(GroupWork& w, int group) { return w.queries + group * w.dim_tiles * kTileElements; }
+
+// Rounds row r's query into the group's tiles.
+inline void place_query(GroupWork& w, const Row& row, bf16* tiles, int r) {
+  const AttentionArgs& a = w.a;
+  const int64_t D = a.layout.head_dim;
+  const float* q = a.q + row.token * a.q_stride + row.head * D;
+  const Vec factor = Vec::set(a.q_factors ? a.q_factors[row.token] : 1.0f);
+  const auto load = [&](int64_t d) { return d < D ? Vec::load_n(q + d, lanes_left(d, D)) * factor : Vec::zero(); };
+  for (int64_t d = 0; d < w.padded; d += kTileDims)
+    store_rounded(load(d), load(d + 16), tiles + d / kTileDims * kTileElements + r * kTileDims);
+}
+inline void add_group(GroupWork& w, int64_t g, int64_t first, int64_t rows, int sharing) {
+  const int index = w.groups++;
+  Group& group = w.group[index];
+  group.g = g, group.rows = static_cast<int>(rows), group.sharing = sharing, group.after = 0;
+  for (int i = index - sharing; i < index; ++i) ++w.group[i].after;
+  const int64_t heads = w.a.H / w.a.layout.kv_heads;
+  bf16* const tiles = query_tiles(w, index);
+  for (int r = 0; r < rows; ++r) {
+    Row& row = group.row[r];
+    row.token = w.a.query_start[w.s] + (first + r) / heads;
+    row.head = g * heads + (first + r) % heads;
+    row.seen = visible(w.a, w.s, row.token);
+    row.slope = w.a.alibi_slopes ? w.a.alibi_slopes[row.head] : 0.0f;
+    row.position = static_cast<float>(row.seen.end - 1);
+    place_query(w, row, tiles, r);
+  }
+  group.seen = {group.row[0].seen.begin, group.row[rows - 1].seen.end};
+}
+inline void add_groups(GroupWork& w, const GroupItem& item) {
+  for (int64_t g = item.g; g < item.g + item.heads; ++g)
+    for (int64_t r = 0; r < item.rows; r += kGroupRows)
+      add_group(w, g, item.row + r, std::min<int64_t>(kGroupRows, item.rows - r), static_cast<int>(r / kGroupRows));
+  for (int i = 0; i < w.groups; ++i) {
+    w.part[i].sums = w.sums + 2 * i * w.value_tiles * kTileFloats;
+    w.whole[i].sums = w.part[i].sums + w.value_tiles * kTileFloats;
+  }
+}
+inline Visible partitions_of(const GroupWork& w) {
+  const Visible& first = w.group[0].seen;
+  const Visible& last = w.group[w.groups - 1].seen;
+  return {first.begin / kPartitionPositions, (last.end - 1) / kPartitionPositions + 1};
+}
+inline void clear_state(const GroupWork& w, GroupState& state) {
+  Vec::set(-__builtin_inff()).store(state.top);
+  Vec::zero().store(state.total);
+  for (int64_t i = 0; i < w.value_tiles * kTileFloats; i += 16) Vec::zero().store(state.sums + i);
+}
+
+// ---- which units there are ----
+
+inline Visible within(const Visible& seen, int64_t begin, int64_t end) {
+  return {std::max(seen.begin, begin), std::min(seen.end, end)};
+}
+
+// The visit of the group's, if it sees something of the tile.
+inline bool visits(const GroupWork& w, Unit& unit) {
+  unit.seen = within(w.group[unit.group].seen, unit.tile, unit.tile + kSpan);
+  if (unit.seen.begin >= unit.seen.end) return false;
+  unit.first = static_cast<int>((unit.seen.begin - unit.tile) / kPair);
+  unit.end = static_cast<int>((unit.seen.end - unit.tile + kPair - 1) / kPair);
+  return true;
+}
+// Goes on to the partition's next unit, tile by tile; false where there is none.
+inline bool advance(const GroupWork& w, Unit& unit) {
+  do {
+    if (++unit.group == w.groups) unit.group = 0, unit.tile += kSpan;
+    if (unit.tile >= w.partition + kPartitionPositions || unit.tile >= w.group[w.groups - 1].seen.end) return false;
+  } while (!visits(w, unit));
+  return true;
+}
+
+// Elements from head 0's part of a subtile to the group's.
+inline int64_t head_offset(const GroupWork& w, const Group& group) {
+  return group.g * (w.a.layout.block_tokens / kKvLanes) * w.a.layout.group_elements();
+}
+inline int64_t group_offset(const GroupWork& w, const Unit& unit, int subtile) {
+  return w.subtile_at[(unit.tile - w.partition) / kKvLanes + subtile] + head_offset(w, w.group[unit.group]);
+}
+inline void find_subtiles(GroupWork& w) {
+  const KvLayout& kv = w.a.layout;
+  const Visible seen = within({w.group[0].seen.begin, w.group[w.groups - 1].seen.end}, w.partition,
+                              w.partition + kPartitionPositions + kSpan);
+  for (int64_t p = seen.begin / kKvLanes * kKvLanes; p < seen.end; p += kKvLanes) {
+    const int64_t block = w.a.block_table[w.s * w.a.max_blocks + p / kv.block_tokens];
+    w.subtile_at[(p - w.partition) / kKvLanes] = block * kv.block_elements() + kv.group_at(0, p % kv.block_tokens);
+  }
+}
+
+// ---- products ----
+
+// The tile products of two units, a few at a time: the keys' of `next` and the values' of `before` (or null).
+class Products {
+ public:
+  Products(GroupWork& work, const Unit* next, float* scores, const Unit* before, const bf16* weights,
+           const bf16* values)
+      : w_(work) {
+    if (next) plan_keys(*next, scores);
+    if (before) plan_values(*before, weights, values);
+    left_ = key_pairs_ * key_steps_ + value_pairs_ * value_steps_;
+  }
+  int left() const { return left_; }
+  inline __attribute__((always_inline)) void step() {
+    --left_;
+    if (key_pairs_ > 0)
+      key_step();
+    else
+      value_step();
+  }
+
+ private:
+  void plan_keys(const Unit& unit, float* scores) {
+    low_ = static_cast<int>((unit.seen.begin - unit.tile) / kKvLanes);
+    high_ = static_cast<int>((unit.seen.end - 1 - unit.tile) / kKvLanes);
+    subtiles_ = w_.subtile_at + (unit.tile - w_.partition) / kKvLanes;
+    keys_ = static_cast<const bf16*>(w_.a.k_cache) + head_offset(w_, w_.group[unit.group]);
+    queries_ = query_tiles(w_, unit.group);
+    key_steps_ = w_.dim_tiles;
+    half_ = w_.padded % kTileDims != 0;
+    pair_ = unit.first;
+    key_pairs_ = unit.end - unit.first;
+    scores_ = scores;
+  }
+  void plan_values(const Unit& unit, const bf16* weights, const bf16* values) {
+    sums_ = w_.part[unit.group].sums;
+    weights_ = weights + unit.first * kTileElements;
+    values_ = values + unit.first * w_.value_tiles * kTileElements;
+    value_steps_ = unit.end - unit.first;
+    value_pairs_ = (w_.value_tiles + 1) / 2;
+    odd_ = w_.value_tiles % 2 != 0;
+  }
+  // Raw q.k of a pair of subtiles. Where the rows see only one of them, it stands for both.
+  inline __attribute__((always_inline)) void key_step() {
+    if (key_step_ == 0) {
+      tile_zero<0>(), tile_zero<1>();
+      first_ = keys_ + subtiles_[std::max(2 * pair_, low_)],
+      second_ = keys_ + subtiles_[std::min(2 * pair_ + 1, high_)];
+    }
+    const bf16* query = queries_ + key_step_ * kTileElements;
+    if (half_ && key_step_ + 1 == key_steps_) {
+      tile_load<5>(query, 64);
+      tile_load<7>(first_ + key_step_ * kTileElements, 64);
+      tile_multiply<0, 5, 7>();
+      tile_load<7>(second_ + key_step_ * kTileElements, 64);
+      tile_multiply<1, 5, 7>();
+    } else {
+      tile_load<4>(query, 64);
+      tile_load<6>(first_ + key_step_ * kTileElements, 64);
+      tile_multiply<0, 4, 6>();
+      tile_load<6>(second_ + key_step_ * kTileElements, 64);
+      tile_multiply<1, 4, 6>();
+    }
+    if (++key_step_ < key_steps_) return;
+    float* const to = scores_ + 2 * pair_ * kTileFloats;
+    tile_store<0>(to, 64), tile_store<1>(to + kTileFloats, 64);
+    key_step_ = 0, ++pair_, --key_pairs_;
+  }
+  // Weighted values of two tiles of dimensions, of the last one perhaps, added to the sums.
+  inline __attribute__((always_inline)) void value_step() {
+    const bool two = value_pairs_ > 1 || !odd_;
+    if (value_step_ == 0) {
+      tile_load<2>(sums_, 64);
+      if (two) tile_load<3>(sums_ + kTileFloats, 64);
+    }
+    const bf16* values = values_ + value_step_ * w_.value_tiles * kTileElements;
+    tile_load<4>(weights_ + value_step_ * kTileElements, 64);
+    tile_load<6>(values, 64);
+    tile_multiply<2, 4, 6>();
+    if (two) {
+      tile_load<6>(values + kTileElements, 64);
+      tile_multiply<3, 4, 6>();
+    }
+    if (++value_step_ < value_steps_) return;
+    tile_store<2>(sums_, 64);
+    if (two) tile_store<3>(sums_ + kTileFloats, 64);
+    value_step_ = 0, --value_pairs_;
+    values_ += 2 * kTileElements, sums_ += 2 * kTileFloats;
+  }
+
+  GroupWork& w_;
+  int left_, key_pairs_ = 0, key_steps_ = 0, key_step_ = 0, value_pairs_ = 0, value_steps_ = 0, value_step_ = 0;
+  int pair_, low_, high_;
+  bool half_, odd_;
+  const int64_t* subtiles_;
+  const bf16 *keys_, *queries_, *first_, *second_, *weights_, *values_;
+  float *scores_, *sums_;
+};
+
+// Brings the keys and values of the next visit to a head nearer, some with each row that is weighed: blocks lie apart,
+// so nothing else foresees them, and a core that asks for more lines than it can await stands still.
+class Ahead {
+ public:
+  // Starts with the visit after that of the unit's head.
+  void aim(const GroupWork& w, const Unit& unit) {
+    const KvLayout& kv = w.a.layout;
+    const Group& now = w.group[unit.group];
+    const bool last = unit.group + now.after + 1 == w.groups;
+    const Group& then = w.group[last ? 0 : unit.group + now.after + 1];
+    const int64_t tile = last ? unit.tile + kSpan : unit.tile;
+    const Visible seen = within({w.group[0].seen.begin, w.group[w.groups - 1].seen.end}, tile, tile + kSpan);
+    piece_ = pieces_;
+    end_ = pieces_;
+    for (int64_t p = seen.begin / kKvLanes * kKvLanes; p < seen.end; p += kKvLanes)
+      for (const void* cache : {w.a.k_cache, w.a.v_cache})
+        *end_++ = reinterpret_cast<const char*>(static_cast<const bf16*>(cache) +
+                                                w.subtile_at[(p - w.partition) / kKvLanes] + head_offset(w, then));
+    bytes_ = kv.group_elements() * 2;
+    const int64_t rows = (now.after + 1) * now.rows;
+    share_ = ((end_ - pieces_) * bytes_ / rows + 127) / 128 * 128;
+    at_ = 0;
+  }
+  inline __attribute__((always_inline)) void step() {
+    for (int64_t left = share_; left > 0 && piece_ != end_; left -= 128) {
+      _mm_prefetch(*piece_ + at_, _MM_HINT_T1);
+      _mm_prefetch(*piece_ + at_ + 64, _MM_HINT_T1);
+      at_ += 128;
+      if (at_ >= bytes_) at_ = 0, ++piece_;
+    }
+  }
+
+ private:
+  const char* pieces_[2 * kSpanSubtiles];
+  const char **piece_ = pieces_, **end_ = pieces_;
+  int64_t bytes_ = 0, share_ = 0, at_ = 0;
+};
+
+// Copies the values of a pair of subtiles that groups of the head see; zero for the others.
+inline void gather_pair(const GroupWork& w, const Unit& unit, const Visible& seen, int pair, bf16* to) {
+  const __m512i even = _mm512_set1_epi32(0xffff), odd = _mm512_set1_epi32(-65536);
+  const auto* const cache = static_cast<const bf16*>(w.a.v_cache);
+  for (int64_t p = pair * kPair; p < (pair + 1) * kPair; p += 2) {
+    const int64_t at = unit.tile + p;
+    bf16* row = to + p / kPair * w.value_tiles * kTileElements + p % kPair * 16;
+    const bool sees_even = at >= seen.begin && at < seen.end, sees_odd = at + 1 >= seen.begin && at + 1 < seen.end;
+    if (!sees_even && !sees_odd) {
+      for (int i = 0; i < w.value_tiles; ++i) _mm512_store_si512(row + i * kTileElements, _mm512_setzero_si512());
+      continue;
+    }
+    const bf16* from = cache + group_offset(w, unit, static_cast<int>(p / kKvLanes)) + p % kKvLanes * w.padded;
+    const __m512i keep = sees_even && sees_odd ? _mm512_set1_epi32(-1) : sees_even ? even : odd;
+    for (int i = 0; i < w.value_tiles; ++i)
+      _mm512_store_si512(row + i * kTileElements, _mm512_and_si512(keep, _mm512_loadu_si512(from + 32 * i)));
+  }
+}
+inline void copy_pair(const GroupWork& w, const Unit& unit, int pair, bf16* to) {
+  const auto* const cache = static_cast<const bf16*>(w.a.v_cache);
+  for (int half = 0; half < 2; ++half) {
+    const bf16* from = cache + group_offset(w, unit, 2 * pair + half);
+    bf16* rows = to + pair * w.value_tiles * kTileElements + half * 8 * 32;
+    for (int r = 0; r < 8; ++r)
+      for (int i = 0; i < w.value_tiles; ++i, from += 32)
+        _mm512_store_si512(rows + r * 32 + i * kTileElements, _mm512_loadu_si512(from));
+  }
+}
+inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to) {
+  const Group& group = w.group[unit.group];
+  const Visible seen =
+      within({w.group[unit.group - group.sharing].seen.begin, w.group[unit.group + group.after].seen.end}, unit.tile,
+             unit.tile + kSpan);
+  for (int64_t p = (seen.begin - unit.tile) / kPair; p * kPair < seen.end - unit.tile; ++p) {
+    const int64_t at = unit.tile + p * kPair;
+    if (at >= seen.begin && at + kPair <= seen.end)
+      copy_pair(w, unit, static_cast<int>(p), to);
+    else
+      gather_pair(w, unit, seen, static_cast<int>(p), to);
+  }
+}
+
+// ---- weights ----
+
+// 2^x for x <= 0, relative error below 2^-13.5, exact at 0; 0 from about -149 on.
+inline __m512 power_for_bf16(__m512 x) {
+  const __m512 f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  __m512 p = _mm512_set1_ps(7.706704200e-2f);  // least largest relative error on [0, 1] of those that are 1 at 0
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.276449912e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.951167864e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, x);  // p * 2^floor(x)
+}
+
+// Which positions of a unit a row sees, sixteen at a time.
+struct SeenBits {
+  __mmask16 of[kSpanSubtiles];
+};
+inline SeenBits seen_bits16(const Visible& seen, int64_t tile) {
+  SeenBits bits;
+  for (int i = 0; i < kSpanSubtiles; ++i) {
+    const int64_t begin = std::clamp<int64_t>(seen.begin - tile - 16 * i, 0, 16),
+                  end = std::clamp<int64_t>(seen.end - tile - 16 * i, 0, 16);
+    bits.of[i] = static_cast<__mmask16>((1u << end) - (1u << std::min(begin, end)));
+  }
+  return bits;
+}
+
+inline void finish_scores(const GroupWork& w, const Unit& unit, UnitMemory& memory) {
+  const Group& group = w.group[unit.group];
+  for (int i = 2 * unit.first; i < 2 * unit.end; ++i)
+    for (int r = 0; r < group.rows; ++r)
+      finished_score(w.a, group.row[r], Vec::load(memory.scores[i][r]), unit.tile + 16 * i).store(memory.scores[i][r]);
+}
+
+// The highest score of each row.
+template <bool kWhole>
+inline __m512 highest_of(const Unit& unit, int rows, const SeenBits* seen, const UnitMemory& memory) {
+  alignas(64) float highest[kGroupRows][16];
+  const int begin = kWhole ? 0 : 2 * unit.first, end = kWhole ? kSpanSubtiles : 2 * unit.end;
+  for (int r = 0; r < rows; ++r) {
+    __m512 top = _mm512_set1_ps(-__builtin_inff());
+#pragma GCC unroll 8
+    for (int i = begin; i < end; ++i) {
+      const __m512 score = _mm512_load_ps(memory.scores[i][r]);
+      top = kWhole ? _mm512_max_ps(top, score) : _mm512_mask_max_ps(top, seen[r].of[i], top, score);
+    }
+    _mm512_store_ps(highest[r], top);
+  }
+  __m512 rows_highest[kGroupRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kGroupRows; ++r)
+    rows_highest[r] = r < rows ? _mm512_load_ps(highest[r]) : _mm512_set1_ps(-__builtin_inff());
+  return reduce_each(rows_highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+}
+
+// Row r's scores to weights 2^(factor * score - base), whose sum is added to what `keep` leaves of its total.
+template <bool kWhole>
+inline __attribute__((always_inline)) void weigh_row(const Unit& unit, int r, const SeenBits& seen, __m512 factor,
+                                                     float base, float keep, UnitMemory& memory, float* total) {
+  const __m512 bases = _mm512_set1_ps(base);
+  __m512 sum = _mm512_setzero_ps();
+  const auto weight = [&](int i) __attribute__((always_inline)) {
+    __m512 p = power_for_bf16(_mm512_fmsub_ps(_mm512_load_ps(memory.scores[i][r]), factor, bases));
+    if constexpr (!kWhole) p = _mm512_maskz_mov_ps(seen.of[i], p);
+    sum = _mm512_add_ps(sum, p);
+    return Vec{p};
+  };
+  const int begin = kWhole ? 0 : unit.first, end = kWhole ? kSpanPairs : unit.end;
+#pragma GCC unroll 4
+  for (int i = begin; i < end; ++i) {
+    const Vec low = weight(2 * i), high = weight(2 * i + 1);
+    store_rounded(low, high, memory.weights[i][r]);
+  }
+  _mm512_store_ps(total, _mm512_fmadd_ps(_mm512_load_ps(total), _mm512_set1_ps(keep), sum));
+}
+
+// Multiplies the sums of the rows in `changed` with `keep`.
+inline void shrink_sums(const GroupWork& w, const GroupState& state, uint32_t changed, const float* keep) {
+  for (; changed != 0; changed &= changed - 1) {
+    const int r = __builtin_ctz(changed);
+    float* sums = state.sums + 16 * r;
+    const Vec factor = Vec::set(keep[r]);
+    for (int i = 0; i < w.value_tiles; ++i, sums += kTileFloats) (Vec::load(sums) * factor).store(sums);
+  }
+}
+
+template <bool kWhole>
+inline void weigh_unit(GroupWork& w, const Unit& unit, UnitMemory& memory, Products& products, Ahead& ahead) {
+  constexpr float kLog2E = 1.44269504f;
+  const Group& group = w.group[unit.group];
+  const int rows = group.rows;
+  GroupState& state = w.part[unit.group];
+  SeenBits seen[kGroupRows];
+  if constexpr (!kWhole)
+    for (int r = 0; r < rows; ++r) seen[r] = seen_bits16(group.row[r].seen, unit.tile);
+  const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
+  if (finish) finish_scores(w, unit, memory);
+  const float scale = finish ? 1.0f : w.a.scale;
+  const Vec top = Vec::load(state.top);
+  const Vec raised = Vec::max(top, Vec{highest_of<kWhole>(unit, rows, seen, memory)} * Vec::set(scale));
+  raised.store(state.top);
+  const __mmask16 same = _mm512_cmp_ps_mask(top.v, raised.v, _CMP_EQ_OQ);  // also where nothing was seen so far
+  alignas(64) float keep[kGroupRows], base[kGroupRows];
+  Vec{_mm512_mask_blend_ps(same, exp(top - raised).v, _mm512_set1_ps(1.0f))}.store(keep);
+  (raised * Vec::set(kLog2E)).store(base);
+  const __m512 factor = _mm512_set1_ps(scale * kLog2E);
+  const int all = products.left();
+  for (int r = 0; r < rows; ++r) {
+    while (products.left() > all * (rows - 1 - r) / rows) products.step();
+    ahead.step();
+    weigh_row<kWhole>(unit, r, seen[r], factor, base[r], keep[r], memory, w.totals[unit.group][r]);
+  }
+  shrink_sums(w, state, ~static_cast<uint32_t>(same) & ((1u << rows) - 1), keep);
+}
+
+// ---- partitions ----
+
+inline void finish_totals(GroupWork& w, int group) {
+  __m512 totals[kGroupRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kGroupRows; ++r) totals[r] = _mm512_load_ps(w.totals[group][r]);
+  _mm512_store_ps(w.part[group].total, reduce_each(totals, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); }));
+}
+
+inline bool sees_all(const Group& group, int64_t tile) {
+  return group.row[0].seen.end >= tile + kSpan && group.row[group.rows - 1].seen.begin <= tile;
+}
+
+// All groups over the partition: their states in w.part.
+inline void run_partition(GroupWork& w, int64_t partition) {
+  w.partition = partition * kPartitionPositions;
+  find_subtiles(w);
+  for (int i = 0; i < w.groups; ++i) {
+    clear_state(w, w.part[i]);
+    std::fill_n(&w.totals[i][0][0], kGroupRows * 16, 0.0f);
+  }
+  Unit before{}, unit{.group = -1, .tile = w.partition}, next;
+  if (!advance(w, unit)) return;
+  Products first(w, &unit, w.memory[0].scores[0][0], nullptr, nullptr, nullptr);
+  while (first.left() > 0) first.step();
+  int now = 0;
+  Ahead ahead;
+  bool more = true;
+  for (bool started = false; more; started = true) {
+    next = unit;
+    more = advance(w, next);
+    Products products(w, more ? &next : nullptr, w.memory[now ^ 1].scores[0][0], started ? &before : nullptr,
+                      w.memory[now ^ 1].weights[0][0], w.values);
+    if (!started || w.group[unit.group].g != w.group[before.group].g || unit.tile != before.tile) ahead.aim(w, unit);
+    if (sees_all(w.group[unit.group], unit.tile))
+      weigh_unit<true>(w, unit, w.memory[now], products, ahead);
+    else
+      weigh_unit<false>(w, unit, w.memory[now], products, ahead);
+    if (!started || w.group[unit.group].g != w.group[before.group].g || unit.tile != before.tile)
+      gather_values(w, unit, w.values);
+    before = unit, unit = next, now ^= 1;
+  }
+  Products last(w, nullptr, nullptr, &before, w.memory[now ^ 1].weights[0][0], w.values);
+  while (last.left() > 0) last.step();
+  for (int i = 0; i < w.groups; ++i) finish_totals(w, i);
+}
+
+// Adds a partition's state of a group to that of the partitions before it. A row that saw nothing has total 0.
+inline void merge_state(const GroupWork& w, int rows, GroupState& whole, const GroupState& part) {
+  const Vec total = Vec::load(whole.total), part_total = Vec::load(part.total);
+  const Vec whole_top = Vec::load(whole.top), part_top = Vec::load(part.top);
+  const __mmask16 none = _mm512_cmp_ps_mask(part_total.v, _mm512_setzero_ps(), _CMP_EQ_OQ);
+  const __mmask16 first = _mm512_cmp_ps_mask(total.v, _mm512_setzero_ps(), _CMP_EQ_OQ);
+  const Vec top{_mm512_mask_mov_ps(Vec::max(whole_top, part_top).v, none, whole_top.v)};
+  const Vec one = Vec::set(1.0f);
+  const Vec keep{_mm512_mask_mov_ps(_mm512_maskz_mov_ps(~first, exp(whole_top - top).v), none, one.v)};
+  const Vec scale{_mm512_maskz_mov_ps(~none, exp(part_top - top).v)};
+  top.store(whole.top);
+  Vec::fma(part_total, scale, total * keep).store(whole.total);
+  alignas(64) float keeps[16], scales[16];
+  keep.store(keeps), scale.store(scales);
+  for (int r = 0; r < rows; ++r)
+    for (int64_t i = 16 * r; i < w.value_tiles * kTileFloats; i += kTileFloats) {
+      const Vec kept = Vec::load(whole.sums + i) * Vec::set(keeps[r]);
+      Vec::fma(Vec::load(part.sums + i), Vec::set(scales[r]), kept).store(whole.sums + i);
+    }
+}
+
+inline void write_group(const GroupWork& w, int index) {
+  const Group& group = w.group[index];
+  const GroupState& state = w.whole[index];
+  const int64_t D = w.a.layout.head_dim;
+  for (int r = 0; r < group.rows; ++r) {
+    const int64_t at = group.row[r].token * w.a.out_stride + group.row[r].head * D;
+    const Vec inverse = Vec::set(1.0f / state.total[r]);
+    for (int64_t d = 0; d < D; d += 16) {
+      const Vec value = Vec::load(state.sums + d / 16 * kTileFloats + 16 * r) * inverse;
+      if (w.a.out_dtype == DType::kBf16)
+        value.store_n(static_cast<bf16*>(w.a.out) + at + d, lanes_left(d, D));
+      else
+        value.store_n(static_cast<float*>(w.a.out) + at + d, lanes_left(d, D));
+    }
+  }
+}
+
+inline int tile_rows(const GroupItem& item) { return static_cast<int>(std::min<int64_t>(item.rows, kGroupRows)); }
+
+inline void run_item(const AttentionArgs& a, const GroupItem& item) {
+  const TileUse use(group_shapes(tile_rows(item)));
+  GroupWork w(a, item);
+  add_groups(w, item);
+  for (int i = 0; i < w.groups; ++i) clear_state(w, w.whole[i]);
+  const Visible partitions = partitions_of(w);
+  for (int64_t p = partitions.begin; p < partitions.end; ++p) {
+    run_partition(w, p);
+    for (int i = 0; i < w.groups; ++i) merge_state(w, w.group[i].rows, w.whole[i], w.part[i]);
+  }
+  for (int i = 0; i < w.groups; ++i) write_group(w, i);
+}
+
+// ---- items ----
+
+// How a sequence's rows are cut into items: `heads` kv heads and `rows` rows of each at a time.
+struct GroupCut {
+  int64_t heads, rows;
+};
+inline GroupCut cut_of(const AttentionArgs& a, int64_t s, int64_t most_heads) {
+  constexpr int64_t kRows = kMaxGroups * kGroupRows;
+  const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
+  const int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
+  if (rows > kRows || groups == 0) return {1, kRows};
+  return {std::max<int64_t>(1, std::min({most_heads, kMaxGroups / groups, a.layout.kv_heads})), rows};
+}
+inline int64_t items_of(const AttentionArgs& a, int64_t s, const GroupCut& cut) {
+  const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
+  return (a.layout.kv_heads + cut.heads - 1) / cut.heads * ((rows + cut.rows - 1) / cut.rows);
+}
+inline int64_t count_group_items(const AttentionArgs& a, int64_t most_heads) {
+  int64_t items = 0;
+  for (int64_t s = 0; s < a.S; ++s) items += items_of(a, s, cut_of(a, s, most_heads));
+  return items;
+}
+inline GroupItem group_item_at(const AttentionArgs& a, int64_t most_heads, int64_t index) {
+  int64_t s = 0;
+  GroupCut cut = cut_of(a, s, most_heads);
+  for (int64_t n = items_of(a, s, cut); index >= n; n = items_of(a, s, cut)) {
+    index -= n;
+    cut = cut_of(a, ++s, most_heads);
+  }
+  const int64_t all = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
+  const int64_t blocks = (all + cut.rows - 1) / cut.rows;
+  const int64_t g = index / blocks * cut.heads, row = index % blocks * cut.rows;
+  return {s, g, std::min(cut.heads, a.layout.kv_heads - g), row, std::min(cut.rows, all - row)};
+}
+
+// Partitions as work of their own, for when items are too few to keep all threads busy. What they leave is kept in the
+// scratch: [items][partitions][rows] of Dp sums, top, total and padding.
+struct GroupSplit {
+  int64_t heads, items, partitions, rows, row_floats;
+  float* at(const AttentionArgs& a, int64_t item, int64_t partition, int64_t row) const {
+    return reinterpret_cast<float*>(a.scratch) + ((item * partitions + partition) * rows + row) * row_floats;
+  }
+  int64_t bytes() const { return items * partitions * rows * row_floats * 4; }
+};
+
+inline GroupSplit plan_groups(const AttentionArgs& a, int64_t heads) {
+  GroupSplit plan{heads, count_group_items(a, heads), 1, 1, a.layout.padded_dim() + 16};
+  for (int64_t s = 0; s < a.S; ++s)
+    plan.partitions = std::max(plan.partitions, (a.context_len[s] + kPartitionPositions - 1) / kPartitionPositions);
+  for (int64_t i = 0; i < plan.items; ++i) {
+    const GroupItem item = group_item_at(a, heads, i);
+    plan.rows = std::max(plan.rows, item.heads * item.rows);
+  }
+  return plan;
+}
+
+// Calls visit(state's row, scratch's row) for all rows of the item.
+template <class Visit>
+inline void for_each_part(const AttentionArgs& a, GroupWork& w, const GroupSplit& plan, int64_t item, int64_t partition,
+                          const Visit& visit) {
+  int64_t row = 0;
+  for (int i = 0; i < w.groups; ++i)
+    for (int r = 0; r < w.group[i].rows; ++r) visit(w.part[i], r, plan.at(a, item, partition, row++));
+}
+
+inline void run_part(const AttentionArgs& a, const GroupSplit& plan, int64_t index, int64_t partition) {
+  const GroupItem item = group_item_at(a, plan.heads, index);
+  const TileUse use(group_shapes(tile_rows(item)));
+  GroupWork w(a, item);
+  add_groups(w, item);
+  const Visible partitions = partitions_of(w);
+  if (partition < partitions.begin || partition >= partitions.end) return;
+  run_partition(w, partition);
+  for_each_part(a, w, plan, index, partition, [&](const GroupState& state, int r, float* to) {
+    for (int64_t d = 0; d < w.padded; d += 16) Vec::load(state.sums + 16 * (d + r)).store(to + d);
+    to[w.padded] = state.top[r], to[w.padded + 1] = state.total[r];
+  });
+}
+
+inline void merge_parts(const AttentionArgs& a, const GroupSplit& plan, int64_t index) {
+  const GroupItem item = group_item_at(a, plan.heads, index);
+  GroupWork w(a, item);
+  add_groups(w, item);
+  for (int i = 0; i < w.groups; ++i) clear_state(w, w.whole[i]), clear_state(w, w.part[i]);
+  const Visible partitions = partitions_of(w);
+  for (int64_t p = partitions.begin; p < partitions.end; ++p) {
+    for_each_part(a, w, plan, index, p, [&](GroupState& state, int r, const float* from) {
+      for (int64_t d = 0; d < w.padded; d += 16) Vec::load(from + d).store(state.sums + 16 * (d + r));
+      state.top[r] = from[w.padded], state.total[r] = from[w.padded + 1];
+    });
+    for (int i = 0; i < w.groups; ++i) merge_state(w, w.group[i].rows, w.whole[i], w.part[i]);
+  }
+  for (int i = 0; i < w.groups; ++i) write_group(w, i);
+}
+
+inline void attend_bf16(const AttentionArgs& a) {
+  const int64_t enough = 4 * compute_threads();  // from here on the last item's end is little waited for
+  int64_t heads = kMaxGroups;
+  while (heads > 1 && count_group_items(a, heads) < enough) heads /= 2;
+  const int64_t items = count_group_items(a, heads);
+  if (compute_threads() > 1 && items < enough) {
+    const GroupSplit plan = plan_groups(a, heads);
+    if (plan.partitions > 1 && plan.bytes() <= a.scratch_bytes) {
+      parallel_items(items * plan.partitions,
+                     [&](int64_t i) { run_part(a, plan, i / plan.partitions, i % plan.partitions); });
+      return parallel_items(items, [&](int64_t i) { merge_parts(a, plan, i); });
+    }
+  }
+  parallel_items(items, [&](int64_t index) { run_item(a, group_item_at(a, heads, index)); });
+}
