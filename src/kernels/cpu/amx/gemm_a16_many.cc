@@ -34,6 +34,7 @@ struct Int4Job : TileProduct {
         a(&args),
         gates(gates) {
     memory = aligned_to_page(memory);
+    blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = 512};  // a tile is unpacked once for 512 rows
     stretch = balanced((steps + kInt4Units - 1) / kInt4Units, kMostStretchSteps / kInt4Units) * kInt4Units;
   }
   template <int kSum, int kX, int kW>

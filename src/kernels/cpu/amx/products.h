@@ -44,6 +44,13 @@ constexpr int64_t balanced(int64_t n, int64_t most, int64_t times = 1) {
 
 class StoredPanels;
 
+// How much of a product of many rows is worked on at once (below).
+struct Blocking {
+  int64_t tile_rows = 16;         // of a group; up to half as many more make no block of their own
+  int64_t pairs = 32;             // of a block, at most
+  int64_t resident_tiles = 1024;  // of packed rows, beside what else the second-level cache holds
+};
+
 // In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
 struct TileProduct {
   using Panels = StoredPanels;
@@ -96,12 +103,12 @@ struct TileProduct {
   int64_t stretch;     // steps that are worked on at a time
   int64_t step_bytes;  // of a packed tile row, per tile's depth of k
   bool gated;
+  Blocking blocking;
 };
 
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
 // Memory of a thread's own: the sums of a block.
-constexpr int64_t kMostBlockTileRows = 24, kMostPairs = 32;
 constexpr int64_t kOwnBytes = 1 << 20;
 
 template <class Byte>
@@ -227,24 +234,22 @@ void multiply_thin(const Job& job) {
 
 // ---- many rows: blocks that stay in the second-level cache ----
 //
-// A thread takes a block of up to kMostBlockTileRows rows of tiles x kMostPairs pairs and walks it span of k by span:
-// as much of the rows as stays in the second-level cache. Within a span a pair of panels goes through its stretches at
-// once: a stretch of the pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second.
-// Sums wait between stretches and spans in the thread's memory. They are finished while the tiles are busy with the
-// next pair.
+// A thread takes a block of rows of tiles x pairs (job.blocking) and walks it span of k by span: as much of the rows as
+// stays in the second-level cache. Within a span a pair of panels goes through its stretches at once: a stretch of the
+// pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait between
+// stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair.
 
-constexpr int64_t kResidentTiles = 1024;  // of packed rows, beside what else the second-level cache holds
-constexpr int64_t kFetchedRows = 8;       // of y, ahead of being written
+constexpr int64_t kFetchedRows = 8;  // of y, ahead of being written
 
 // Steps of k whose tiles, `tile_rows` of them a step, stay in the second-level cache.
 inline int64_t span_of(const TileProduct& job, int64_t tile_rows) {
-  const int64_t most = std::max<int64_t>(1, kResidentTiles / (tile_rows * job.stretch));
+  const int64_t most = std::max<int64_t>(1, job.blocking.resident_tiles / (tile_rows * job.stretch));
   const int64_t stretches = balanced((job.steps + job.stretch - 1) / job.stretch, most);
   return std::min(job.steps, stretches * job.stretch);
 }
 // Pairs whose sums a thread has memory for.
-inline int64_t most_pairs(int64_t tile_rows) {
-  return std::min(kMostPairs, kOwnBytes / ((tile_rows + 1) / 2 * kSumsBytes));
+inline int64_t most_pairs(const TileProduct& job, int64_t tile_rows) {
+  return std::min(job.blocking.pairs, kOwnBytes / ((tile_rows + 1) / 2 * kSumsBytes));
 }
 
 struct OutputBlock {
@@ -479,18 +484,19 @@ struct Grid {
   // With as many blocks of columns as keep `threads` equally busy.
   Grid(const TileProduct& job, int64_t threads)
       : job(job),
-        group_rows(rows_of_group(job.tile_rows)),
+        group_rows(rows_of_group(job)),
         groups((job.tile_rows + group_rows - 1) / group_rows),
-        block_rows(balanced(group_rows, kMostBlockTileRows)),
+        block_rows(balanced(group_rows, job.blocking.tile_rows * 3 / 2)),
         row_blocks((group_rows + block_rows - 1) / block_rows),
-        block_pairs(balanced(job.pairs, span_of(job, block_rows) < job.steps ? most_pairs(block_rows) : kResidentPairs,
-                             threads)),
+        block_pairs(balanced(
+            job.pairs, span_of(job, block_rows) < job.steps ? most_pairs(job, block_rows) : kResidentPairs, threads)),
         pair_blocks((job.pairs + block_pairs - 1) / block_pairs) {}
 
-  // As many groups as come nearest to sixteen rows each: a few rows more than that are no group of their own.
-  static int64_t rows_of_group(int64_t tile_rows) {
-    const int64_t groups = std::clamp<int64_t>((tile_rows + 7) / 16, 1, kMostGroups);
-    return (tile_rows + groups - 1) / groups;
+  // As many groups as come nearest to blocking.tile_rows each: a few rows more than that are no group of their own.
+  static int64_t rows_of_group(const TileProduct& job) {
+    const int64_t each = job.blocking.tile_rows;
+    const int64_t groups = std::clamp<int64_t>((job.tile_rows + each / 2 - 1) / each, 1, kMostGroups);
+    return (job.tile_rows + groups - 1) / groups;
   }
   int64_t group_items() const { return row_blocks * pair_blocks; }
   OutputBlock block(int64_t group, int64_t item) const {
