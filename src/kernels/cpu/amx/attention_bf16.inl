@@ -270,10 +270,12 @@ class Products {
   float *scores_, *sums_;
 };
 
-// Brings the keys and values of the next visit to a head nearer, some with each row that is weighed: blocks lie apart,
-// so nothing else foresees them, and a core that asks for more lines than it can await stands still.
+// Brings the keys and values of the next visit to a head nearer, a few lines at each step of its work: blocks lie
+// apart, so nothing else foresees them, and a core that asks for more lines than it can await stands still.
 class Ahead {
  public:
+  static constexpr int kGatherSteps = 4 * kSpanSubtiles;  // while a whole tile of values is copied
+
   // Starts with the visit after that of the unit's head.
   void aim(const GroupWork& w, const Unit& unit) {
     const KvLayout& kv = w.a.layout;
@@ -289,8 +291,9 @@ class Ahead {
         *end_++ = reinterpret_cast<const char*>(static_cast<const bf16*>(cache) +
                                                 w.subtile_at[(p - w.partition) / kKvLanes] + head_offset(w, then));
     bytes_ = kv.group_elements() * 2;
-    const int64_t rows = (now.after + 1) * now.rows;
-    share_ = ((end_ - pieces_) * bytes_ / rows + 127) / 128 * 128;
+    const int64_t products = kSpanPairs * (w.dim_tiles + (w.value_tiles + 1) / 2);
+    const int64_t steps = (now.after + 1) * (now.rows + products) + kGatherSteps;
+    share_ = ((end_ - pieces_) * bytes_ / steps + 127) / 128 * 128;
     at_ = 0;
   }
   inline __attribute__((always_inline)) void step() {
@@ -326,17 +329,20 @@ inline void gather_pair(const GroupWork& w, const Unit& unit, const Visible& see
       _mm512_store_si512(row + i * kTileElements, _mm512_and_si512(keep, _mm512_loadu_si512(from + 32 * i)));
   }
 }
-inline void copy_pair(const GroupWork& w, const Unit& unit, int pair, bf16* to) {
+inline void copy_pair(const GroupWork& w, const Unit& unit, int pair, bf16* to, Ahead& ahead) {
   const auto* const cache = static_cast<const bf16*>(w.a.v_cache);
   for (int half = 0; half < 2; ++half) {
     const bf16* from = cache + group_offset(w, unit, 2 * pair + half);
     bf16* rows = to + pair * w.value_tiles * kTileElements + half * 8 * 32;
-    for (int r = 0; r < 8; ++r)
+    for (int r = 0; r < 8; ++r) {
+      if (r % 2 == 0) ahead.step();
       for (int i = 0; i < w.value_tiles; ++i, from += 32)
         _mm512_store_si512(rows + r * 32 + i * kTileElements, _mm512_loadu_si512(from));
+    }
   }
 }
-inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to) {
+// All values of the unit's tile that groups of the head see.
+inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to, Ahead& ahead) {
   const Group& group = w.group[unit.group];
   const Visible seen =
       within({w.group[unit.group - group.sharing].seen.begin, w.group[unit.group + group.after].seen.end}, unit.tile,
@@ -344,7 +350,7 @@ inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to) {
   for (int64_t p = (seen.begin - unit.tile) / kPair; p * kPair < seen.end - unit.tile; ++p) {
     const int64_t at = unit.tile + p * kPair;
     if (at >= seen.begin && at + kPair <= seen.end)
-      copy_pair(w, unit, static_cast<int>(p), to);
+      copy_pair(w, unit, static_cast<int>(p), to, ahead);
     else
       gather_pair(w, unit, seen, static_cast<int>(p), to);
   }
@@ -457,7 +463,7 @@ inline void weigh_unit(GroupWork& w, const Unit& unit, UnitMemory& memory, Produ
   const __m512 factor = _mm512_set1_ps(scale * kLog2E);
   const int all = products.left();
   for (int r = 0; r < rows; ++r) {
-    while (products.left() > all * (rows - 1 - r) / rows) products.step();
+    while (products.left() > all * (rows - 1 - r) / rows) products.step(), ahead.step();
     ahead.step();
     weigh_row<kWhole>(unit, r, seen[r], factor, base[r], keep[r], memory, w.totals[unit.group][r]);
   }
@@ -503,7 +509,7 @@ inline void run_partition(GroupWork& w, int64_t partition) {
     else
       weigh_unit<false>(w, unit, w.memory[now], products, ahead);
     if (!started || w.group[unit.group].g != w.group[before.group].g || unit.tile != before.tile)
-      gather_values(w, unit, w.values);
+      gather_values(w, unit, w.values, ahead);
     before = unit, unit = next, now ^= 1;
   }
   Products last(w, nullptr, nullptr, &before, w.memory[now ^ 1].weights[0][0], w.values);
