@@ -18,16 +18,38 @@ inline __m512 load_activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }
 
+// The largest |x| of a row as the bits of a float.
+inline uint32_t largest_bits(const float* x, int64_t K) {
+  __m512i largest[2] = {};
+  for (int64_t k = 0; k < K; k += 32)
+    for (int i = 0; i < 2; ++i) {
+      const int64_t left = K - k - 16 * i;
+      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : left <= 0 ? 0 : (1u << left) - 1);
+      const __m512i bits = _mm512_maskz_loadu_epi32(mask, x + k + 16 * i);
+      largest[i] = _mm512_max_epu32(largest[i], _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
+    }
+  return _mm512_reduce_max_epu32(_mm512_max_epu32(largest[0], largest[1]));
+}
+inline uint32_t largest_bits(const bf16* x, int64_t K) {
+  __m512i largest[2] = {};
+  for (int64_t k = 0; k < K; k += 64)
+    for (int i = 0; i < 2; ++i) {
+      const int64_t left = K - k - 32 * i;
+      const auto mask = static_cast<__mmask32>(left >= 32 ? 0xffffffffu : left <= 0 ? 0 : (1u << left) - 1);
+      const __m512i bits = _mm512_maskz_loadu_epi16(mask, x + k + 32 * i);
+      largest[i] = _mm512_max_epu16(largest[i], _mm512_and_si512(bits, _mm512_set1_epi16(0x7fff)));
+    }
+  const __m512i pairs = _mm512_max_epu16(largest[0], largest[1]);
+  return _mm512_reduce_max_epu32(
+      _mm512_max_epu32(_mm512_slli_epi32(pairs, 16), _mm512_and_si512(pairs, _mm512_set1_epi32(-65536))));
+}
+
 inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
   if (a.x_scale > 0) return RowScale::of(a.x_scale, 0);
-  __m512i largest[4] = {};
-  for (int64_t k = 0; k < a.K; k += 64)
-    for (int i = 0; i < 4; ++i) {
-      const __m512i x = _mm512_castps_si512(load_activations(a, row, k + 16 * i));
-      largest[i] = _mm512_max_epu32(largest[i], _mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)));
-    }
-  const __m512i low = _mm512_max_epu32(largest[0], largest[1]), high = _mm512_max_epu32(largest[2], largest[3]);
-  return RowScale::of(a.x_scale, _mm512_reduce_max_epu32(_mm512_max_epu32(low, high)), a.x_digits);
+  const int64_t at = row * a.x_stride;
+  const uint32_t largest = a.x_dtype == DType::kF32 ? largest_bits(static_cast<const float*>(a.x) + at, a.K)
+                                                    : largest_bits(static_cast<const bf16*>(a.x) + at, a.K);
+  return RowScale::of(0, largest, a.x_digits);
 }
 
 // x * factor as integers that saturate to bytes alike; NaN becomes the largest.
