@@ -1,6 +1,7 @@
 #include "base/file_pages.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,6 +40,12 @@ struct Range {
 void release_pages(const MappedFile& file) {
   const auto bytes = file.bytes();
   if (!bytes.empty()) ::madvise(const_cast<std::byte*>(bytes.data()), bytes.size(), MADV_DONTNEED);
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 Result<FilePages> map_pages(const std::string& path) {

@@ -24,10 +24,11 @@ WeightSource::~WeightSource() { release(); }
 
 void WeightSource::release() {
   for (const auto& file : tensors_.files) release_pages(*file);
+  release_freed_memory();
   bytes_read_ = 0;
 }
 void WeightSource::will_read(int64_t bytes) {
-  if (bytes_read_ >= kBytesBetweenReleases) release();
+  if (bytes_read_ + bytes > kBytesBetweenReleases) release();
   bytes_read_ += bytes;
 }
 
@@ -102,9 +103,9 @@ Result<Linear> WeightSource::quantized_linear(const std::vector<std::string>& mo
     return dense_linear(modules, biases);
   }
   for (const std::string& module : modules) tensors_.quantized.erase(module + ".weight");
-  Linear linear = Linear::pack(parts, biases);
-  will_read(linear.weight_bytes());
-  return linear;
+  for (const QuantizedMatrix& part : parts)
+    will_read(part.rows * part.columns / (part.scheme == QuantizedMatrix::Scheme::kInt4 ? 2 : 1));
+  return Linear::pack(parts, biases);
 }
 
 Norm WeightSource::norm(const std::string& name) {

@@ -46,7 +46,8 @@ class WeightSource {
   // kernels take them. Dense ones take the source's format inside layers; the head is then W8A16. Gates of shared
   // experts, and everything without a format, keep the source's dtype. Errors name the first module.
   Result<Linear> linear(const std::vector<std::string>& modules, bool bias);
-  // Lets go of the files' pages that were touched: memory beside the packed weights. They can be read again.
+  // Lets go of the files' pages that were touched, and of memory that was freed: all of it lies beside the packed
+  // weights. Pages can be read again.
   void release();
   // A norm of the residual stream, of the spec's kind.
   Norm norm(const std::string& name);
@@ -56,7 +57,7 @@ class WeightSource {
  private:
   std::optional<Linear> packed_before(const std::string& name, const std::vector<std::string>& modules, bool bias);
   Result<Linear> packed_now(const std::vector<std::string>& modules, bool bias);
-  // Lets go of the files' pages where many bytes were read before.
+  // Lets go of the files' pages where many were read before, if these bytes are added.
   void will_read(int64_t bytes);
   Result<Linear> dense_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases);
   Result<Linear> quantized_linear(const std::vector<std::string>& modules, const std::vector<Tensor>& biases);
