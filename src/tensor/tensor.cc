@@ -121,7 +121,8 @@ Tensor Tensor::transposed(int a, int b) const {
 }
 
 Tensor Tensor::to_contiguous() const {
-  if (contiguous()) return *this;
+  const bool aligned = reinterpret_cast<uintptr_t>(data_) % static_cast<uintptr_t>(dtype_bytes(dtype_)) == 0;
+  if (contiguous() && aligned) return *this;
   Tensor out = empty(dtype_, shape_);
   copy_elements(*this, out);
   return out;

@@ -76,7 +76,7 @@ class Tensor {
   Tensor reshaped(const Shape& shape) const;
   // Axes `a` and `b` exchanged; same memory.
   Tensor transposed(int a, int b) const;
-  // A contiguous owned copy (this tensor itself where it is contiguous already).
+  // A contiguous owned copy (this tensor itself where it is contiguous and its elements are aligned).
   Tensor to_contiguous() const;
 
  private:

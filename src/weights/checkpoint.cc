@@ -192,10 +192,20 @@ Status Checkpoint::add_index(const std::string& folder, const std::string& index
   return {};
 }
 
-Result<Tensor> Checkpoint::tensor(const std::string& name) const {
+Result<const TensorFile*> Checkpoint::file_with(const std::string& name) const {
   const auto it = file_of_.find(name);
   if (it == file_of_.end()) return not_found("no tensor '{}' in the checkpoint", name);
-  return it->second->tensor(name);
+  return &*it->second;
+}
+
+Result<Tensor> Checkpoint::tensor(const std::string& name) const {
+  MR_ASSIGN_OR_RETURN(const TensorFile* const file, file_with(name));
+  return file->tensor(name);
+}
+
+Result<Tensor> Checkpoint::stored(const std::string& name) const {
+  MR_ASSIGN_OR_RETURN(const TensorFile* const file, file_with(name));
+  return file->stored(name);
 }
 
 MappedFiles Checkpoint::mappings() const {

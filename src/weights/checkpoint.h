@@ -27,8 +27,9 @@ class Checkpoint {
   // Every tensor of every file, sorted.
   const std::vector<std::string>& names() const { return names_; }
   bool has(const std::string& name) const { return file_of_.contains(name); }
-  // As the file holds it; see TensorFile::tensor.
+  // As the file holds it; see TensorFile::tensor and TensorFile::stored.
   Result<Tensor> tensor(const std::string& name) const;
+  Result<Tensor> stored(const std::string& name) const;
   // Paths of the files.
   std::vector<std::string> files() const;
   MappedFiles mappings() const;
@@ -36,6 +37,7 @@ class Checkpoint {
   int64_t file_bytes() const { return file_bytes_; }
 
  private:
+  Result<const TensorFile*> file_with(const std::string& name) const;
   Status add_file(const std::string& path, bool torch);
   Status add_index(const std::string& folder, const std::string& index, bool torch);
 

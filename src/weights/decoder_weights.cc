@@ -57,18 +57,18 @@ Tensor part_of(const FileTensor& file, const FileTensor::Part& part, const Tenso
 Result<Tensor> read_file_tensor(const Checkpoint& checkpoint, const Family& family, const FileTensor& wanted) {
   if (!checkpoint.has(wanted.name))
     return not_found("{}: missing from the weights; {}", wanted.name, wants(family, wanted));
-  MR_ASSIGN_OR_RETURN(const Tensor tensor, checkpoint.tensor(wanted.name));
+  MR_ASSIGN_OR_RETURN(const Tensor tensor, checkpoint.stored(wanted.name));
   if (!std::ranges::equal(tensor.shape().sizes(), wanted.shape))
     return data_loss("{}: the file has {}, {}", wanted.name, tensor.shape().to_string(), wants(family, wanted));
   if (!is_floating(tensor.dtype()))
     return unimplemented("{}: the file has {} elements; floating-point ones are wanted", wanted.name,
                          dtype_name(tensor.dtype()));
-  return tensor.to_contiguous();
+  return tensor.contiguous() ? tensor : tensor.to_contiguous();
 }
 
 // Whether a tied checkpoint may hold this tensor beside what it needs: the head, as large as the embeddings.
 Status check_tied_head(const Checkpoint& checkpoint, const DecoderSpec& spec, const DecoderWeights& weights) {
-  MR_ASSIGN_OR_RETURN(const Tensor head, checkpoint.tensor(kHead));
+  MR_ASSIGN_OR_RETURN(const Tensor head, checkpoint.stored(kHead));
   const Tensor& embed = weights.at("embed.weight");
   if (!(head.shape() == embed.shape()))
     return data_loss("{}: the file has {}, but the embeddings it is tied to have {}", kHead, head.shape().to_string(),

@@ -15,8 +15,8 @@ namespace millrace {
 
 // By canonical name. Tensors read from files are views into the mapping, read-only, in the file's dtype (float32,
 // bfloat16, float16 or float64; it may differ from tensor to tensor). Where the file interleaves several tensors the
-// view is strided, and rows in groups make it [groups, rows / groups, ...]: contiguous_as (tensor/tensor.h) gives the
-// plain form.
+// view is strided, and rows in groups make it [groups, rows / groups, ...]; where the file has it at an odd offset the
+// view is not aligned: contiguous_as (tensor/tensor.h) gives the plain form.
 using DecoderWeights = std::map<std::string, Tensor>;
 // Matrices that the files hold as integers, by canonical name ("layers.0.attn.q.weight").
 using QuantizedWeights = std::map<std::string, QuantizedMatrix>;

@@ -194,6 +194,12 @@ class SafetensorsFile : public TensorFile {
   const std::shared_ptr<const MappedFile>& mapping() const override { return file_; }
   const std::vector<std::string>& names() const override { return names_; }
   Result<Tensor> tensor(const std::string& name) const override {
+    MR_ASSIGN_OR_RETURN(Tensor view, stored(name));
+    Tensor aligned = view.to_contiguous();
+    if (aligned.raw() != view.raw()) release_pages(*file_);
+    return aligned;
+  }
+  Result<Tensor> stored(const std::string& name) const override {
     const auto it = index_.find(name);
     if (it == index_.end()) return not_found("{}: no tensor '{}'", path(), name);
     const SafetensorsEntry& entry = header_.tensors[it->second];
@@ -203,21 +209,11 @@ class SafetensorsFile : public TensorFile {
     if (entry.shape.size() > kMaxRank)
       return unimplemented("{}: tensor '{}' has {} axes; at most {} are supported", path(), name, entry.shape.size(),
                            kMaxRank);
-    return view(entry);
+    const std::byte* data = file_->bytes().data() + header_.data_begin + entry.begin;
+    return Tensor(const_cast<std::byte*>(data), *entry.dtype, Shape(entry.shape), file_);
   }
 
  private:
-  Tensor view(const SafetensorsEntry& entry) const {
-    const std::byte* data = file_->bytes().data() + header_.data_begin + entry.begin;
-    const Shape shape(entry.shape);
-    if (reinterpret_cast<uintptr_t>(data) % dtype_bytes(*entry.dtype) == 0)
-      return Tensor(const_cast<std::byte*>(data), *entry.dtype, shape, file_);
-    Tensor copy = Tensor::empty(*entry.dtype, shape);
-    if (copy.bytes() > 0) std::memcpy(copy.raw(), data, copy.bytes());
-    release_pages(*file_);
-    return copy;
-  }
-
   std::shared_ptr<const MappedFile> file_;
   SafetensorsHeader header_;
   std::vector<std::string> names_;

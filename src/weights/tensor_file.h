@@ -24,6 +24,9 @@ class TensorFile {
   // A view into the mapping, kept alive by the tensor; an owned copy where the file does not align it to its element
   // type. Strided if the file says so. Errors: kNotFound, or kUnimplemented for an element type Tensor does not know.
   virtual Result<Tensor> tensor(const std::string& name) const = 0;
+  // The same, not copied where it is not aligned: elements may be read only through Tensor::to_contiguous and
+  // copy_elements.
+  virtual Result<Tensor> stored(const std::string& name) const { return tensor(name); }
 };
 
 // A tensor to be written: the pieces' rows one after another. Pieces agree in dtype and in all axes but the first; a

@@ -12,6 +12,7 @@
 #include "models/families/names.h"
 #include "models/families/read_spec.h"
 #include "tests/golden_folders.h"
+#include "tests/odd_offsets.h"
 #include "weights/model_folder.h"
 
 namespace millrace {
@@ -97,6 +98,13 @@ TEST_P(DecoderGolden, Float32LogitsAreTheReferences) {
     Model model = load(GetParam(), DType::kF32, 32, batch_invariant);
     expect_golden_logits(model);
   }
+}
+
+TEST(Decoder, WeightsAtOddOffsetsGiveTheSameLogits) {
+  const TemporaryDirectory folder;
+  copy_to_odd_offsets(shipped("mistral"), folder.path());
+  Model model = load(folder.path(), DType::kF32, 32);
+  expect_golden_logits(model);
 }
 
 TEST_P(DecoderGolden, RowsDoNotDependOnTilesChunksOrNeighbours) {

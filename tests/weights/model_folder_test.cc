@@ -11,6 +11,7 @@
 #include "models/families/names.h"
 #include "models/families/presets.h"
 #include "tests/golden_folders.h"
+#include "tests/odd_offsets.h"
 #include "weights/random_weights.h"
 #include "weights/safetensors.h"
 
@@ -29,6 +30,18 @@ void expect_same(const DecoderWeights& a, const DecoderWeights& b) {
     ASSERT_EQ(one.dtype(), other.dtype()) << name;
     EXPECT_EQ(std::memcmp(one.raw(), other.raw(), static_cast<size_t>(one.bytes())), 0) << name;
   }
+}
+
+TEST(ModelFolder, TensorsAtOddOffsetsAreReadWhereTheyLie) {
+  const TemporaryDirectory folder;
+  const std::string golden = std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/mistral";
+  copy_to_odd_offsets(golden, folder.path());
+  ModelFolder odd = *open_model_folder(folder.path()), even = *open_model_folder(golden);
+  const auto weights = load_weights(odd);
+  ASSERT_TRUE(weights.ok()) << weights.status().message();
+  for (const auto& [name, tensor] : *weights)
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(tensor.raw()) % 2, 1u) << name << " is a copy";
+  expect_same(*weights, *load_weights(even));
 }
 
 TEST(ModelFolder, GoldenFoldersLoadWholeAndSaveBackBitForBit) {

@@ -145,6 +145,10 @@ TEST(Safetensors, UnalignedDataAreCopiedAndAlignedDataAreNot) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(b.raw()) % 4, 0u);
   const uint8_t want[] = {1, 2, 3, 4};
   EXPECT_EQ(std::memcmp(b.raw(), want, 4), 0);
+  const Tensor stored = *(*file)->stored("b");
+  EXPECT_EQ(stored.raw(), (*file)->stored("b")->raw());
+  EXPECT_EQ(std::memcmp(stored.raw(), want, 4), 0);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(stored.to_contiguous().raw()) % 4, 0u);
 }
 
 TEST(Safetensors, TensorsOutliveTheFileTheyPointInto) {
