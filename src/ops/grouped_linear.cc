@@ -126,8 +126,9 @@ int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64
   const int64_t rooms = rooms_bytes<GatedGemmArgs, GatedGemmW8A8Args>(max_calls);
   const int64_t N = like.out_features(), K = like.in_features();
   if (!grouped(like)) return rooms + like.gated_scratch_bytes(max_rows);
-  const int64_t bytes = int8(like) ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K, like.input_digits())
-                                   : gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
+  const int64_t bytes = int8(like)
+                            ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K, like.input_digits())
+                            : gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
   return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
 }
 
