@@ -170,9 +170,8 @@ std::string precision_reasons(const PrecisionPlan& plan, const PlanRequest& requ
       name, plan.devices, plan.devices == 1 ? "" : "s", request.utilization, format_bytes(request.memory_bytes),
       format_bytes(share), format_bytes(plan.device_weight_bytes), format_bytes(kRuntimeBytes),
       plan.cache_bytes > 0 ? format_bytes(plan.cache_bytes) : "nothing");
-  const int64_t block_bytes = plan.device_kv_bytes_per_token * request.block_size;
   out += fmt::format("  blocks of {} tokens take {}: {} blocks, {} tokens\n", request.block_size,
-                     format_bytes(block_bytes), format_count(plan.cache_tokens / request.block_size),
+                     format_bytes(plan.device_kv_block_bytes), format_count(plan.cache_tokens / request.block_size),
                      format_count(plan.cache_tokens));
   return out + fmt::format("  max-model-len {}: {}\n", format_count(plan.max_model_len),
                            plan.max_model_len < plan.cache_tokens

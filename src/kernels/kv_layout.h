@@ -25,8 +25,12 @@ struct KvLayout {
   constexpr int64_t padded_dim() const { return (head_dim + 15) / 16 * 16; }
   // Elements of sixteen positions of a head, scales included.
   constexpr int64_t group_elements() const { return kKvLanes * (padded_dim() + (token_scales ? 4 : 0)); }
-  // Elements and bytes of one block's keys (and as many of its values) in one layer.
-  constexpr int64_t block_elements() const { return kv_heads * (block_tokens / kKvLanes) * group_elements(); }
+  // Elements and bytes of one block's keys (and as many of its values) in one layer. At strides of whole pages a head's
+  // blocks would share few sets of the caches: such blocks are a line longer.
+  constexpr int64_t block_elements() const {
+    const int64_t elements = kv_heads * (block_tokens / kKvLanes) * group_elements(), bytes = dtype_bytes(dtype);
+    return elements * bytes % 4096 == 0 ? elements + 64 / bytes : elements;
+  }
   constexpr int64_t block_bytes() const { return block_elements() * dtype_bytes(dtype); }
   // Neighbouring elements of a position that lie together in keys, and positions whose elements do in values.
   constexpr int64_t key_run() const { return dtype == DType::kBf16 ? 2 : dtype == DType::kI8 ? 4 : 1; }

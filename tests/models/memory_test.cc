@@ -21,7 +21,8 @@ TEST(CacheBytes, ABlockOfAPublishedModelTakesWhatIsPlannedForItsTokens) {
   for (const WellKnownModel& model : well_known_models()) {
     const DecoderSpec spec = read_spec(model.config)->spec;
     for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16})
-      EXPECT_EQ(block_bytes(spec, dtype), 16 * kv_bytes_per_token(spec, dtype_bytes(dtype))) << model.name;
+      EXPECT_EQ(block_bytes(spec, dtype), kv_block_bytes(spec, kv_bytes_per_token(spec, dtype_bytes(dtype)), 16))
+          << model.name;
   }
 }
 
@@ -31,7 +32,9 @@ TEST(CacheBytes, ABlockOfIntegersTakesWhatIsPlannedToo) {
     if (std::holds_alternative<Mla>(spec.layers.front().attention)) continue;
     for (const bool of_tokens : {false, true}) {
       const KvCache::Config config = Decoder::cache_config(spec, {DType::kI8, of_tokens}, 1, 16);
-      EXPECT_EQ(KvCache::bytes_per_block(config), 16 * kv_bytes_per_token(spec, 1, 1, of_tokens ? 4 : 0)) << model.name;
+      EXPECT_EQ(KvCache::bytes_per_block(config),
+                kv_block_bytes(spec, kv_bytes_per_token(spec, 1, 1, of_tokens ? 4 : 0), 16))
+          << model.name;
     }
   }
 }

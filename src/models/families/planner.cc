@@ -139,8 +139,8 @@ struct Planner {
     plan.device_kv_bytes_per_token = kv_bytes(precision, devices);
     plan.cache_bytes =
         std::max<int64_t>(0, cache_budget_bytes(request.memory_bytes, request.utilization, plan.device_weight_bytes));
-    const int64_t block_bytes = plan.device_kv_bytes_per_token * request.block_size;
-    plan.cache_tokens = plan.cache_bytes / block_bytes * request.block_size;
+    plan.device_kv_block_bytes = kv_block_bytes(spec, plan.device_kv_bytes_per_token, request.block_size);
+    plan.cache_tokens = plan.cache_bytes / plan.device_kv_block_bytes * request.block_size;
     plan.max_model_len = std::min(plan.cache_tokens, std::max(spec.max_positions, wanted_length));
     return plan;
   }
@@ -215,6 +215,12 @@ int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64
   for (const LayerSpec& layer : spec.layers)
     bytes += kv_elements(layer, devices) * element_bytes + kv_heads(layer, devices) * head_bytes;
   return bytes;
+}
+
+int64_t kv_block_bytes(const DecoderSpec& spec, int64_t bytes_per_token, int64_t block_size) {
+  constexpr int64_t kPageBytes = 4096, kLineBytes = 64;
+  const int64_t bytes = bytes_per_token * block_size, halves = 2 * static_cast<int64_t>(spec.layers.size());
+  return grouped_attention(spec) && bytes / halves % kPageBytes == 0 ? bytes + halves * kLineBytes : bytes;
 }
 
 bool can_split(const DecoderSpec& spec, int64_t devices) {

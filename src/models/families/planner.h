@@ -59,6 +59,9 @@ int64_t weight_bytes(const DecoderSpec& spec, const ModelSize& size, Precision p
 // Bytes of one token's keys and values (or latents) over all layers, on one of `devices` devices; head_bytes come with
 // the keys of each head, and with its values.
 int64_t kv_bytes_per_token(const DecoderSpec& spec, int64_t element_bytes, int64_t devices = 1, int64_t head_bytes = 0);
+// Of a block of so many tokens: where a layer's keys or values would be whole pages, they are a line longer
+// (kernels/kv_layout.h).
+int64_t kv_block_bytes(const DecoderSpec& spec, int64_t bytes_per_token, int64_t block_size);
 
 // Whether `devices` can share the model evenly: they divide the query heads and the width of the feed-forward parts,
 // and either divide the key/value heads or are divided by them.
@@ -87,7 +90,8 @@ struct PrecisionPlan {
   int64_t fewest_devices = 0;      // that hold the weights and one sequence of the wanted length; 0: no number does
   int64_t devices = 0;             // that the rest is about: the fewest, or the most of those offered that divide the
                                    // model; 0: it does not fit
-  int64_t device_weight_bytes = 0, device_kv_bytes_per_token = 0, cache_bytes = 0;  // of one device
+  int64_t device_weight_bytes = 0, device_kv_bytes_per_token = 0, device_kv_block_bytes = 0,
+          cache_bytes = 0;    // of one device
   int64_t cache_tokens = 0;   // that the cache holds, in whole blocks
   int64_t max_model_len = 0;  // longest sequence; 0: none fits
 };
