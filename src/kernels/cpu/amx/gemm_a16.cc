@@ -86,7 +86,7 @@ class PairTiles {
   void pack_tile(int64_t t, int64_t s) const {
     __m512i tile[16];
     for (int64_t r = 0; r < 16; ++r)
-      tile[r] = r < width(t) ? load_a16_row(a_, t * 16 + r, s * kTileK) : _mm512_setzero_si512();
+      tile[r] = r < width(t) ? load_row(a_, t * 16 + r, s * kTileK) : _mm512_setzero_si512();
     if (a_.M == 1) return _mm512_store_si512(at(t, s), tile[0]);
     avx512::transpose(tile);
     for (int64_t pair = 0; pair < 16; ++pair)

@@ -15,23 +15,6 @@ namespace millrace::amx {
 
 constexpr int64_t kInt4Units = 4;  // tiles in a chunk
 
-// ---- x ----
-
-// 32 elements of a row from k on, zero from K on.
-inline __m512i load_a16_row(const GemmA16Args& a, int64_t row, int64_t k) {
-  const int64_t left = std::max<int64_t>(0, a.K - k), at = row * a.x_stride + k;
-  if (a.x_dtype == DType::kBf16) {
-    const __mmask32 mask = left >= 32 ? 0xffffffffu : (1u << left) - 1;
-    return _mm512_maskz_loadu_epi16(mask, static_cast<const bf16*>(a.x) + at);
-  }
-  const float* x = static_cast<const float*>(a.x) + at;
-  const __m512 low = _mm512_maskz_loadu_ps(lanes_below(left), x);
-  const __m512 high = left > 16 ? _mm512_maskz_loadu_ps(lanes_below(left - 16), x + 16) : _mm512_setzero_ps();
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-}
-
-// ---- y ----
-
 // What a panel's sums become.
 class A16Columns {
  public:

@@ -49,7 +49,7 @@ struct Int4Job : TileProduct {
   void pack_tile(int64_t row, int64_t step) const {
     __m512i tile[16];
     for (int64_t r = 0; r < 16; ++r)
-      tile[r] = row + r < M ? load_a16_row(*a, row + r, step * kTileK) : _mm512_setzero_si512();
+      tile[r] = row + r < M ? load_row(*a, row + r, step * kTileK) : _mm512_setzero_si512();
     avx512::transpose(tile);
     std::byte* const to = packed_row(row, step);
     for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + pair * 64, tile[pair]);
@@ -206,20 +206,10 @@ struct ThickJob : Int4Job {
   using Panels = Int4Panels<ThickJob, kScales>;
 };
 
-template <class Job, class Ends>
-void run_thick(const Job& job) {
-  GroupQueues queues(job);
-  parallel_team([&](const TeamMember& me) {
-    pack_share(job, me);
-    me.barrier();
-    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * kThickOwnBytes);
-  });
-}
-
 }  // namespace
 
 void gemm_a16_many_rows(const GemmA16Args& a) {
-  with_scales(a, [&]<int kScales>() { run_thick<ThickJob<kScales>, Ends>(ThickJob<kScales>(a)); });
+  with_scales(a, [&]<int kScales>() { multiply_thick<ThickJob<kScales>, Ends>(ThickJob<kScales>(a), kThickOwnBytes); });
 }
 
 void gemm_gated_a16(const GatedGemmA16Args& gated) {
@@ -227,8 +217,9 @@ void gemm_gated_a16(const GatedGemmA16Args& gated) {
   const bool few = a.M <= kThinTileRows * kTileRows, ragged = a.N % 32 != 0;
   if (few || ragged) return gemm_a16_then_glu(gated);
   with_scales(a, [&]<int kScales>() {
-    with_activation(gated.activation,
-                    [&]<class Act>() { run_thick<ThickJob<kScales>, GatedEnds<Act>>(ThickJob<kScales>(a, &gated)); });
+    with_activation(gated.activation, [&]<class Act>() {
+      multiply_thick<ThickJob<kScales>, GatedEnds<Act>>(ThickJob<kScales>(a, &gated), kThickOwnBytes);
+    });
   });
 }
 

@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/dtype.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/parallel.h"
 
@@ -34,6 +35,20 @@ constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB)
 // The first n of sixteen lanes.
 inline __mmask16 lanes_below(int64_t n) {
   return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1);
+}
+
+// 32 elements of a row of x (kF32 or kBf16) as bf16 from k on, zero from K on.
+template <class Args>
+inline __m512i load_row(const Args& a, int64_t row, int64_t k) {
+  const int64_t left = std::max<int64_t>(0, a.K - k), at = row * a.x_stride + k;
+  if (a.x_dtype == DType::kBf16) {
+    const __mmask32 mask = left >= 32 ? 0xffffffffu : (1u << left) - 1;
+    return _mm512_maskz_loadu_epi16(mask, static_cast<const bf16*>(a.x) + at);
+  }
+  const float* x = static_cast<const float*>(a.x) + at;
+  const __m512 low = _mm512_maskz_loadu_ps(lanes_below(left), x);
+  const __m512 high = left > 16 ? _mm512_maskz_loadu_ps(lanes_below(left - 16), x + 16) : _mm512_setzero_ps();
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
 }
 
 // The size of n's equal parts of at most `most`, a multiple of `times` of them.
@@ -538,13 +553,14 @@ void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::
   }
 }
 
+// `own_bytes` of memory for every thread.
 template <class Job, class Ends>
-void multiply_thick(const Job& job) {
+void multiply_thick(const Job& job, int64_t own_bytes = kOwnBytes) {
   GroupQueues queues(job);
   parallel_team([&](const TeamMember& me) {
     pack_share(job, me);
     me.barrier();
-    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * kOwnBytes);
+    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * own_bytes);
   });
 }
 
