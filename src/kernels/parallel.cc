@@ -51,7 +51,7 @@ thread_local bool in_team = false;
 // work: which thread takes which item is chance, and no later step is to meet a new page.
 constexpr size_t kStackBytes = size_t{512} << 10;
 [[gnu::noinline]] void touch_stack() {
-  volatile char room[kStackBytes];
+  [[maybe_unused]] volatile char room[kStackBytes];
   for (size_t i = 0; i < kStackBytes; i += 4096) room[i] = 0;
 }
 void touch_stack_once() {
