@@ -202,8 +202,8 @@ TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
   const TemporaryDirectory folder;
   const MockLlm server({.ttft_ms = 5, .gap_ms = 1});
   const std::string common = fmt::format("--port {} --seed 1", server.port());
-  // 20 requests at 40/s, then 1000 seconds' worth.
-  EXPECT_EQ(interrupted_bench(fmt::format("all {} --request-rate 40 20 --num-prompts 20 20000 --random-input-len 8 "
+  // 20 requests at 100/s, then 1000 seconds' worth.
+  EXPECT_EQ(interrupted_bench(fmt::format("all {} --request-rate 100 20 --num-prompts 20 20000 --random-input-len 8 "
                                           "--random-output-len 2 --output-dir {}",
                                           common, folder.file("all")),
                               4),
@@ -215,10 +215,10 @@ TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
   EXPECT_GT(all["points"][1]["figures"]["completed"], 0);
   EXPECT_TRUE(file_exists(folder.file("all/output.xlsx")));
   EXPECT_FALSE(file_exists(folder.file("all/benchmark_parallel.csv")));  // it was not measured
-  EXPECT_EQ(interrupted_bench(fmt::format("pd {} --request-rate 40,20,10 --request-num 60 --input-len 8 --output-len 2 "
+  EXPECT_EQ(interrupted_bench(fmt::format("pd {} --request-rate 200,2,1 --request-num 60 --input-len 8 --output-len 2 "
                                           "--served-model-name m --save-root {}",
                                           common, folder.path()),
-                              3),
+                              4),
             W_EXITCODE(128 + SIGINT, 0));
   EXPECT_EQ(list_directory(folder.file("8-2/1p3d-m-tp2-901"))->size(), 4u);  // the third rate was not begun
 }
