@@ -101,9 +101,9 @@ TEST(KvCache, ACopiedBlockReadsLikeItsSource) {
 TEST(KvCache, BytesPerBlockCountKeysAndValuesOfAllLayers) {
   EXPECT_EQ(KvCache::bytes_per_block(
                 {.layers = 16, .blocks = 9, .block_tokens = 16, .kv_heads = 8, .head_dim = 64, .dtype = DType::kBf16}),
-            16 * 2 * 16 * 8 * 64 * 2);
+            16 * 2 * (16 * 8 * 64 * 2 + 64));  // whole pages are a line longer
   KvCache::Config int8 = {.layers = 16, .blocks = 9, .kv_heads = 8, .head_dim = 64, .dtype = DType::kI8};
-  EXPECT_EQ(KvCache::bytes_per_block(int8), 16 * 2 * 16 * 8 * 64);
+  EXPECT_EQ(KvCache::bytes_per_block(int8), 16 * 2 * (16 * 8 * 64 + 64));
   int8.token_scales = true;
   EXPECT_EQ(KvCache::bytes_per_block(int8), 16 * 2 * 16 * 8 * (64 + 4));
 }
