@@ -27,17 +27,18 @@ class Chunks {
  public:
   static constexpr int64_t kAhead = kFetchAhead / kBytes;
 
-  void start(const std::byte* at, int64_t count) { here_ = next_ = at, begin_ = 0, end_ = count; }
+  void start(const std::byte* at, int64_t count) { here_ = next_ = at, begin_ = 0, end_ = count, last_ = count - 1; }
   // The run after this one.
-  void announce(const std::byte* at) { next_ = at; }
+  void announce(const std::byte* at, int64_t count) { next_ = at, last_ = count - 1; }
   void enter_next(int64_t count) { here_ = next_, begin_ = end_, end_ += count; }
+  // Beyond the run announced (or, without one, this run again): its last chunk.
   const std::byte* at(int64_t c) const {
-    return c < end_ ? here_ + (c - begin_) * kBytes : next_ + (c - end_) * kBytes;
+    return c < end_ ? here_ + (c - begin_) * kBytes : next_ + std::min(c - end_, last_) * kBytes;
   }
 
  private:
   const std::byte *here_ = nullptr, *next_ = nullptr;
-  int64_t begin_ = 0, end_ = 0;
+  int64_t begin_ = 0, end_ = 0, last_ = 0;  // the last: of the run at next_
 };
 
 // Rows of x as pairs of k, [16 pairs][up to 16 rows][2]: the second operand. The tiles of sums are y transposed.
@@ -223,8 +224,8 @@ struct Thin {
   Runs next_runs(Items& items) {
     const Runs next = items.next();
     if (next.count > 0) {
-      streams[0].chunks.announce(panel_at(next.first));
-      streams[1].chunks.announce(panel_at(next.first + next.count));
+      streams[0].chunks.announce(panel_at(next.first), next.count * chunks);
+      streams[1].chunks.announce(panel_at(next.first + next.count), next.count * chunks);
     }
     return next;
   }
