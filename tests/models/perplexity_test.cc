@@ -94,6 +94,16 @@ class Perplexity : public testing::Test {
     return std::move(*decoder);
   }
 
+  // float32 with weights rounded to bfloat16.
+  std::unique_ptr<Decoder> of_bf16_weights() const {
+    DecoderWeights weights;
+    for (const auto& [name, tensor] : weights_)
+      weights.emplace(name, converted(converted(tensor, DType::kBf16), DType::kF32));
+    auto decoder = Decoder::create(model_.spec, DecoderTensors(std::move(weights)), {.max_context = 2 * kTokens});
+    EXPECT_TRUE(decoder.ok()) << decoder.status().message();
+    return std::move(*decoder);
+  }
+
   // One step of sequences that each have kTokens / kBlock blocks of their own; sequence s brings tokens[s] at
   // `position`.
   static Batch step_of(const std::vector<std::vector<int32_t>>& tokens, int32_t position) {
@@ -170,8 +180,8 @@ class Perplexity : public testing::Test {
     return std::exp(nats / static_cast<double>(texts.size() * (kTokens - 1)));
   }
 
-  // How much more than float32's; of four bits, than float32's of the same rounded weights: how weights are rounded is
-  // the quantiser's business.
+  // How much more than float32's; of four bits and of bfloat16, than float32's of the same rounded weights: how weights
+  // are rounded is the quantiser's business, and rounding them to bfloat16 alone moves WikiText-2's by -0.29 %.
   void measure(const char* texts_name, const std::vector<Text>& texts) {
     struct Case {
       const char* name;
@@ -181,15 +191,14 @@ class Perplexity : public testing::Test {
     };
     const double float32 = perplexity(*float32_, DType::kF32, texts);
     const double rounded = perplexity(*of_rounded_weights(), DType::kF32, texts);
-    // Rounding lowers this small model's perplexity of texts unlike its own: 0.23 to 0.25 %, whatever the instructions.
-    constexpr double kMostOfBf16 = 0.3;
+    const double bf16 = perplexity(*of_bf16_weights(), DType::kF32, texts);
     fmt::print("{}: float32 {:.4f}, with weights rounded to 4 bits {:.4f}\n", texts_name, float32, rounded);
-    for (const Case& c : {Case{"bfloat16", DType::kBf16, LinearFormat::kDense, float32, kMostOfBf16},
+    for (const Case& c : {Case{"bfloat16 of rounded weights", DType::kBf16, LinearFormat::kDense, bf16, 0.1},
                           Case{"W8A16", DType::kF32, LinearFormat::kW8A16, float32, 0.2},
                           Case{"W8A8", DType::kF32, LinearFormat::kW8A8, float32, 0.8},
                           Case{"W4A16 of rounded weights", DType::kF32, LinearFormat::kW4A16, rounded, 0.2}}) {
       const double found = perplexity(*made(c.dtype, c.format), c.dtype, texts), percent = 100 * (found / c.base - 1);
-      fmt::print("  {:26} {:.4f}  {:+.2f} %\n", c.name, found, percent);
+      fmt::print("  {:28} {:.4f}  {:+.2f} %\n", c.name, found, percent);
       EXPECT_LE(std::abs(percent), c.most_percent) << texts_name << ", " << c.name;
     }
   }
