@@ -1,5 +1,5 @@
 // Packs whole panels sixteen k at a time: sixteen rows are widened to float32, transposed in registers and stored in
-// the panel's type. bf16 stays bf16: pairs of k are transposed as they are.
+// the panel's type. Where 16 bits stay what they are, pairs of k are transposed.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/transpose.h"
@@ -57,18 +57,27 @@ void pack(const PackArgs& a, int64_t panel, int64_t k_end) {
   }
 }
 
-// bf16 to bf16, 32 of k at a time.
+// The first halves of all lanes, then the second ones: a pair of k becomes two rows of sixteen.
+inline __m512i apart(__m512i pairs) {
+  alignas(64) static constexpr uint16_t kOrder[32] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                                      1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), pairs);
+}
+inline void store_pairs(__m512i pairs, bf16* to) { _mm512_storeu_si512(to, pairs); }
+inline void store_pairs(__m512i pairs, f16* to) { _mm512_storeu_si512(to, apart(pairs)); }
+
+// bf16 to bf16 or f16 to f16, 32 of k at a time.
+template <class W>
 void pack_pairs(const PackArgs& a, int64_t panel, int64_t k_end) {
-  const bf16* w = first_row<bf16>(a, panel);
-  bf16* to = static_cast<bf16*>(a.packed) + panel * kPanelColumns * gemm_padded_k(a.K, DType::kBf16);
+  const W* w = first_row<W>(a, panel);
+  W* to = static_cast<W*>(a.packed) + panel * kPanelColumns * gemm_padded_k(a.K, a.to);
   for (int64_t k = 0; k < k_end; k += 32) {
     __m512i rows[16];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i) rows[i] = _mm512_loadu_si512(w + i * a.w_stride + k);
     transpose(rows);
-    bf16* tile = to + k * kPanelColumns;
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(tile + 32 * i, rows[i]);
+    for (int i = 0; i < 16; ++i) store_pairs(rows[i], to + k * kPanelColumns + 32 * i);
   }
 }
 
@@ -82,9 +91,10 @@ void pack_from(const PackArgs& a, int64_t panel, int64_t k_end) {
 }  // namespace
 
 int64_t pack_whole_panel(const PackArgs& a, int64_t panel) {
-  if (a.from == DType::kBf16 && a.to == DType::kBf16) {
-    pack_pairs(a, panel, a.K / 32 * 32);
-    return a.K / 32 * 32;
+  if (a.from == a.to && a.from != DType::kF32) {
+    const int64_t k_end = a.K / 32 * 32;
+    a.from == DType::kBf16 ? pack_pairs<bf16>(a, panel, k_end) : pack_pairs<f16>(a, panel, k_end);
+    return k_end;
   }
   const int64_t k_end = a.K / 16 * 16;
   if (a.from == DType::kF32)
