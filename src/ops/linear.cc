@@ -57,20 +57,45 @@ LinearFormat format_of(const QuantizedMatrix& part) {
 // K that share a scale.
 int64_t scale_length(const QuantizedMatrix& part) { return part.groups() == 1 ? part.columns : part.group; }
 
-constexpr int64_t kRowsAtOnce = 256;  // that are bytes beside their packed form
-constexpr int64_t kPieceBytes = int64_t{16} << 20;
+constexpr int64_t kRowsAtOnce = 256;                 // that are bytes beside their packed form
+constexpr int64_t kPieceBytes = int64_t{16} << 20;   // between two pauses
+constexpr int64_t kStretchBytes = int64_t{2} << 20;  // float32: a huge page of packed weights
 
-// Whole panels that take kPieceBytes.
-int64_t piece_rows(const Tensor& part) {
-  const int64_t row_bytes = std::max<int64_t>(1, part.stride(0) * dtype_bytes(part.dtype()));
-  return std::max<int64_t>(16, kPieceBytes / row_bytes / 16 * 16);
+// Rows of a part that one thread packs, and the row of the stack that they begin at.
+struct Stretch {
+  Tensor rows;
+  int64_t at;
+};
+
+// Whole panels that take about kStretchBytes each.
+std::vector<Stretch> stretches_of(std::span<const Tensor> parts) {
+  std::vector<Stretch> stretches;
+  int64_t at = 0;
+  for (const Tensor& part : parts) {
+    const int64_t row_bytes = std::max<int64_t>(1, part.stride(0) * dtype_bytes(part.dtype()));
+    const int64_t rows = std::max<int64_t>(16, kStretchBytes / row_bytes / 16 * 16);
+    for (int64_t from = 0; from < part.size(0); from += rows)
+      stretches.push_back({part.rows(from, std::min(part.size(0), from + rows)), at + from});
+    at += part.size(0);
+  }
+  return stretches;
 }
 
-// use(piece) for all rows of all parts in order, at most `rows` at a time.
-template <class Use>
-void for_pieces(std::span<const Tensor> parts, int64_t rows, const Use& use) {
-  for (const Tensor& part : parts)
-    for (int64_t from = 0; from < part.size(0); from += rows) use(part.rows(from, std::min(part.size(0), from + rows)));
+// work(item) for items [0, n), whoever is free takes the next; the calling thread calls `pause` (or none) after its
+// share of every kPieceBytes, item_bytes(item) each.
+template <class Work, class Bytes>
+void paced_items(int64_t n, const std::function<void()>& pause, const Work& work, const Bytes& item_bytes) {
+  WorkQueue queue(n);
+  parallel_team([&](const TeamMember& me) {
+    int64_t since_pause = 0;
+    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
+      work(item);
+      since_pause += item_bytes(item) * me.size;
+      if (!pause || me.index != 0 || since_pause < kPieceBytes) continue;
+      since_pause = 0;
+      pause();
+    }
+  });
 }
 
 // Formats that are of kernels/gemm_w8a8.h.
@@ -97,19 +122,19 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   linear.out_features_ = total_rows(parts);
   linear.packed_ = page_zeros(DType::kU8, {gemm_packed_bytes(linear.out_features_, linear.in_features_, compute)});
   linear.bias_ = stack_biases(rows_of(parts), biases);
-  int64_t row = 0;
-  for_pieces(parts, piece_rows(parts[0]), [&](const Tensor& piece) {
-    gemm_pack({.w = piece.raw(),
+  const std::vector<Stretch> stretches = stretches_of(parts);
+  const auto pack_stretch = [&](int64_t i) {
+    const auto& [rows, at] = stretches[i];
+    gemm_pack({.w = rows.raw(),
                .packed = linear.packed_.raw(),
-               .row_begin = row,
-               .row_end = row + piece.size(0),
+               .row_begin = at,
+               .row_end = at + rows.size(0),
                .K = linear.in_features_,
-               .w_stride = piece.stride(0),
-               .from = piece.dtype(),
+               .w_stride = rows.stride(0),
+               .from = rows.dtype(),
                .to = compute});
-    row += piece.size(0);
-    if (pause && piece.bytes() >= kPieceBytes / 2) pause();
-  });
+  };
+  paced_items(std::ssize(stretches), pause, pack_stretch, [&](int64_t i) { return stretches[i].rows.bytes(); });
   return linear;
 }
 

@@ -28,7 +28,7 @@ class Linear {
   // Stacks `parts` ([N_i, K] each, floating, rows contiguous) by rows. `biases` is empty, or has one for each part:
   // [N_i], floating, or Tensor() for none.
   // `compute` is the type the weights are kept in: kF32, kBf16 or kF16.
-  // `pause` is called after every 16 MiB of parts.
+  // `pause` is called on the calling thread after about every 16 MiB of parts, while other threads read others of them.
   static Linear pack(std::span<const Tensor> parts, std::span<const Tensor> biases, DType compute,
                      const std::function<void()>& pause = {});
 
