@@ -30,17 +30,37 @@ void transpose_bytes(uint64_t (&rows)[8]) {
   for (const int i : {0, 2, 4, 6}) exchange(rows[i], rows[i + 1], 8, 0x00ff00ff00ff00ffu);
 }
 
-// Rows 8 * block to 8 * block + 7, whole.
-void unpack_awq_block(const uint32_t* words, int64_t width, int64_t K, int64_t block, uint8_t* values) {
-  const int64_t whole = K / 8 * 8;
-  for (int64_t k = 0; k < whole; k += 8) {
+constexpr int64_t kAwqWords = 16;  // a cache line of them: eight rows each
+constexpr int64_t kAwqK = 64;      // a cache line of values
+
+// A piece of AutoAWQ's words: up to 16 neighbours, of up to 64 k, a multiple of 8.
+struct AwqPiece {
+  uint32_t words[kAwqK][kAwqWords];
+  int64_t K;
+};
+
+// The eight rows of word `at`, `stride` apart.
+void unpack_awq_word(const AwqPiece& piece, int64_t at, int64_t stride, uint8_t* values) {
+  for (int64_t k = 0; k < piece.K; k += 8) {
     uint64_t rows[8];
-    for (int64_t i = 0; i < 8; ++i) rows[i] = nibbles(words[(k + i) * width + block]);
+    for (int64_t i = 0; i < 8; ++i) rows[i] = nibbles(piece.words[k + i][at]);
     transpose_bytes(rows);
-    for (int64_t j = 0; j < 8; ++j) std::memcpy(values + j * K + k, &rows[kAwqNibble[j]], 8);
+    for (int64_t j = 0; j < 8; ++j) std::memcpy(values + j * stride + k, &rows[kAwqNibble[j]], 8);
   }
-  for (int64_t k = whole; k < K; ++k)
-    for (int64_t j = 0; j < 8; ++j) values[j * K + k] = awq_value(words, 8 * width, k, 8 * block + j);
+}
+
+// The rows of `count` words, at most kAwqWords, from row 8 * block on. What was read of a line of the file, and written
+// of a line of values, is whole before it leaves the cache.
+void unpack_awq_line(const uint32_t* words, int64_t width, int64_t K, int64_t block, int64_t count, uint8_t* values) {
+  const int64_t whole = K / 8 * 8;
+  AwqPiece piece;
+  for (int64_t k0 = 0; k0 < whole; k0 += kAwqK) {
+    piece.K = std::min(kAwqK, whole - k0);
+    for (int64_t k = 0; k < piece.K; ++k) std::copy_n(words + (k0 + k) * width + block, count, piece.words[k]);
+    for (int64_t i = 0; i < count; ++i) unpack_awq_word(piece, i, K, values + 8 * i * K + k0);
+  }
+  for (int64_t j = 0; j < 8 * count; ++j)
+    for (int64_t k = whole; k < K; ++k) values[j * K + k] = awq_value(words, 8 * width, k, 8 * block + j);
 }
 
 // A word's values at `to`.
@@ -64,8 +84,9 @@ void unpack_awq_words(const uint32_t* words, int64_t N, int64_t K, int64_t begin
   for (int64_t n = begin; n < end;) {
     uint8_t* const to = values + (n - begin) * K;
     if (n % 8 == 0 && n + 8 <= end) {
-      unpack_awq_block(words, N / 8, K, n / 8, to);
-      n += 8;
+      const int64_t count = std::min(kAwqWords, (end - n) / 8);
+      unpack_awq_line(words, N / 8, K, n / 8, count, to);
+      n += 8 * count;
     } else {
       for (int64_t k = 0; k < K; ++k) to[k] = awq_value(words, N, k, n);
       ++n;

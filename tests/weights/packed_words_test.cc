@@ -40,8 +40,8 @@ void expect_rows(int64_t N, int64_t K, const Unpack& unpack, const Want& want) {
 
 TEST(PackedWords, AwqColumnsShareAWordTheEvenOnesInItsLowHalf) {
   constexpr int kShift[] = {0, 16, 4, 20, 8, 24, 12, 28};
-  for (const int64_t N : {8, 24, 72})
-    for (const int64_t K : {1, 7, 8, 33, 128}) {
+  for (const int64_t N : {8, 24, 72, 272})
+    for (const int64_t K : {1, 7, 8, 33, 128, 152}) {
       const auto words = random_words(K * N / 8, 1);
       expect_rows(
           N, K, [&](auto begin, auto end, uint8_t* to) { unpack_awq_words(words.data(), N, K, begin, end, to); },
