@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -57,40 +58,44 @@ LinearFormat format_of(const QuantizedMatrix& part) {
 // K that share a scale.
 int64_t scale_length(const QuantizedMatrix& part) { return part.groups() == 1 ? part.columns : part.group; }
 
-constexpr int64_t kRowsAtOnce = 256;                 // that are bytes beside their packed form
+constexpr int64_t kRowsAtOnce = 128;                 // of a thread, that are bytes beside their packed form
 constexpr int64_t kPieceBytes = int64_t{16} << 20;   // between two pauses
 constexpr int64_t kStretchBytes = int64_t{2} << 20;  // float32: a huge page of packed weights
 
-// Rows of a part that one thread packs, and the row of the stack that they begin at.
+// Rows that one thread packs: those of a part from `from` on, which are those of the stack from `at` on.
 struct Stretch {
   Tensor rows;
-  int64_t at;
+  int64_t from, at;
 };
 
-// Whole panels that take about kStretchBytes each.
-std::vector<Stretch> stretches_of(std::span<const Tensor> parts) {
+// All rows of all parts, at most `most` at a time.
+std::vector<Stretch> stretches_of(std::span<const Tensor> parts, int64_t most) {
   std::vector<Stretch> stretches;
-  int64_t at = 0;
+  int64_t row = 0;
   for (const Tensor& part : parts) {
-    const int64_t row_bytes = std::max<int64_t>(1, part.stride(0) * dtype_bytes(part.dtype()));
-    const int64_t rows = std::max<int64_t>(16, kStretchBytes / row_bytes / 16 * 16);
-    for (int64_t from = 0; from < part.size(0); from += rows)
-      stretches.push_back({part.rows(from, std::min(part.size(0), from + rows)), at + from});
-    at += part.size(0);
+    for (int64_t from = 0; from < part.size(0); from += most)
+      stretches.push_back({part.rows(from, std::min(part.size(0), from + most)), from, row + from});
+    row += part.size(0);
   }
   return stretches;
 }
 
-// work(item) for items [0, n), whoever is free takes the next; the calling thread calls `pause` (or none) after its
-// share of every kPieceBytes, item_bytes(item) each.
-template <class Work, class Bytes>
-void paced_items(int64_t n, const std::function<void()>& pause, const Work& work, const Bytes& item_bytes) {
-  WorkQueue queue(n);
+// Whole panels that take kStretchBytes.
+int64_t stretch_rows(const Tensor& part) {
+  const int64_t row_bytes = std::max<int64_t>(1, part.stride(0) * dtype_bytes(part.dtype()));
+  return std::max<int64_t>(16, kStretchBytes / row_bytes / 16 * 16);
+}
+
+// work(stretch, thread) for all of them, whoever is free takes the next. The calling thread calls `pause` (or none)
+// whenever some kPieceBytes were read.
+template <class Work>
+void for_stretches(const std::vector<Stretch>& stretches, const std::function<void()>& pause, const Work& work) {
+  WorkQueue queue(std::ssize(stretches));
   parallel_team([&](const TeamMember& me) {
     int64_t since_pause = 0;
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) {
-      work(item);
-      since_pause += item_bytes(item) * me.size;
+    for (int64_t i = queue.next(); i >= 0; i = queue.next()) {
+      work(stretches[i], me.index);
+      since_pause += stretches[i].rows.bytes() * me.size;
       if (!pause || me.index != 0 || since_pause < kPieceBytes) continue;
       since_pause = 0;
       pause();
@@ -122,19 +127,16 @@ Linear Linear::pack(std::span<const Tensor> parts, std::span<const Tensor> biase
   linear.out_features_ = total_rows(parts);
   linear.packed_ = page_zeros(DType::kU8, {gemm_packed_bytes(linear.out_features_, linear.in_features_, compute)});
   linear.bias_ = stack_biases(rows_of(parts), biases);
-  const std::vector<Stretch> stretches = stretches_of(parts);
-  const auto pack_stretch = [&](int64_t i) {
-    const auto& [rows, at] = stretches[i];
-    gemm_pack({.w = rows.raw(),
+  for_stretches(stretches_of(parts, stretch_rows(parts[0])), pause, [&](const Stretch& stretch, int) {
+    gemm_pack({.w = stretch.rows.raw(),
                .packed = linear.packed_.raw(),
-               .row_begin = at,
-               .row_end = at + rows.size(0),
+               .row_begin = stretch.at,
+               .row_end = stretch.at + stretch.rows.size(0),
                .K = linear.in_features_,
-               .w_stride = rows.stride(0),
-               .from = rows.dtype(),
+               .w_stride = stretch.rows.stride(0),
+               .from = stretch.rows.dtype(),
                .to = compute});
-  };
-  paced_items(std::ssize(stretches), pause, pack_stretch, [&](int64_t i) { return stretches[i].rows.bytes(); });
+  });
   return linear;
 }
 
@@ -200,21 +202,23 @@ void Linear::pack_part(const QuantizedMatrix& part, int64_t row) {
   const int64_t groups = part.groups();
   MR_CHECK(part.scales.dtype() == DType::kF32 && part.scales.contiguous() && part.scales.numel() == part.rows * groups,
            "scales {} for {} rows of {} groups", part.scales.shape().to_string(), part.rows, groups);
-  Tensor values = Tensor::empty(DType::kU8, {std::min(kRowsAtOnce, part.rows), in_features_});
-  for (int64_t from = 0; from < part.rows; from += kRowsAtOnce) {
-    const int64_t count = std::min(kRowsAtOnce, part.rows - from);
-    parallel_ranges(count, 16, [&](int64_t begin, int64_t end) {
-      uint8_t* const rows = values.data<uint8_t>() + begin * in_features_;
-      part.unpack(from + begin, from + end, rows);
+  const int64_t room = std::min(kRowsAtOnce, part.rows) * in_features_;  // of a thread
+  Tensor values = Tensor::empty(DType::kU8, {compute_threads(), room});
+  WorkQueue queue((part.rows + kRowsAtOnce - 1) / kRowsAtOnce);
+  parallel_team([&](const TeamMember& me) {
+    uint8_t* const own = values.data<uint8_t>() + me.index * room;
+    for (int64_t i = queue.next(); i >= 0; i = queue.next()) {
+      const int64_t from = i * kRowsAtOnce, end = std::min(part.rows, from + kRowsAtOnce);
+      part.unpack(from, end, own);
       if (is_int8(format_) && part.order.raw())
-        undo_order(part.order, in_features_, {rows, static_cast<size_t>((end - begin) * in_features_)});
-    });
-    pack_rows({.values = values.data<uint8_t>(),
-               .scales = part.scales.data<float>() + from * groups,
-               .zeros = part.zeros.raw() ? part.zeros.data<uint8_t>() + from * groups : nullptr,
-               .begin = row + from,
-               .end = row + from + count});
-  }
+        undo_order(part.order, in_features_, {own, static_cast<size_t>((end - from) * in_features_)});
+      pack_rows({.values = own,
+                 .scales = part.scales.data<float>() + from * groups,
+                 .zeros = part.zeros.raw() ? part.zeros.data<uint8_t>() + from * groups : nullptr,
+                 .begin = row + from,
+                 .end = row + end});
+    }
+  });
 }
 
 Linear Linear::pack(std::span<const QuantizedMatrix> parts, std::span<const Tensor> biases) {
@@ -243,31 +247,28 @@ Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const T
   if (K > kMostW8A8K) return unimplemented("8 bits with {} inputs; up to {} have kernels", K, kMostW8A8K);
   Linear linear = unpacked(format, total_rows(parts), K, K);
   linear.bias_ = stack_biases(rows_of(parts), biases);
-  std::vector<int8_t> values(kRowsAtOnce * K);
-  std::vector<float> scales(kRowsAtOnce);
-  int64_t row = 0, since_pause = 0;
-  for (const Tensor& part : parts)
-    for (int64_t from = 0; from < part.size(0); from += kRowsAtOnce) {
-      const Tensor some = part.rows(from, std::min(part.size(0), from + kRowsAtOnce));
-      const int64_t bad = quantize_rows({.w = some.raw(),
-                                         .values = values.data(),
-                                         .scales = scales.data(),
-                                         .rows = some.size(0),
+  std::vector<int8_t> values(compute_threads() * kRowsAtOnce * K);
+  std::vector<float> scales(compute_threads() * kRowsAtOnce);
+  std::atomic<int64_t> bad = -1;
+  for_stretches(stretches_of(parts, kRowsAtOnce), pause, [&](const Stretch& stretch, int thread) {
+    const Tensor& rows = stretch.rows;
+    int8_t* const own = values.data() + thread * kRowsAtOnce * K;
+    float* const own_scales = scales.data() + thread * kRowsAtOnce;
+    const int64_t found = quantize_rows({.w = rows.raw(),
+                                         .values = own,
+                                         .scales = own_scales,
+                                         .rows = rows.size(0),
                                          .K = K,
-                                         .w_stride = some.stride(0),
-                                         .dtype = some.dtype()});
-      if (bad >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", from + bad);
-      linear.pack_rows({.values = reinterpret_cast<const uint8_t*>(values.data()),
-                        .scales = scales.data(),
-                        .zeros = nullptr,
-                        .begin = row,
-                        .end = row + some.size(0)});
-      row += some.size(0);
-      since_pause += some.bytes();
-      if (!pause || since_pause < kPieceBytes) continue;
-      since_pause = 0;
-      pause();
-    }
+                                         .w_stride = rows.stride(0),
+                                         .dtype = rows.dtype()});
+    if (found >= 0) bad = stretch.from + found;
+    linear.pack_rows({.values = reinterpret_cast<const uint8_t*>(own),
+                      .scales = own_scales,
+                      .zeros = nullptr,
+                      .begin = stretch.at,
+                      .end = stretch.at + rows.size(0)});
+  });
+  if (bad >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", bad.load());
   return linear;
 }
 
