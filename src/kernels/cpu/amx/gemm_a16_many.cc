@@ -20,12 +20,6 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-constexpr int64_t kPageBytes = 4096;
-
-inline std::byte* aligned_to_page(std::byte* at) {
-  return at + (kPageBytes - reinterpret_cast<uintptr_t>(at) % kPageBytes) % kPageBytes;
-}
-
 // x as pairs of k: tiles of [16 pairs][16 rows][2] are the second operand, so that those of weights are the
 // first as they are unpacked, and sums are y transposed until Ends turn them.
 struct Int4Job : TileProduct {
@@ -33,7 +27,6 @@ struct Int4Job : TileProduct {
       : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
         a(&args),
         gates(gates) {
-    memory = aligned_to_page(memory);
     blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = 512};  // a tile is unpacked once for 512 rows
     stretch = balanced((steps + kInt4Units - 1) / kInt4Units, kMostStretchSteps / kInt4Units) * kInt4Units;
   }
@@ -41,7 +34,7 @@ struct Int4Job : TileProduct {
   static void multiply() {
     tile_multiply<kSum, kW, kX>();
   }
-  int64_t packed_bytes() const { return (tiles_bytes() + kPageBytes - 1) / kPageBytes * kPageBytes; }
+  int64_t packed_bytes() const { return tiles_bytes(); }
   void pack(int64_t begin, int64_t end) const {
     for (int64_t tile_row = begin / kTileRows; tile_row * kTileRows < end; ++tile_row)
       for (int64_t s = 0; s < steps; ++s) pack_tile(tile_row * kTileRows, s);
@@ -110,94 +103,80 @@ class GatedEnds {
   const GatedRows rows_;
 };
 
-// ---- the stretch of panels that is wanted next is unpacked beside the tiles' work ----
+// ---- a stretch of panels is unpacked when it begins ----
 
 constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a panel
-constexpr int64_t kThickOwnBytes = kOwnBytes + 4 * kStretchBytes;
+constexpr int64_t kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
 
-// Panels of a BlockRun. What is called between products is short and waits for nothing that was begun with it: tables
-// are made a piece or more before they are used. `memory` lies as packed rows do in their page: at every step tiles are
-// loaded from one quarter of a page, and written to another, for loads wait for stores whose last twelve bits they
-// share.
+// Memory that comes to the second-level cache, a line with every call.
+class Lines {
+ public:
+  Lines() = default;
+  Lines(const std::byte* at, int64_t bytes) : at_(at), end_(at + bytes) {}
+  inline __attribute__((always_inline)) bool fetch() {
+    if (at_ >= end_) return false;
+    fetch_line(at_);
+    at_ += 64;
+    return true;
+  }
+
+ private:
+  const std::byte *at_ = nullptr, *end_ = nullptr;
+};
+
+// Panels of a BlockRun. A stretch is unpacked at once, always to the same memory, which stays in the first-level cache.
+// While it is worked on, the chunks of the next come to the second-level cache.
 template <class Job, int kScales>
 class Int4Panels {
  public:
   Int4Panels(const Job& job, std::byte* memory)
       : job_(job), panel_bytes_(A16Layout(*job.a).panel_bytes), memory_(memory) {}
 
-  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) {
-    if (pair != pair_ || from != from_) start(pair, from);
-    while (made_ < pieces_) make_next();
-    w[0] = memory_of(0);
-    w[1] = memory_of(chunks_ < last_ ? chunks_ : 0);
-    odd_ = !odd_;
+  void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) const {
+    unpack(pair, 0, from, memory_);
+    if (has_two(pair)) unpack(pair, 1, from, memory_ + kStretchBytes);
+    w[0] = memory_;
+    w[1] = has_two(pair) ? memory_ + kStretchBytes : memory_;
   }
-  void expect(int64_t pair, int64_t from, int64_t calls) {
-    start(pair, from);
-    share_ = (pieces_ * 1024 + calls - 1) / calls;
-    due_ = 0;
+  void expect(int64_t pair, int64_t from, int64_t) {
+    const int64_t bytes = chunks(from) * kChunkBytes;
+    first_ = Lines(chunk(pair, 0, from), bytes);
+    second_ = has_two(pair) ? Lines(chunk(pair, 1, from), bytes) : Lines();
   }
   inline __attribute__((always_inline)) void operator()() {
-    for (due_ += share_; made_ < pieces_ && made_ * 1024 < due_;) make_next();
+    if (!first_.fetch()) second_.fetch();
   }
 
  private:
   static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
-  static constexpr int64_t kPieces = 16;  // of a chunk: four columns of one of its tiles
 
-  // Chunks are numbered through both panels.
-  void start(int64_t pair, int64_t from) {
-    pair_ = pair, from_ = from, made_ = 0;
-    chunks_ = (std::min(job_.stretch, job_.steps - from) + kInt4Units - 1) / kInt4Units;
-    last_ = job_.panel_of(pair, 1) < job_.panels ? 2 * chunks_ : chunks_;
-    pieces_ = last_ * kPieces;
-    enter(0);
-    tables_.start(chunk_);
-    tables_.make_two_columns(0), tables_.make_two_columns(2);
+  bool has_two(int64_t pair) const { return job_.panel_of(pair, 1) < job_.panels; }
+  int64_t chunks(int64_t from) const {
+    return (std::min(job_.stretch, job_.steps - from) + kInt4Units - 1) / kInt4Units;
   }
-  void enter(int64_t c) { chunk_ = chunk(c), to_ = memory_of(c); }
-  const std::byte* chunk(int64_t c) const {
-    const int64_t second = c >= chunks_;
-    return job_.a->w + job_.panel_of(pair_, second) * panel_bytes_ +
-           (from_ / kInt4Units + c - second * chunks_) * kChunkBytes;
+  const std::byte* chunk(int64_t pair, int64_t i, int64_t from) const {
+    return job_.a->w + job_.panel_of(pair, i) * panel_bytes_ + from / kInt4Units * kChunkBytes;
   }
-  std::byte* memory_of(int64_t c) const {
-    const int64_t second = c >= chunks_;
-    return memory_ + (2 * odd_ + second) * kStretchBytes + (c - second * chunks_) * kInt4Units * kTileBytes;
+  void unpack(int64_t pair, int64_t i, int64_t from, std::byte* to) const {
+    const std::byte* at = chunk(pair, i, from);
+    for (int64_t left = chunks(from); left > 0; --left, at += kChunkBytes, to += kInt4Units * kTileBytes)
+      unpack_chunk(at, to);
   }
-
-  void make_next() {
-    const int64_t piece = made_ % kPieces, first = piece / 4 * 4, unit = (piece + 2) % 4;
-    fetch_line(chunk_ + kFetchAhead + piece * (kChunkBytes / kPieces));
-    unpack(unit, first);
-    if (piece % 2 == 0) tables_.make_two_columns((first + 4 + piece % 4) % 16);
-    ++made_;
-    if (piece == 11) tables_.start(chunk(std::min(made_ / kPieces + 1, last_ - 1)));
-    if (piece == 15 && made_ < pieces_) enter(made_ / kPieces);
-  }
-  inline __attribute__((always_inline)) void unpack(int64_t unit, int64_t first) const {
-    const std::byte* const columns = chunk_ + kScales * 64 + unit / 2;
-    const __m512i shift = _mm512_set1_epi16(static_cast<int16_t>(unit % 2 * 4));
-    const int scale = static_cast<int>(kScales * unit / 4);
+  static void unpack_chunk(const std::byte* chunk, std::byte* to) {
+    const avx512::Int4Tables<kScales> tables(chunk);
+#pragma GCC unroll 16
+    for (int n = 0; n < 16; ++n) {
+      __m512i units[kInt4Units];
+      avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
 #pragma GCC unroll 4
-    for (int64_t n = first; n < first + 4; ++n) {
-      const __m512i nibbles = _mm512_srlv_epi16(_mm512_loadu_si512(columns + n * 64), shift);
-      _mm512_store_si512(to_ + unit * kTileBytes + n * 64,
-                         _mm512_permutexvar_epi16(nibbles, tables_.at(scale, static_cast<int>(n))));
+      for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(to + i * kTileBytes + n * 64, units[i]);
     }
   }
 
   const Job& job_;
   const int64_t panel_bytes_;
-  std::byte* const memory_;  // [two turns][two panels] stretches
-  int64_t pair_ = -1, from_ = -1;
-  int64_t chunks_ = 0, last_ = 0;  // of a panel, of both
-  int64_t pieces_ = 0, made_ = 0;  // of both
-  int64_t share_ = 0, due_ = 0;    // pieces per call and by now, in 1/1024
-  const std::byte* chunk_ = nullptr;
-  std::byte* to_ = nullptr;  // the chunk's tiles
-  bool odd_ = false;
-  avx512::Int4Tables<kScales> tables_;
+  std::byte* const memory_;  // [two panels] stretches
+  Lines first_, second_;
 };
 
 template <int kScales>
@@ -223,7 +202,7 @@ void gemm_gated_a16(const GatedGemmA16Args& gated) {
   });
 }
 
-int64_t gemm_a16_own_bytes() { return kThickOwnBytes + 2 * kPageBytes; }
+int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
 
 }  // namespace millrace::amx
 #pragma GCC pop_options
