@@ -1,5 +1,5 @@
 // Time of a mixture-of-experts layer as a fraction of what bounds it: reading the weights of the experts that the
-// step's tokens choose, or multiplying. Usage: bench_experts_report [f32|bf16|f16|w8a16|w8a8] [tokens ...]
+// step's tokens choose, or multiplying. Usage: bench_experts_report [f32|bf16|f16|w8a16|w8a8|w4a16] [tokens ...]
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,6 +23,8 @@ struct Model {
 };
 constexpr Model kModels[] = {{"Qwen3-30B-A3B", 2048, 768, 128, 8}, {"Mixtral-8x7B", 4096, 14336, 4, 2}};
 
+constexpr int64_t kInt4Group = 128;
+
 Tensor noise(int64_t rows, int64_t columns, float scale) {
   Tensor values = Tensor::empty(DType::kBf16, {rows, columns});
   std::vector<bf16> some(65521);
@@ -32,13 +34,36 @@ Tensor noise(int64_t rows, int64_t columns, float scale) {
   return values;
 }
 
+// Four bits in groups of 128, each with a scale and a zero point.
+Linear random_int4(int64_t rows, int64_t columns) {
+  QuantizedMatrix matrix{
+      .scheme = QuantizedMatrix::Scheme::kInt4, .rows = rows, .columns = columns, .group = kInt4Group};
+  matrix.scales = Tensor::empty(DType::kF32, {rows, matrix.groups()});
+  matrix.zeros = Tensor::empty(DType::kU8, {rows, matrix.groups()});
+  Random random(5);
+  for (int64_t i = 0; i < rows * matrix.groups(); ++i) {
+    matrix.scales.data<float>()[i] = 0.003f + 0.001f * static_cast<float>(random.below(4));
+    matrix.zeros.data<uint8_t>()[i] = static_cast<uint8_t>(6 + random.below(5));
+  }
+  matrix.unpack = [columns](int64_t begin, int64_t end, uint8_t* values) {
+    for (int64_t i = begin * columns; i < end * columns; ++i)
+      *values++ = static_cast<uint8_t>(static_cast<uint64_t>(i) * 0x9E3779B97F4A7C15u >> 60);
+  };
+  return Linear::pack({&matrix, 1}, {});
+}
+
 // How the experts' weights are kept; `dtype` where they are dense.
 struct Weights {
   DType dtype = DType::kBf16;
   LinearFormat format = LinearFormat::kDense;
   DType input() const { return dtype == DType::kBf16 ? DType::kBf16 : DType::kF32; }
-  int64_t bytes() const { return format == LinearFormat::kDense ? dtype_bytes(dtype) : 1; }
+  // Of a weight, scales included.
+  double bytes() const {
+    if (format == LinearFormat::kW4A16) return 0.5 + 4.0 / kInt4Group;
+    return format == LinearFormat::kDense ? static_cast<double>(dtype_bytes(dtype)) : 1;
+  }
   Linear pack(const Tensor& w) const {
+    if (format == LinearFormat::kW4A16) return random_int4(w.size(0), w.size(1));
     if (format == LinearFormat::kDense) return Linear::pack({&w, 1}, {}, dtype);
     return std::move(Linear::quantize({&w, 1}, {}, format).value());
   }
@@ -101,8 +126,7 @@ void report(const Model& m, const Weights& weights, const std::vector<int64_t>& 
       experts.forward(steps.x.rows(step * T, (step + 1) * T), y, workspace);
     });
     const double per_expert = static_cast<double>(3 * m.C * m.F);
-    const double bytes = steps.experts_per_step() * per_expert * static_cast<double>(weights.bytes()) +
-                         static_cast<double>(m.E * m.C * 4);
+    const double bytes = steps.experts_per_step() * per_expert * weights.bytes() + static_cast<double>(m.E * m.C * 4);
     const double flops = 2 * per_expert * static_cast<double>(T * m.K);
     const double tiles = weights.format == LinearFormat::kW8A8 ? ceilings.int8_tile_ops : ceilings.bf16_tile_flops;
     const double peak = weights.dtype == DType::kBf16 && tiles > 0 ? tiles : ceilings.f32_flops;
@@ -126,6 +150,8 @@ int main(int argc, char** argv) {
       weights.dtype = word == "f32" ? DType::kF32 : word == "f16" ? DType::kF16 : DType::kBf16;
     else if (word == "w8a16" || word == "w8a8")
       weights.format = word == "w8a8" ? LinearFormat::kW8A8 : LinearFormat::kW8A16;
+    else if (word == "w4a16")
+      weights.format = LinearFormat::kW4A16;
     else if (const int64_t n = std::atoll(argv[i]); n > 0)
       tokens.push_back(n);
   }

@@ -20,9 +20,9 @@ constexpr Impl<GatedGemmA16Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_a1
 
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
-// Prepared rows of x in float32; per thread a stretch of a panel (32 KiB) and sixteen sums for every row.
+// Prepared rows of x in float32.
 int64_t vector_scratch_bytes(int64_t max_rows, int64_t K) {
-  return max_rows * a16_padded_k(K) * 4 + compute_threads() * ((32 << 10) + max_rows * 64);
+  return max_rows * a16_padded_k(K) * 4 + compute_threads() * kA16DotOwnBytes;
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "kernels/gemm_grouped.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/gemm_grouped_impls.h"
 
 namespace millrace {
@@ -28,6 +30,14 @@ constexpr Impl<GroupedW8A8Fn> kW8A8[] = {{"amx", Isa::kAmx, amx::gemm_w8a8_group
 constexpr Impl<GroupedGatedW8A8Fn> kGatedW8A8[] = {{"amx", Isa::kAmx, amx::gemm_gated_w8a8_grouped},
                                                    {"composed", Isa::kPortable, gemm_w8a8_then_glu_grouped}};
 
+constexpr Impl<GroupedA16Fn> kA16[] = {{"amx", Isa::kAmx, amx::gemm_a16_grouped},
+                                       {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_a16_grouped_pairs},
+                                       {"avx512", Isa::kAvx512, avx512::gemm_a16_grouped},
+                                       {"avx2", Isa::kAvx2, avx2::gemm_a16_grouped},
+                                       {"portable", Isa::kPortable, portable::gemm_a16_grouped}};
+constexpr Impl<GroupedGatedA16Fn> kGatedA16[] = {{"amx", Isa::kAmx, amx::gemm_gated_a16_grouped},
+                                                 {"composed", Isa::kPortable, gemm_a16_then_glu_grouped}};
+
 // What the products of a group share, and the copies of theirs that a composed gated group makes.
 int64_t shared_bytes(int64_t products, bool tiles) {
   return 2 * starts_bytes(products) + (tiles ? compute_threads() * amx::gemm_own_bytes() : 0);
@@ -35,6 +45,19 @@ int64_t shared_bytes(int64_t products, bool tiles) {
 int64_t copies_bytes(int64_t products) { return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmArgs))); }
 int64_t w8a8_copies_bytes(int64_t products) {
   return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmW8A8Args)));
+}
+
+int64_t a16_shared_bytes(int64_t products) {
+  const int64_t own = std::max(cpu_has(Isa::kAmx) ? amx::gemm_a16_own_bytes() : 0, kA16DotOwnBytes);
+  return 2 * starts_bytes(products) + compute_threads() * own;
+}
+int64_t a16_copies_bytes(int64_t products) {
+  return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmA16Args)));
+}
+
+void check_scales(const GemmA16Args& a, const GemmA16Args& first) {
+  const int64_t scales = a16_chunk_scales(a.group, a.K), others = a16_chunk_scales(first.group, first.K);
+  MR_CHECK(scales == others, "chunks of {} and of {} scales", scales, others);
 }
 
 void check_digits(const GemmW8A8Args& a, const GemmW8A8Args& first) {
@@ -175,6 +198,54 @@ int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_
 void gemm_w8a8_then_glu_grouped(const GroupedGatedW8A8Args& args) {
   then_units<GemmW8A8Args>(args.products, args.scratch, [](std::span<GemmW8A8Args> products, std::byte* scratch) {
     gemm_w8a8_grouped({products, scratch});
+  });
+}
+
+std::span<const Impl<GroupedA16Fn>> gemm_a16_grouped_impls() { return kA16; }
+std::span<const Impl<GroupedGatedA16Fn>> gemm_gated_a16_grouped_impls() { return kGatedA16; }
+
+void gemm_a16_grouped(const GroupedA16Args& args) {
+  static GroupedA16Fn* const best = best_impl(gemm_a16_grouped_impls());
+  if (args.products.empty()) return;
+  for (const GemmA16Args& a : args.products) check_scales(a, args.products[0]);
+  best(args);
+}
+
+void gemm_gated_a16_grouped(const GroupedGatedA16Args& args) {
+  static GroupedGatedA16Fn* const best = best_impl(gemm_gated_a16_grouped_impls());
+  if (args.products.empty()) return;
+  for (const GatedGemmA16Args& a : args.products) check_scales(a.product, args.products[0].product);
+  best(args);
+}
+
+int64_t gemm_a16_grouped_scratch_bytes(std::span<const GemmA16Args> products) {
+  int64_t bytes = a16_shared_bytes(static_cast<int64_t>(products.size()));
+  for (const GemmA16Args& a : products) bytes += prepared_bytes(a);
+  return bytes;
+}
+
+int64_t gemm_a16_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K) {
+  return a16_shared_bytes(max_products) + a16_prepared_bytes(max_rows, K) + max_products * a16_prepared_bytes(0, K);
+}
+
+int64_t gemm_gated_a16_grouped_scratch_bytes(std::span<const GatedGemmA16Args> products) {
+  const auto n = static_cast<int64_t>(products.size());
+  int64_t bytes = a16_shared_bytes(n) + a16_copies_bytes(n), outputs = 0;
+  for (const GatedGemmA16Args& gated : products) {
+    bytes += prepared_bytes(gated.product);
+    outputs += gated.product.M * gated.product.N * 4;
+  }
+  return bytes + round_up_to_64(outputs);
+}
+
+int64_t gemm_gated_a16_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K) {
+  return gemm_a16_grouped_scratch_bytes(max_products, max_rows, K) + a16_copies_bytes(max_products) +
+         round_up_to_64(max_rows * N * 4);
+}
+
+void gemm_a16_then_glu_grouped(const GroupedGatedA16Args& args) {
+  then_units<GemmA16Args>(args.products, args.scratch, [](std::span<GemmA16Args> products, std::byte* scratch) {
+    gemm_a16_grouped({products, scratch});
   });
 }
 

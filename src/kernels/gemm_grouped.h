@@ -1,13 +1,14 @@
 // Many matrix products as one parallel region: threads take pieces of any of them as they become free, so that a few
 // rows against each of many matrices (the experts of a mixture) read memory as fast as one large matrix would be read.
-// Every product means what gemm, gemm_w8a8 and their gated forms say of it, to the bit: a row of y depends on its row
-// of x alone.
+// Every product means what gemm, gemm_w8a8, gemm_a16 and their gated forms say of it, to the bit: a row of y depends on
+// its row of x alone.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "kernels/gemm.h"
+#include "kernels/gemm_a16.h"
 #include "kernels/gemm_w8a8.h"
 
 namespace millrace {
@@ -60,5 +61,28 @@ std::span<const Impl<GroupedGatedW8A8Fn>> gemm_gated_w8a8_grouped_impls();
 int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products);
 int64_t gemm_gated_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K,
                                               int64_t x_digits);
+
+// Products of four-bit weights: as above.
+struct GroupedA16Args {
+  std::span<GemmA16Args> products;  // of as many scales in a chunk (a16_chunk_scales)
+  std::byte* scratch;               // gemm_a16_grouped_scratch_bytes
+};
+using GroupedA16Fn = void(const GroupedA16Args&);
+
+void gemm_a16_grouped(const GroupedA16Args& args);
+std::span<const Impl<GroupedA16Fn>> gemm_a16_grouped_impls();  // names are those of gemm_a16_impls
+int64_t gemm_a16_grouped_scratch_bytes(std::span<const GemmA16Args> products);
+int64_t gemm_a16_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K);
+
+struct GroupedGatedA16Args {
+  std::span<GatedGemmA16Args> products;
+  std::byte* scratch;  // gemm_gated_a16_grouped_scratch_bytes
+};
+using GroupedGatedA16Fn = void(const GroupedGatedA16Args&);
+
+void gemm_gated_a16_grouped(const GroupedGatedA16Args& args);
+std::span<const Impl<GroupedGatedA16Fn>> gemm_gated_a16_grouped_impls();
+int64_t gemm_gated_a16_grouped_scratch_bytes(std::span<const GatedGemmA16Args> products);
+int64_t gemm_gated_a16_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t N, int64_t K);
 
 }  // namespace millrace

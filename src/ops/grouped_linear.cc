@@ -31,8 +31,6 @@ Args* room_for(size_t calls, Workspace& workspace) {
 bool int8(const Linear& linear) {
   return linear.format() == LinearFormat::kW8A8 || linear.format() == LinearFormat::kW8A16;
 }
-// W4A16 has no grouped kernel: one after the other.
-bool grouped(const Linear& linear) { return linear.format() == LinearFormat::kDense || int8(linear); }
 auto of(LinearFormat format) {
   return [format](const Linear& linear) { return linear.format() == format; };
 }
@@ -42,12 +40,12 @@ auto dense(DType weight) {
 
 constexpr DType kWeights[] = {DType::kF32, DType::kBf16, DType::kF16};
 constexpr LinearFormat kIntegers[] = {LinearFormat::kW8A8, LinearFormat::kW8A16};
+constexpr int64_t kInt4Scales[] = {1, 2, 4};  // of a chunk (kernels/gemm_a16.h)
 
-// For every call a place among dense products and one among integers.
-template <class Dense, class Integers>
+// For every call a place among products of each kind.
+template <class... Args>
 int64_t rooms_bytes(int64_t calls) {
-  return Workspace::tensor_bytes(DType::kU8, {calls * static_cast<int64_t>(sizeof(Dense))}) +
-         Workspace::tensor_bytes(DType::kU8, {calls * static_cast<int64_t>(sizeof(Integers))});
+  return (Workspace::tensor_bytes(DType::kU8, {calls * static_cast<int64_t>(sizeof(Args))}) + ...);
 }
 
 }  // namespace
@@ -59,8 +57,6 @@ void forward_grouped(std::span<LinearCall> calls, Workspace& workspace) {
     args.y_stride = call.y.stride(0);
     return args;
   };
-  for (LinearCall& call : calls)
-    if (!grouped(*call.linear) && call.x.size(0) > 0) call.linear->forward(call.x, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
@@ -80,6 +76,15 @@ void forward_grouped(std::span<LinearCall> calls, Workspace& workspace) {
     const Workspace::Scope inner(workspace);
     gemm_w8a8_grouped({products, workspace.bytes(gemm_w8a8_grouped_scratch_bytes(products))});
   }
+  auto* const int4 = room_for<GemmA16Args>(calls.size(), workspace);
+  for (const int64_t scales : kInt4Scales) {
+    const Workspace::Scope inner(workspace);
+    const auto wanted = [scales](const Linear& linear) { return linear.chunk_scales() == scales; };
+    const auto products = products_of(calls, wanted, int4, [&](LinearCall& call) {
+      return into_y(call, call.linear->ordered_a16(call.x, workspace));
+    });
+    if (!products.empty()) gemm_a16_grouped({products, workspace.bytes(gemm_a16_grouped_scratch_bytes(products))});
+  }
 }
 
 void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace) {
@@ -91,8 +96,6 @@ void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation
     gated.y_dtype = call.y.dtype();
     return gated;
   };
-  for (LinearCall& call : calls)
-    if (!grouped(*call.linear) && call.x.size(0) > 0) call.linear->forward_gated(call.x, activation, call.y, workspace);
   const Workspace::Scope scope(workspace);
   auto* const room = room_for<GatedGemmArgs>(calls.size(), workspace);
   for (const DType weight : kWeights) {
@@ -112,24 +115,45 @@ void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation
     const Workspace::Scope inner(workspace);
     gemm_gated_w8a8_grouped({products, workspace.bytes(gemm_gated_w8a8_grouped_scratch_bytes(products))});
   }
+  auto* const int4 = room_for<GatedGemmA16Args>(calls.size(), workspace);
+  for (const int64_t scales : kInt4Scales) {
+    const Workspace::Scope inner(workspace);
+    const auto wanted = [scales](const Linear& linear) { return linear.chunk_scales() == scales; };
+    const auto products = products_of(calls, wanted, int4, [&](LinearCall& call) {
+      return into_y(call, GatedGemmA16Args{.product = call.linear->ordered_a16(call.x, workspace)});
+    });
+    if (!products.empty())
+      gemm_gated_a16_grouped({products, workspace.bytes(gemm_gated_a16_grouped_scratch_bytes(products))});
+  }
 }
 
+namespace {
+
+int64_t kernel_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
+  const int64_t K = like.in_features();
+  if (like.format() == LinearFormat::kW4A16) return gemm_a16_grouped_scratch_bytes(max_calls, max_rows, K);
+  if (int8(like)) return gemm_w8a8_grouped_scratch_bytes(max_calls, max_rows, K, like.input_digits());
+  return gemm_grouped_scratch_bytes(max_calls, max_rows, K, like.weight_dtype());
+}
+
+int64_t gated_kernel_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
+  const int64_t N = like.out_features(), K = like.in_features();
+  if (like.format() == LinearFormat::kW4A16) return gemm_gated_a16_grouped_scratch_bytes(max_calls, max_rows, N, K);
+  if (int8(like)) return gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K, like.input_digits());
+  return gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
+}
+
+}  // namespace
+
 int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
-  const int64_t rooms = rooms_bytes<GemmArgs, GemmW8A8Args>(max_calls), K = like.in_features();
-  if (!grouped(like)) return rooms + like.scratch_bytes(max_rows);
-  const int64_t bytes = int8(like) ? gemm_w8a8_grouped_scratch_bytes(max_calls, max_rows, K, like.input_digits())
-                                   : gemm_grouped_scratch_bytes(max_calls, max_rows, K, like.weight_dtype());
-  return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
+  return rooms_bytes<GemmArgs, GemmW8A8Args, GemmA16Args>(max_calls) + like.ordered_bytes(max_rows, max_calls) +
+         Workspace::tensor_bytes(DType::kU8, {kernel_bytes(like, max_calls, max_rows)});
 }
 
 int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows) {
-  const int64_t rooms = rooms_bytes<GatedGemmArgs, GatedGemmW8A8Args>(max_calls);
-  const int64_t N = like.out_features(), K = like.in_features();
-  if (!grouped(like)) return rooms + like.gated_scratch_bytes(max_rows);
-  const int64_t bytes = int8(like)
-                            ? gemm_gated_w8a8_grouped_scratch_bytes(max_calls, max_rows, N, K, like.input_digits())
-                            : gemm_gated_grouped_scratch_bytes(max_calls, max_rows, N, K, like.weight_dtype());
-  return rooms + Workspace::tensor_bytes(DType::kU8, {bytes});
+  return rooms_bytes<GatedGemmArgs, GatedGemmW8A8Args, GatedGemmA16Args>(max_calls) +
+         like.ordered_bytes(max_rows, max_calls) +
+         Workspace::tensor_bytes(DType::kU8, {gated_kernel_bytes(like, max_calls, max_rows)});
 }
 
 }  // namespace millrace

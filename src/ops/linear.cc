@@ -355,8 +355,8 @@ Result<Linear> Linear::from_packed(const Packed& packed) {
   return linear;
 }
 
-int64_t Linear::ordered_bytes(int64_t rows) const {
-  return order_.raw() ? Workspace::tensor_bytes(DType::kBf16, {rows, in_features_}) : 0;
+int64_t Linear::ordered_bytes(int64_t rows, int64_t calls) const {
+  return order_.raw() ? Workspace::tensor_bytes(DType::kBf16, {rows, in_features_}) + (calls - 1) * 64 : 0;
 }
 
 int64_t Linear::scratch_bytes(int64_t max_rows) const {
@@ -423,6 +423,15 @@ Tensor Linear::in_order(const Tensor& x, Workspace& workspace) const {
                  .x_stride = x.stride(0),
                  .x_dtype = x.dtype()});
   return ordered;
+}
+
+GemmA16Args Linear::ordered_a16(const Tensor& x, Workspace& workspace) const {
+  check_input(x);
+  return a16(in_order(x, workspace), nullptr);
+}
+
+int64_t Linear::chunk_scales() const {
+  return format_ == LinearFormat::kW4A16 ? a16_chunk_scales(group_, in_features_) : 0;
 }
 
 void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const {

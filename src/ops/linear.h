@@ -93,6 +93,8 @@ class Linear {
  private:
   friend void forward_grouped(std::span<LinearCall> calls, Workspace& workspace);
   friend void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace);
+  friend int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows);
+  friend int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows);
   GemmArgs product(const Tensor& x, std::byte* scratch) const;
   // Nothing packed yet.
   static Linear unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t group);
@@ -110,7 +112,12 @@ class Linear {
   GemmW8A8Args w8a8(const Tensor& x, std::byte* scratch) const;
   // x in the order of the weights' columns: in memory of the workspace, or x itself.
   Tensor in_order(const Tensor& x, Workspace& workspace) const;
-  int64_t ordered_bytes(int64_t rows) const;
+  // What in_order takes for so many rows in so many calls.
+  int64_t ordered_bytes(int64_t rows, int64_t calls = 1) const;
+  // The product of x in order, without y.
+  GemmA16Args ordered_a16(const Tensor& x, Workspace& workspace) const;
+  // kW4A16: of a column in a chunk (kernels/gemm_a16.h); else 0.
+  int64_t chunk_scales() const;
   void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const;
   void gather_row(int32_t token, float scale, float* to) const;
 

@@ -242,6 +242,119 @@ TEST(GroupedGemm, EveryGatedIntegerProductIsBitIdenticalToTheProductAlone) {
   }
 }
 
+// Products of four-bit weights, every other one with a bias: of few rows and of many, of one panel and of an odd number
+// of panels, some so short that they are less than what a kernel looks ahead.
+struct A16Group {
+  A16Group(int64_t columns_of, int64_t group, int64_t least_k = 20) {
+    Random random(6);
+    for (const int64_t M : {1, 0, 5, 17, 40, 1, 33, 12, 530, 1, 32, 2, 16, 1}) {
+      const int64_t N = (1 + static_cast<int64_t>(random.uniform() * 9)) * columns_of;
+      const int64_t K = least_k + static_cast<int64_t>(random.uniform() * 300), groups = (K + group - 1) / group;
+      std::vector<uint8_t> values(N * K), zeros(N * groups);
+      for (uint8_t& q : values) q = static_cast<uint8_t>(random() % 16);
+      for (uint8_t& z : zeros) z = static_cast<uint8_t>(random() % 17);
+      std::vector<float> scales = random_floats(random, N * groups, 0.02f);
+      packed.emplace_back(gemm_a16_packed_bytes(N, K, group));
+      gemm_a16_pack({.values = values.data(),
+                     .scales = scales.data(),
+                     .zeros = zeros.data(),
+                     .packed = packed.back().data,
+                     .row_begin = 0,
+                     .row_end = N,
+                     .K = K,
+                     .group = group});
+      x.push_back(as_dtype(random_floats(random, M * K), DType::kBf16));
+      biases.push_back(random_floats(random, N));
+      rows += M, most_columns = std::max(most_columns, N), most_k = std::max(most_k, K);
+      products.push_back({.x = x.back().data(),
+                          .w = packed.back().data,
+                          .bias = products.size() % 2 ? biases.back().data() : nullptr,
+                          .y = nullptr,
+                          .scratch = nullptr,
+                          .M = M,
+                          .N = N,
+                          .K = K,
+                          .x_stride = K,
+                          .y_stride = N,
+                          .group = group});
+    }
+  }
+  std::vector<std::vector<float>> outputs(int64_t width_divisor) const {
+    std::vector<std::vector<float>> y;
+    for (const GemmA16Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
+    return y;
+  }
+  int64_t size() const { return static_cast<int64_t>(products.size()); }
+  std::list<Aligned> packed;
+  std::list<std::vector<uint8_t>> x;
+  std::list<std::vector<float>> biases;
+  std::vector<GemmA16Args> products;
+  int64_t rows = 0, most_columns = 0, most_k = 0;
+};
+
+// Columns, group, least K; where all K are at most the group there is one scale.
+constexpr std::tuple<int64_t, int64_t, int64_t> kA16Groups[] = {
+    {7, 128, 129}, {16, 32, 33}, {33, 64, 65}, {48, 1000, 20}, {80, 128, 300}};
+
+TEST(GroupedGemm, EveryFourBitProductIsBitIdenticalToTheProductAlone) {
+  const int all = compute_threads();
+  for (const auto& impl : gemm_a16_grouped_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    GemmA16Fn* const alone = named(gemm_a16_impls(), impl.name);
+    for (const auto& [columns_of, size, least_k] : kA16Groups) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of << " group " << size);
+      A16Group group(columns_of, size, least_k);
+      const auto untouched = group.outputs(1);
+      auto want = untouched;
+      for (size_t i = 0; i < want.size(); ++i) {
+        GemmA16Args p = group.products[i];
+        const Aligned scratch(gemm_a16_scratch_bytes(p.M, p.K));
+        p.y = want[i].data(), p.scratch = scratch.data;
+        if (p.M > 0) alone(p);
+      }
+      for (const int threads : {1, all}) {
+        set_compute_threads(threads);
+        const Aligned scratch(gemm_a16_grouped_scratch_bytes(group.size(), group.rows, group.most_k));
+        auto got = untouched;
+        for (size_t i = 0; i < got.size(); ++i) group.products[i].y = got[i].data();
+        impl.run({group.products, scratch.data});
+        for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], want[i]) << i << " on " << threads << " threads";
+      }
+      set_compute_threads(all);
+    }
+  }
+}
+
+TEST(GroupedGemm, EveryGatedFourBitProductIsBitIdenticalToTheProductAlone) {
+  using enum GluActivation;
+  for (const auto& impl : gemm_gated_a16_grouped_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    GatedGemmA16Fn* const alone = named(gemm_gated_a16_impls(), impl.name);
+    for (const auto& [columns_of, size, activation] : {std::tuple{10, 128, kSilu}, {32, 128, kGelu}, {96, 32, kSilu}}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << columns_of << " group " << size);
+      const A16Group group(columns_of, size, 150);
+      auto want = group.outputs(2), got = want;
+      std::vector<GatedGemmA16Args> products;
+      for (size_t i = 0; i < want.size(); ++i) {
+        GatedGemmA16Args p{.product = group.products[i],
+                           .activation = activation,
+                           .y = want[i].data(),
+                           .y_stride = group.products[i].N / 2,
+                           .y_dtype = DType::kF32};
+        const Aligned scratch(gemm_gated_a16_scratch_bytes(p.product.M, p.product.N, p.product.K));
+        p.product.scratch = scratch.data;
+        if (p.product.M > 0) alone(p);
+        p.y = got[i].data();
+        products.push_back(p);
+      }
+      const Aligned scratch(
+          gemm_gated_a16_grouped_scratch_bytes(group.size(), group.rows, group.most_columns, group.most_k));
+      impl.run({products, scratch.data});
+      for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], want[i]) << i;
+    }
+  }
+}
+
 TEST(GroupedGemm, ARowBeyondTheProductIsNotWritten) {
   Group group(DType::kF32, DType::kF32, 16);
   const Aligned scratch(

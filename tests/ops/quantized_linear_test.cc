@@ -259,5 +259,38 @@ TEST(QuantizedLinear, TheGatedAndGroupedFormsAreTheirDefinitions) {
   }
 }
 
+TEST(QuantizedLinear, RowsInAGroupOfAllFormatsAreThoseOfEachLinearAlone) {
+  Random random(8);
+  const Matrix matrices[] = {random_int4(random, 96, 64, random_order(random)),
+                             random_int8(random, 96, true),
+                             random_int4(random, 96, 32, Tensor()),
+                             random_int4(random, 96, 0, Tensor()),
+                             random_int8(random, 96, false),
+                             random_int4(random, 96, 64, Tensor()),
+                             random_int4(random, 96, 32, random_order(random))};
+  constexpr int64_t kRows[] = {1, 3, 40, 1, 2, 0, 17};
+  std::vector<Linear> linears;
+  for (const Matrix& m : matrices) linears.push_back(Linear::pack({&m.integers, 1}, {}));
+  std::vector<LinearCall> plain, gated;
+  int64_t scratch = 0;
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const Tensor x = random_tensor(random, {kRows[i], K}, i % 2 ? DType::kBf16 : DType::kF32);
+    plain.push_back({&linears[i], x, Tensor::empty(DType::kF32, {kRows[i], 96})});
+    gated.push_back({&linears[i], x, Tensor::empty(DType::kBf16, {kRows[i], 48})});
+    scratch += gated_grouped_scratch_bytes(linears[i], 1, kRows[i]);
+  }
+  Workspace workspace(scratch);
+  forward_grouped(plain, workspace);
+  forward_gated_grouped(gated, GluActivation::kSilu, workspace);
+  for (size_t i = 0; i < linears.size(); ++i) {
+    Tensor want = Tensor::empty(DType::kF32, plain[i].y.shape());
+    Tensor want_gated = Tensor::empty(DType::kBf16, gated[i].y.shape());
+    linears[i].forward(plain[i].x, want, workspace);
+    linears[i].forward_gated(plain[i].x, GluActivation::kSilu, want_gated, workspace);
+    EXPECT_EQ(0, std::memcmp(plain[i].y.raw(), want.raw(), static_cast<size_t>(want.bytes()))) << i;
+    EXPECT_EQ(0, std::memcmp(gated[i].y.raw(), want_gated.raw(), static_cast<size_t>(want_gated.bytes()))) << i;
+  }
+}
+
 }  // namespace
 }  // namespace millrace

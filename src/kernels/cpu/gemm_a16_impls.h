@@ -9,6 +9,9 @@ namespace millrace {
 // How many threads a product is worth: small ones stay on the caller.
 inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1 << 18) ? 1 : INT32_MAX; }
 
+// Memory of a thread's own where panels are multiplied without tiles: a stretch of a panel, sums of 512 rows.
+constexpr int64_t kA16DotStretchBytes = 32 << 10, kA16DotOwnBytes = 2 * kA16DotStretchBytes;
+
 // Where a panel's chunks lie.
 struct A16Layout {
   explicit A16Layout(const GemmA16Args& a)
@@ -44,6 +47,8 @@ namespace amx {
 void gemm_a16(const GemmA16Args&);
 void gemm_gated_a16(const GatedGemmA16Args&);
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K);
+// Memory of each thread's own in products of many rows, or of many products.
+int64_t gemm_a16_own_bytes();
 }  // namespace amx
 
 }  // namespace millrace

@@ -1,8 +1,9 @@
 // The implementations of grouped products, for the lists in kernels/gemm_grouped.cc, and what they share: an
-// implementation says how one product falls into steps, run_grouped deals the steps of all products to a team.
+// implementation says how one product falls into steps, GroupSteps deals the steps of all products to a team.
 #pragma once
 #include <algorithm>
 
+#include "kernels/cpu/gemm_a16_impls.h"
 #include "kernels/cpu/gemm_impls.h"
 #include "kernels/cpu/gemm_w8a8_impls.h"
 #include "kernels/gemm_grouped.h"
@@ -11,7 +12,7 @@
 namespace millrace {
 
 // A product in steps that any thread may take: all preparations of x first, into the product's scratch, then the items
-// of y. `Args` is GemmArgs, GemmW8A8Args or one of their gated forms.
+// of y. `Args` is GemmArgs, GemmW8A8Args, GemmA16Args or one of their gated forms.
 template <class Args>
 struct GemmSteps {
   int64_t (*preparations)(const Args&);
@@ -25,6 +26,8 @@ inline GemmArgs& product_of(GemmArgs& args) { return args; }
 inline GemmArgs& product_of(GatedGemmArgs& args) { return args.product; }
 inline GemmW8A8Args& product_of(GemmW8A8Args& args) { return args; }
 inline GemmW8A8Args& product_of(GatedGemmW8A8Args& args) { return args.product; }
+inline GemmA16Args& product_of(GemmA16Args& args) { return args; }
+inline GemmA16Args& product_of(GatedGemmA16Args& args) { return args.product; }
 
 constexpr int64_t round_up_to_64(int64_t n) { return (n + 63) / 64 * 64; }
 
@@ -36,6 +39,9 @@ inline int64_t prepared_bytes(const GemmArgs& a) { return prepared_bytes(a.M, a.
 // Likewise of int8, rows of digits: tiles of sixteen rows, or int16, and scales.
 constexpr int64_t w8a8_prepared_bytes(int64_t rows, int64_t K) { return (rows + 15) * (2 * w8a8_padded_k(K) + 64); }
 inline int64_t prepared_bytes(const GemmW8A8Args& a) { return w8a8_prepared_bytes(a.M * a.x_digits, a.K); }
+// Float32, or tiles of sixteen rows of bf16.
+constexpr int64_t a16_prepared_bytes(int64_t rows, int64_t K) { return (rows + 8) * a16_padded_k(K) * 4; }
+inline int64_t prepared_bytes(const GemmA16Args& a) { return a16_prepared_bytes(a.M, a.K); }
 // For each product, where its steps begin in the row of all products' steps.
 constexpr int64_t starts_bytes(int64_t products) { return round_up_to_64((products + 1) * 8); }
 
@@ -44,47 +50,90 @@ inline int64_t owner_of(const int64_t* starts, int64_t products, int64_t step) {
   return std::upper_bound(starts, starts + products + 1, step) - starts - 1;
 }
 
+// The steps of all products of a group, dealt to the members of a team.
 template <class Args>
-void run_grouped(std::span<Args> products, std::byte* scratch, const GemmSteps<Args>& steps) {
-  const auto n = static_cast<int64_t>(products.size());
-  auto* preparations = reinterpret_cast<int64_t*>(scratch);
-  auto* items = reinterpret_cast<int64_t*>(scratch + starts_bytes(n));
-  std::byte* const own = scratch + 2 * starts_bytes(n);
-  std::byte* x = own + compute_threads() * steps.own_bytes;
-  int64_t work = 0;
-  preparations[0] = items[0] = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    auto& a = product_of(products[i]);
-    a.scratch = x;
-    x += prepared_bytes(a);
-    work += a.M * a.N * a.K;
-    const bool empty = a.M <= 0 || a.N <= 0;
-    preparations[i + 1] = preparations[i] + (empty ? 0 : steps.preparations(products[i]));
-    items[i + 1] = items[i] + (empty ? 0 : steps.items(products[i]));
+class GroupSteps {
+ public:
+  // Lays out `scratch`: where steps begin, the threads' own memory, each product's prepared x.
+  GroupSteps(std::span<Args> products, std::byte* scratch, const GemmSteps<Args>& steps)
+      : products_(products),
+        steps_(steps),
+        n_(static_cast<int64_t>(products.size())),
+        preparations_(reinterpret_cast<int64_t*>(scratch)),
+        items_(reinterpret_cast<int64_t*>(scratch + starts_bytes(n_))),
+        own_(scratch + 2 * starts_bytes(n_)),
+        work_(count_steps(own_ + compute_threads() * steps.own_bytes)),
+        to_prepare_(preparations_[n_]),
+        to_run_(items_[n_]) {}
+
+  // An item of a product, null when all are dealt.
+  struct Item {
+    const Args* product;
+    int64_t index;
+  };
+  Item next() {
+    const int64_t step = to_run_.next();
+    if (step < 0) return {nullptr, 0};
+    const int64_t i = owner_of(items_, n_, step);
+    return {&products_[i], step - items_[i]};
   }
-  WorkQueue to_prepare(preparations[n]), to_run(items[n]);
-  const auto member = [&](const TeamMember& me) {
-    for (int64_t s = to_prepare.next(); s >= 0; s = to_prepare.next()) {
-      const int64_t i = owner_of(preparations, n, s);
-      steps.prepare(products[i], s - preparations[i]);
+  void run(const Item& item, const TeamMember& me) const { steps_.run(*item.product, item.index, own(me)); }
+  // Returns once all products are prepared.
+  void prepare(const TeamMember& me) {
+    for (int64_t step = to_prepare_.next(); step >= 0; step = to_prepare_.next()) {
+      const int64_t i = owner_of(preparations_, n_, step);
+      steps_.prepare(products_[i], step - preparations_[i]);
     }
     me.barrier();
-    for (int64_t s = to_run.next(); s >= 0; s = to_run.next()) {
-      const int64_t i = owner_of(items, n, s);
-      steps.run(products[i], s - items[i], own + me.index * steps.own_bytes);
+  }
+  // The most threads that the products are worth.
+  int threads() const { return work_ <= kSmallGemm ? 1 : INT32_MAX; }
+
+ private:
+  std::byte* own(const TeamMember& me) const { return own_ + me.index * steps_.own_bytes; }
+  // Multiply-adds of all products, whose x is to be prepared from `x` on.
+  int64_t count_steps(std::byte* x) {
+    int64_t work = 0;
+    preparations_[0] = items_[0] = 0;
+    for (int64_t i = 0; i < n_; ++i) {
+      auto& a = product_of(products_[i]);
+      a.scratch = x;
+      x += prepared_bytes(a);
+      work += a.M * a.N * a.K;
+      const bool empty = a.M <= 0 || a.N <= 0;
+      preparations_[i + 1] = preparations_[i] + (empty ? 0 : steps_.preparations(products_[i]));
+      items_[i + 1] = items_[i] + (empty ? 0 : steps_.items(products_[i]));
     }
+    return work;
+  }
+
+  const std::span<Args> products_;
+  const GemmSteps<Args>& steps_;
+  const int64_t n_;
+  int64_t *const preparations_, *const items_;
+  std::byte* const own_;
+  const int64_t work_;
+  WorkQueue to_prepare_, to_run_;
+};
+
+template <class Args>
+void run_grouped(std::span<Args> products, std::byte* scratch, const GemmSteps<Args>& steps) {
+  GroupSteps<Args> group(products, scratch, steps);
+  const auto member = [&](const TeamMember& me) {
+    group.prepare(me);
+    for (auto item = group.next(); item.product; item = group.next()) group.run(item, me);
   };
-  parallel_team(member, work <= kSmallGemm ? 1 : INT32_MAX);
+  parallel_team(member, group.threads());
 }
 
-// A product without own memory of the threads, its scratch given, on up to `threads` threads.
+// A product whose scratch is given, on up to `threads` threads; `own`: own_bytes for each of them.
 template <class Args>
-void run_alone(const Args& a, const GemmSteps<Args>& steps, int threads) {
+void run_alone(const Args& a, const GemmSteps<Args>& steps, int threads, std::byte* own = nullptr) {
   WorkQueue queue(steps.items(a));
   const auto member = [&](const TeamMember& me) {
     for (int64_t s = me.index; s < steps.preparations(a); s += me.size) steps.prepare(a, s);
     me.barrier();
-    for (int64_t s = queue.next(); s >= 0; s = queue.next()) steps.run(a, s, nullptr);
+    for (int64_t s = queue.next(); s >= 0; s = queue.next()) steps.run(a, s, own + me.index * steps.own_bytes);
   };
   parallel_team(member, threads);
 }
@@ -94,17 +143,23 @@ void gemm_then_glu_grouped(const GroupedGatedGemmArgs&);
 
 void gemm_w8a8_then_glu_grouped(const GroupedGatedW8A8Args&);
 
+void gemm_a16_then_glu_grouped(const GroupedGatedA16Args&);
+
 namespace portable {
+void gemm_a16_grouped(const GroupedA16Args&);
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_grouped(const GroupedGemmArgs&);
 }  // namespace portable
 namespace avx2 {
+void gemm_a16_grouped(const GroupedA16Args&);
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_grouped_f32(const GroupedGemmArgs&);
 void gemm_grouped_f16(const GroupedGemmArgs&);
 void gemm_grouped_bf16(const GroupedGemmArgs&);
 }  // namespace avx2
 namespace avx512 {
+void gemm_a16_grouped(const GroupedA16Args&);
+void gemm_a16_grouped_pairs(const GroupedA16Args&);  // vdpbf16ps
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_grouped_f32(const GroupedGemmArgs&);
 void gemm_grouped_f16(const GroupedGemmArgs&);
@@ -112,6 +167,8 @@ void gemm_grouped_bf16(const GroupedGemmArgs&);
 void gemm_grouped_bf16_pairs(const GroupedGemmArgs&);
 }  // namespace avx512
 namespace amx {
+void gemm_a16_grouped(const GroupedA16Args&);
+void gemm_gated_a16_grouped(const GroupedGatedA16Args&);
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args&);
 void gemm_grouped_bf16(const GroupedGemmArgs&);

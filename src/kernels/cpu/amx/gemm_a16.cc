@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/avx512/transpose.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -16,10 +17,18 @@
 namespace millrace::amx {
 namespace {
 
+using avx512::Vec;
+#include "kernels/cpu/simd/math.inl"
+
+#include "kernels/cpu/simd/activations.inl"
+
+#include "kernels/cpu/amx/product_ends.inl"
+
 // ---- few rows: every panel is read once, straight through ----
 //
-// A thread goes through two runs of panels at a time, so that a tile of x is loaded for two tiles of weights. Chunks of
-// weights are unpacked while earlier ones are multiplied, and fetched long before that, across the ends of runs.
+// A thread goes through two runs of panels at a time, so that a tile of x is loaded for two tiles of weights:
+// neighbours, or gates and their ups. Chunks of weights are unpacked while earlier ones are multiplied, and fetched
+// long before that, across the ends of runs.
 
 // Chunks of panels that lie one after the other, run after run. Chunks are counted through all runs.
 template <int64_t kBytes>
@@ -65,22 +74,20 @@ class PairTiles {
   static void multiply() {
     tile_multiply<kSum, kW, kX>();
   }
+  // The sums in a register, of rows of tile `tile`: [width][16].
   template <int kSum>
-  void store(const A16Columns& columns, int64_t tile, std::byte* sums) const {
-    if (a_.M == 1) {
-      tile_store<kSum>(sums, 4);
-      return columns.store(0, sums);
-    }
+  void take(std::byte* sums) const {
+    if (a_.M == 1) return tile_store<kSum>(sums, 4);
     tile_store<kSum>(sums, 64);
     __m512i rows[16];
     for (int i = 0; i < 16; ++i) rows[i] = _mm512_load_si512(sums + i * 64);
     avx512::transpose(rows);
     for (int i = 0; i < 16; ++i) _mm512_store_si512(sums + i * 64, rows[i]);
-    for (int64_t r = 0; r < width(tile); ++r) columns.store(tile * 16 + r, sums + r * 64);
   }
+  // Rows of a tile that there are.
+  int64_t width(int64_t tile) const { return std::min<int64_t>(16, a_.M - tile * 16); }
 
  private:
-  int64_t width(int64_t tile) const { return std::min<int64_t>(16, a_.M - tile * 16); }
   std::byte* at(int64_t tile, int64_t step) const {
     return memory_ + (tile * steps_ + step) * kTileBytes * width(0) / 16;
   }
@@ -139,61 +146,105 @@ struct Int4Stream {
   alignas(64) std::byte tiles[2][kInt4Units * kTileBytes];
 };
 
-// Panels [first, first + count) and [first + count, first + 2 count).
+// Panels [first, first + count) and [second, second + count), and whether an odd last panel comes after them.
 struct Runs {
-  int64_t first, count;
+  int64_t first, second, count;
+  bool odd;
 };
 
-// How panels are dealt to threads: in items of an even number, the last of what is left.
-struct Items {
-  Items(const A16Layout& layout, int64_t threads)
-      : panels(layout.panels), each(item_panels(layout, threads)), queue((panels + each - 1) / each) {}
-  // No panels when all are dealt. An odd last panel belongs to nobody.
-  Runs next() {
-    const int64_t item = queue.next();
-    return item < 0 ? Runs{0, 0} : Runs{item * each, std::min(each, panels - item * each) / 2};
+// A product of few rows and the items it falls into: pairs of panels, an odd last panel with the last of them.
+class FewRows {
+ public:
+  explicit FewRows(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
+      : a(args), gates(gates), layout(args), pairs_(layout.panels / 2), each_(item_pairs(layout)) {}
+  explicit FewRows(const GatedGemmA16Args& gated) : FewRows(gated.product, &gated) {}
+
+  const std::byte* panel_at(int64_t panel) const { return a.w + panel * layout.panel_bytes; }
+  int64_t chunks() const { return layout.padded_k / kA16ChunkK; }  // of a panel
+  int64_t items() const { return std::max<int64_t>(1, (pairs_ + each_ - 1) / each_); }
+  Runs runs(int64_t item) const {
+    const int64_t begin = item * each_, count = std::min(each_, pairs_ - begin), first = gates ? begin : 2 * begin;
+    return {first, gates ? begin + pairs_ : first + count, count, item + 1 == items() && layout.panels % 2 == 1};
   }
+  void fetch_first(const Runs& runs) const {
+    for (const int64_t panel : {runs.first, runs.second})
+      for (int64_t i = 0; i < kFetchAhead; i += 64) fetch_line(panel_at(panel) + i);
+  }
+
+  const GemmA16Args& a;
+  const GatedGemmA16Args* const gates;  // or null
+  const A16Layout layout;
 
  private:
-  // Enough to stream, little to wait for, and runs of at least the chunks that streams look ahead.
-  static int64_t item_panels(const A16Layout& layout, int64_t threads) {
-    constexpr int64_t kBytes = 128 << 10, kLeastChunks = 4;
-    const int64_t least = 2 * (kLeastChunks * layout.chunk_bytes / layout.panel_bytes + 1);
-    return std::max(least, std::min(kBytes / layout.panel_bytes, layout.panels / (4 * threads)) / 2 * 2);
+  // Enough to stream, little to wait for.
+  static int64_t item_pairs(const A16Layout& layout) {
+    constexpr int64_t kBytes = 64 << 10, kLeastChunks = 4;  // of a run
+    const int64_t least = kLeastChunks * layout.chunk_bytes / layout.panel_bytes + 1;
+    return std::max(least, std::min(kBytes / layout.panel_bytes, layout.panels / (8 * compute_threads())));
+  }
+  const int64_t pairs_, each_;
+};
+
+// What a thread keeps from item to item.
+template <int kScales>
+struct Streams {
+  void enter(const FewRows& product, const Runs& runs) {
+    of[0].chunks.start(product.panel_at(runs.first), runs.count * product.chunks());
+    of[1].chunks.start(product.panel_at(runs.second), runs.count * product.chunks());
+    chunk = 0;
+  }
+  // What follows the runs that were entered.
+  void announce(const FewRows& product, const Runs& runs) {
+    of[0].chunks.announce(product.panel_at(runs.first), runs.count * product.chunks());
+    of[1].chunks.announce(product.panel_at(runs.second), runs.count * product.chunks());
+  }
+  void start() { of[0].start(), of[1].start(); }
+  void enter_announced(const FewRows& product, const Runs& runs) {
+    for (auto& stream : of) stream.chunks.enter_next(runs.count * product.chunks());
   }
 
-  const int64_t panels, each;
-  WorkQueue queue;
+  Int4Stream<kScales> of[2];
+  int64_t chunk = 0;  // that comes next in both
+  alignas(64) std::byte sums[2 * kTileBytes] = {};
 };
+
+// The gated unit on sixteen gates and ups of each of `rows` rows.
+template <class Act>
+void store_gated(const FewRows& product, int64_t pair, int64_t row, int64_t rows, const std::byte* sums) {
+  const float* const bias = product.a.bias;
+  const GatedRows to(*product.gates, pair * 16);
+  for (int64_t r = 0; r < rows; ++r, sums += 64) {
+    Vec gate = Vec::load(reinterpret_cast<const float*>(sums));
+    Vec up = Vec::load(reinterpret_cast<const float*>(sums + kTileBytes));
+    if (bias) gate = gate + Vec::load(bias + pair * 16), up = up + Vec::load(bias + product.a.N / 2 + pair * 16);
+    to.store(row + r, Act::apply(gate) * up);
+  }
+}
 
 template <int kScales, int kXTiles>
 struct Thin {
-  using Stream = Int4Stream<kScales>;
-  using Rows = PairTiles<kXTiles>;
-
-  Thin(const GemmA16Args& args, const A16Layout& layout, std::byte* memory)
-      : a(args), layout(layout), x(args, memory), steps(x.steps()), chunks((steps + kInt4Units - 1) / kInt4Units) {}
+  Thin(const FewRows& product, Streams<kScales>& streams, std::byte* memory)
+      : product(product), streams(streams), x(product.a, memory), steps(x.steps()), chunks(product.chunks()) {}
 
   TileShapes shapes() const {
     TileShapes shapes = TileShapes::full();
     x.shape(shapes);
     return shapes;
   }
-  const std::byte* panel_at(int64_t panel) const { return a.w + panel * layout.panel_bytes; }
 
   // One tile of run kRun, which lies at `step` of k.
   template <int kRun, int kUnit>
   inline __attribute__((always_inline)) void turn(int64_t c, int64_t step) {
     if (step < steps) {
-      tile_load<6 + kRun>(streams[kRun].template tile<kUnit>(c), 64);
+      tile_load<6 + kRun>(streams.of[kRun].template tile<kUnit>(c), 64);
       if constexpr (kRun == 0) x.template load<4>(step);
-      Rows::template multiply<kRun, 6 + kRun, 4>();
+      PairTiles<kXTiles>::template multiply<kRun, 6 + kRun, 4>();
       if constexpr (kXTiles == 2) {
         if constexpr (kRun == 0) x.template load<5>(step);
-        Rows::template multiply<2 + kRun, 6 + kRun, 5>();
+        PairTiles<kXTiles>::template multiply<2 + kRun, 6 + kRun, 5>();
       }
     }
-    streams[kRun].template advance<kUnit>(c);
+    streams.of[kRun].template advance<kUnit>(c);
   }
   template <int kRuns, int kUnit>
   inline __attribute__((always_inline)) void turns(int64_t c, int64_t step) {
@@ -210,84 +261,183 @@ struct Thin {
       turns<kRuns, 2>(c, step + 2), turns<kRuns, 3>(c, step + 3);
     }
   }
-  template <int kRun>
-  void store(int64_t panel) {
-    const A16Columns columns(a, panel);
-    x.template store<kRun>(columns, 0, sums);
-    if constexpr (kXTiles == 2) x.template store<kRun + 2>(columns, 1, sums);
+
+  template <int kSum>
+  void store_panel(int64_t panel, int64_t tile) {
+    x.template take<kSum>(streams.sums);
+    const A16Columns columns(product.a, panel);
+    for (int64_t r = 0; r < x.width(tile); ++r) columns.store(tile * 16 + r, streams.sums + r * 64);
+  }
+  template <int kTile>
+  void store_pair(int64_t first, int64_t second) {
+    if (!product.gates) return store_panel<2 * kTile>(first, kTile), store_panel<2 * kTile + 1>(second, kTile);
+    x.template take<2 * kTile>(streams.sums);
+    x.template take<2 * kTile + 1>(streams.sums + kTileBytes);
+    with_activation(product.gates->activation,
+                    [&]<class Act>() { store_gated<Act>(product, first, kTile * 16, x.width(kTile), streams.sums); });
   }
 
-  void fetch_first(const Runs& runs) {
-    for (const int64_t panel : {runs.first, runs.first + runs.count})
-      for (int64_t i = 0; i < kFetchAhead; i += 64) fetch_line(panel_at(panel) + i);
-  }
-  Runs next_runs(Items& items) {
-    const Runs next = items.next();
-    if (next.count > 0) {
-      streams[0].chunks.announce(panel_at(next.first), next.count * chunks);
-      streams[1].chunks.announce(panel_at(next.first + next.count), next.count * chunks);
-    }
-    return next;
-  }
-  void run(Runs now, Items& items) {
-    streams[0].chunks.start(panel_at(now.first), now.count * chunks);
-    streams[1].chunks.start(panel_at(now.first + now.count), now.count * chunks);
-    Runs next = next_runs(items);
-    streams[0].start(), streams[1].start();
-    for (int64_t c = 0; now.count > 0; next = next_runs(items)) {
-      for (int64_t p = now.first; p < now.first + now.count; ++p, c += chunks) {
-        multiply<2>(c);
-        store<0>(p);
-        store<1>(p + now.count);
-      }
-      now = next;
-      for (Stream& stream : streams) stream.chunks.enter_next(now.count * chunks);
+  void run(const Runs& now) {
+    for (int64_t p = 0; p < now.count; ++p, streams.chunk += chunks) {
+      multiply<2>(streams.chunk);
+      store_pair<0>(now.first + p, now.second + p);
+      if constexpr (kXTiles == 2) store_pair<1>(now.first + p, now.second + p);
     }
   }
   void run_last(int64_t panel) {
-    streams[0].chunks.start(panel_at(panel), chunks);
-    streams[0].start();
+    streams.of[0].chunks.start(product.panel_at(panel), chunks);
+    streams.of[0].start();
     multiply<1>(0);
-    store<0>(panel);
+    store_panel<0>(panel, 0);
+    if constexpr (kXTiles == 2) store_panel<2>(panel, 1);
   }
 
-  const GemmA16Args& a;
-  const A16Layout& layout;
-  const Rows x;
+  const FewRows& product;
+  Streams<kScales>& streams;
+  const PairTiles<kXTiles> x;
   const int64_t steps, chunks;
-  Stream streams[2];
-  alignas(64) std::byte sums[kTileBytes] = {};
 };
 
+// An item of `product` and, if there is one, the item that comes after it.
+struct Neighbours {
+  const FewRows& product;
+  Runs now;
+  const FewRows* next = nullptr;
+  Runs then = {};
+};
+
+// Packed rows are in `memory`. `under_way`: the item is in the streams; returns whether the next one is.
 template <int kScales, int kXTiles>
-void run_thin(const GemmA16Args& a) {
-  const A16Layout layout(a);
-  Items items(layout, compute_threads());
+bool run_item(const Neighbours& items, bool under_way, Streams<kScales>& streams, std::byte* memory) {
+  Thin<kScales, kXTiles> thin(items.product, streams, memory);
+  const TileUse use(thin.shapes());
+  const bool follows = items.next && items.then.count > 0;
+  if (items.now.count > 0) {
+    if (!under_way) streams.enter(items.product, items.now);
+    if (follows) streams.announce(*items.next, items.then);
+    if (!under_way) streams.start();
+    thin.run(items.now);
+  }
+  if (items.now.odd) thin.run_last(items.product.layout.panels - 1);
+  // A stream looks two chunks ahead, and heard of the next item at the beginning of this one.
+  if (!follows || items.now.odd || items.now.count * items.product.chunks() < 2) return false;
+  streams.enter_announced(*items.next, items.then);
+  return true;
+}
+
+// ---- alone ----
+
+template <int kScales, int kXTiles>
+void run_thin(const FewRows& product) {
+  const GemmA16Args& a = product.a;
+  WorkQueue queue(product.items());
   // Few rows of little K are packed by every thread for itself: sooner done than waited for.
-  const bool apart = a.M <= 4 && Thin<kScales, kXTiles>(a, layout, a.scratch).x.bytes() <= kOwnBytes;
+  const bool apart = a.M <= 4 && PairTiles<kXTiles>(a, nullptr).bytes() <= kOwnBytes;
   const auto work = [&](const TeamMember& me) {
-    Thin<kScales, kXTiles> thin(a, layout, a.scratch + (apart ? me.index * kOwnBytes : 0));
-    const Runs first = items.next();
-    if (first.count > 0) thin.fetch_first(first);
+    std::byte* const memory = a.scratch + (apart ? me.index * kOwnBytes : 0);
+    const PairTiles<kXTiles> x(a, memory);
+    int64_t now = queue.next();
+    if (now >= 0) product.fetch_first(product.runs(now));
     if (apart) {
-      thin.x.pack(0, 1);
+      x.pack(0, 1);
     } else {
-      thin.x.pack(me.index, me.size);
+      x.pack(me.index, me.size);
       me.barrier();
     }
-    const TileUse use(thin.shapes());
-    if (first.count > 0) thin.run(first, items);
-    if (layout.panels % 2 == 1 && me.index == 0) thin.run_last(layout.panels - 1);
+    Streams<kScales> streams;
+    for (bool under_way = false; now >= 0;) {
+      const int64_t next = queue.next();
+      Neighbours items{product, product.runs(now)};
+      if (next >= 0) items.next = &product, items.then = product.runs(next);
+      under_way = run_item<kScales, kXTiles>(items, under_way, streams, memory);
+      now = next;
+    }
   };
   parallel_team(work, gemm_a16_threads(a));
 }
 
+void run_few_rows(const FewRows& product) {
+  with_scales(product.a, [&]<int kScales>() {
+    product.a.M <= kTileRows ? run_thin<kScales, 1>(product) : run_thin<kScales, 2>(product);
+  });
+}
+
+bool is_few(const GemmA16Args& a) { return a.M <= kThinTileRows * kTileRows; }
+bool is_few(const GatedGemmA16Args& gated) { return is_few(gated.product); }
+
+// ---- as one of many products: few rows are prepared as one step ----
+
+const GemmA16Args& plain(const GemmA16Args& a) { return a; }
+const GemmA16Args& plain(const GatedGemmA16Args& gated) { return gated.product; }
+
+void pack_few_rows(const GemmA16Args& a) {
+  a.M <= kTileRows ? PairTiles<1>(a, a.scratch).pack(0, 1) : PairTiles<2>(a, a.scratch).pack(0, 1);
+}
+
+template <class Args>
+constexpr GemmSteps<Args> kSteps{
+    .preparations = [](const Args& a) { return is_few(a) ? 1 : many_row_steps(a).preparations(a); },
+    .prepare = [](const Args& a, int64_t i) { is_few(a) ? pack_few_rows(plain(a)) : many_row_steps(a).prepare(a, i); },
+    .items = [](const Args& a) { return is_few(a) ? FewRows(a).items() : many_row_steps(a).items(a); },
+    .run = [](const Args& a, int64_t item, std::byte* own) { many_row_steps(a).run(a, item, own); },
+    .own_bytes = kThickOwnBytes};
+
+template <int kScales>
+bool run_item_of_many(const Neighbours& items, bool under_way, Streams<kScales>& streams) {
+  const GemmA16Args& a = items.product.a;
+  return a.M <= kTileRows ? run_item<kScales, 1>(items, under_way, streams, a.scratch)
+                          : run_item<kScales, 2>(items, under_way, streams, a.scratch);
+}
+
+// The items of a thread: it asks for the next one before it begins one of few rows.
+template <int kScales, class Args>
+void run_items(GroupSteps<Args>& group, const TeamMember& me) {
+  auto now = group.next();
+  if (now.product && is_few(*now.product)) {
+    const FewRows product(*now.product);
+    product.fetch_first(product.runs(now.index));
+  }
+  group.prepare(me);
+  Streams<kScales> streams;
+  for (bool under_way = false; now.product;) {
+    if (!is_few(*now.product)) {
+      group.run(now, me);
+      under_way = false, now = group.next();
+      continue;
+    }
+    const auto next = group.next();
+    const FewRows product(*now.product), after(next.product ? *next.product : *now.product);
+    Neighbours items{product, product.runs(now.index)};
+    if (next.product && is_few(*next.product)) items.next = &after, items.then = after.runs(next.index);
+    under_way = run_item_of_many(items, under_way, streams);
+    now = next;
+  }
+}
+
+template <class Args>
+void run_many(std::span<Args> products, std::byte* scratch) {
+  GroupSteps<Args> group(products, scratch, kSteps<Args>);
+  with_scales(plain(products[0]), [&]<int kScales>() {
+    parallel_team([&](const TeamMember& me) { run_items<kScales>(group, me); }, group.threads());
+  });
+}
+
 }  // namespace
 
-void gemm_a16(const GemmA16Args& a) {
-  if (a.M > kThinTileRows * kTileRows) return gemm_a16_many_rows(a);
-  with_scales(a, [&]<int kScales>() { a.M <= kTileRows ? run_thin<kScales, 1>(a) : run_thin<kScales, 2>(a); });
+void gemm_a16(const GemmA16Args& a) { is_few(a) ? run_few_rows(FewRows(a)) : gemm_a16_many_rows(a); }
+
+void gemm_gated_a16(const GatedGemmA16Args& gated) {
+  if (is_ragged(gated)) return gemm_a16_then_glu(gated);
+  is_few(gated) ? run_few_rows(FewRows(gated)) : gemm_gated_a16_many_rows(gated);
 }
+
+void gemm_a16_grouped(const GroupedA16Args& a) { run_many(a.products, a.scratch); }
+
+void gemm_gated_a16_grouped(const GroupedGatedA16Args& a) {
+  any_ragged(a.products) ? gemm_a16_then_glu_grouped(a) : run_many(a.products, a.scratch);
+}
+
+int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t row_bytes = a16_padded_k(K) / kTileK * kTileBytes;  // of sixteen

@@ -7,7 +7,7 @@
 #include "kernels/cpu/amx/products.h"
 #include "kernels/cpu/avx512/unpack.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
@@ -58,10 +58,15 @@ void with_scales(const GemmA16Args& a, const Run& run) {
   }
 }
 
-// Products of more than kThinTileRows tiles of rows.
+// Unpacked tiles of a stretch of a panel, and a thread's memory in products of many rows.
+constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes, kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
+
+// Products of more than kThinTileRows tiles of rows; gated ones with N a multiple of 32.
 void gemm_a16_many_rows(const GemmA16Args& a);
-// Memory that each of its threads needs, beside packed rows.
-int64_t gemm_a16_own_bytes();
+void gemm_gated_a16_many_rows(const GatedGemmA16Args& gated);
+// The same in steps, kThickOwnBytes for every thread.
+const GemmSteps<GemmA16Args>& many_row_steps(const GemmA16Args&);
+const GemmSteps<GatedGemmA16Args>& many_row_steps(const GatedGemmA16Args&);
 
 }  // namespace millrace::amx
 #pragma GCC pop_options

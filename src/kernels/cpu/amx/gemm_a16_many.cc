@@ -105,9 +105,6 @@ class GatedEnds {
 
 // ---- a stretch of panels is unpacked when it begins ----
 
-constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a panel
-constexpr int64_t kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
-
 // Memory that comes to the second-level cache, a line with every call.
 class Lines {
  public:
@@ -185,24 +182,47 @@ struct ThickJob : Int4Job {
   using Panels = Int4Panels<ThickJob, kScales>;
 };
 
-}  // namespace
-
-void gemm_a16_many_rows(const GemmA16Args& a) {
-  with_scales(a, [&]<int kScales>() { multiply_thick<ThickJob<kScales>, Ends>(ThickJob<kScales>(a), kThickOwnBytes); });
+// run.operator()<Ends>(job) for a product, gated or not.
+template <class Run>
+void with_job(const GemmA16Args& a, const Run& run) {
+  with_scales(a, [&]<int kScales>() { run.template operator()<Ends>(ThickJob<kScales>(a)); });
 }
-
-void gemm_gated_a16(const GatedGemmA16Args& gated) {
-  const GemmA16Args& a = gated.product;
-  const bool few = a.M <= kThinTileRows * kTileRows, ragged = a.N % 32 != 0;
-  if (few || ragged) return gemm_a16_then_glu(gated);
-  with_scales(a, [&]<int kScales>() {
+template <class Run>
+void with_job(const GatedGemmA16Args& gated, const Run& run) {
+  with_scales(gated.product, [&]<int kScales>() {
     with_activation(gated.activation, [&]<class Act>() {
-      multiply_thick<ThickJob<kScales>, GatedEnds<Act>>(ThickJob<kScales>(a, &gated), kThickOwnBytes);
+      run.template operator()<GatedEnds<Act>>(ThickJob<kScales>(gated.product, &gated));
     });
   });
 }
 
-int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
+template <class Args>
+void multiply_many_rows(const Args& args) {
+  with_job(args, []<class Ends, class Job>(const Job& job) { multiply_thick<Job, Ends>(job, kThickOwnBytes); });
+}
+
+Int4Job shape_of(const GemmA16Args& a) { return Int4Job(a); }
+Int4Job shape_of(const GatedGemmA16Args& gated) { return Int4Job(gated.product, &gated); }
+
+template <class Args>
+void run_step(const Args& args, int64_t item, std::byte* own) {
+  with_job(args, [&]<class Ends, class Job>(const Job& job) { run_item<Job, Ends>(job, item, own); });
+}
+
+template <class Args>
+constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return shape_of(args).tile_rows; },
+                                 .prepare = [](const Args& args, int64_t i) { pack_tile_row(shape_of(args), i); },
+                                 .items = [](const Args& args) { return items_of(shape_of(args)); },
+                                 .run = run_step<Args>,
+                                 .own_bytes = kThickOwnBytes};
+
+}  // namespace
+
+void gemm_a16_many_rows(const GemmA16Args& a) { multiply_many_rows(a); }
+void gemm_gated_a16_many_rows(const GatedGemmA16Args& gated) { multiply_many_rows(gated); }
+
+const GemmSteps<GemmA16Args>& many_row_steps(const GemmA16Args&) { return kSteps<GemmA16Args>; }
+const GemmSteps<GatedGemmA16Args>& many_row_steps(const GatedGemmA16Args&) { return kSteps<GatedGemmA16Args>; }
 
 }  // namespace millrace::amx
 #pragma GCC pop_options

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "kernels/cpu/avx2/vec.h"
-#include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -50,6 +50,8 @@ inline void store_sums_of_four(const Vec (&sums)[4], float* to) {
 }  // namespace
 
 void gemm_a16(const GemmA16Args& a) { gemm_a16_of<FloatDot>(a); }
+
+void gemm_a16_grouped(const GroupedA16Args& a) { gemm_a16_grouped_of<FloatDot>(a); }
 
 }  // namespace millrace::avx2
 #pragma GCC pop_options

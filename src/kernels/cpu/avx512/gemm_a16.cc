@@ -6,7 +6,7 @@
 
 #include "kernels/cpu/avx512/unpack.h"
 #include "kernels/cpu/avx512/vec.h"
-#include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -50,7 +50,7 @@ struct PairDot {
   using Element = bf16;
   using W = __m512bh;
   using X = __m512bh;
-  static constexpr int64_t kStretch = kDotStretchBytes / 16 / sizeof(bf16);
+  static constexpr int64_t kStretch = kA16DotStretchBytes / 16 / sizeof(bf16);
   static constexpr int kMostRows = 4;
 
   static W load_w(const bf16* at) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(at)); }
@@ -90,6 +90,9 @@ struct PairDot {
 
 void gemm_a16(const GemmA16Args& a) { gemm_a16_of<FloatDot>(a); }
 void gemm_a16_pairs(const GemmA16Args& a) { gemm_a16_of<PairDot>(a); }
+
+void gemm_a16_grouped(const GroupedA16Args& a) { gemm_a16_grouped_of<FloatDot>(a); }
+void gemm_a16_grouped_pairs(const GroupedA16Args& a) { gemm_a16_grouped_of<PairDot>(a); }
 
 }  // namespace millrace::avx512
 #pragma GCC pop_options

@@ -1,7 +1,7 @@
 // What gemm_a16 means. Plain on purpose.
 #include <cstring>
 
-#include "kernels/cpu/gemm_a16_impls.h"
+#include "kernels/cpu/gemm_grouped_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace::portable {
@@ -41,6 +41,11 @@ void gemm_a16(const GemmA16Args& a) {
   parallel_ranges(a.N, gemm_a16_threads(a) == 1 ? a.N : 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) column(n);
   });
+}
+
+void gemm_a16_grouped(const GroupedA16Args& args) {
+  for (const GemmA16Args& a : args.products)
+    if (a.M > 0 && a.N > 0) portable::gemm_a16(a);
 }
 
 }  // namespace millrace::portable

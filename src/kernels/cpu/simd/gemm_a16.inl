@@ -3,24 +3,17 @@
 // rising order. `Dot`: Element, kStretch, kMostRows, prepare(), unpack(), and how 32 of k are multiplied: W, X, load_w(),
 // load_x(), step(). store_sums_of_four() adds the lanes of four sums.
 
-constexpr int64_t kDotStretchBytes = 32 << 10;
+constexpr int64_t kDotRows = 512;  // that meet a panel at a time
 
-// What a team works on; x prepared, as rows of padded_k elements.
+// x prepared, as rows of padded_k elements.
 template <class Dot>
 struct A16Job {
   using Element = typename Dot::Element;
-  explicit A16Job(const GemmA16Args& args)
-      : a(args), layout(args), x(reinterpret_cast<Element*>(args.scratch)), own(args.scratch + x_bytes()) {}
-  int64_t x_bytes() const { return (a.M * layout.padded_k * static_cast<int64_t>(sizeof(Element)) + 63) / 64 * 64; }
-  // Of a thread: a stretch of a panel, then [M][16] sums.
-  Element* stretch(const TeamMember& me) const { return reinterpret_cast<Element*>(own + me.index * own_bytes()); }
-  float* sums(const TeamMember& me) const { return reinterpret_cast<float*>(own + me.index * own_bytes() + kDotStretchBytes); }
-  int64_t own_bytes() const { return kDotStretchBytes + a.M * 64; }
+  explicit A16Job(const GemmA16Args& args) : a(args), layout(args), x(reinterpret_cast<Element*>(args.scratch)) {}
 
   const GemmA16Args& a;
   const A16Layout layout;
   Element* const x;
-  std::byte* const own;
 };
 
 template <class Dot>
@@ -72,38 +65,58 @@ inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typ
   }
 }
 
-inline void finish_panel(const GemmA16Args& a, int64_t panel, const float* sums) {
+inline void finish_panel(const GemmA16Args& a, int64_t panel, int64_t begin, int64_t end, const float* sums) {
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
-  for (int64_t m = 0; m < a.M; ++m) {
-    Vec y = Vec::load(sums + m * 16);
+  for (int64_t m = begin; m < end; ++m) {
+    Vec y = Vec::load(sums + (m - begin) * 16);
     if (a.bias) y = y + Vec::load_n(a.bias + column, n);
     y.store_n(a.y + m * a.y_stride + column, n);
   }
 }
 
+// Rows [begin, end) against a panel. `own`: kA16DotOwnBytes, a stretch of the panel, then [kDotRows][16] sums.
 template <class Dot>
-void run_dot_panel(const A16Job<Dot>& job, const TeamMember& me, int64_t panel) {
-  typename Dot::Element* stretch = job.stretch(me);
+void run_dot_rows(const A16Job<Dot>& job, int64_t panel, int64_t begin, int64_t end, std::byte* own) {
+  auto* const stretch = reinterpret_cast<typename Dot::Element*>(own);
+  auto* const sums = reinterpret_cast<float*>(own + kA16DotStretchBytes);
   for (int64_t k = 0; k < job.layout.padded_k; k += Dot::kStretch) {
     const int64_t count = std::min<int64_t>(Dot::kStretch, job.layout.padded_k - k);
     unpack_stretch(job, panel, k, count, stretch);
-    for (int64_t row = 0; row < job.a.M; row += Dot::kMostRows)
+    for (int64_t row = begin; row < end; row += Dot::kMostRows)
       dot_rows<Dot>(job.x + row * job.layout.padded_k + k, job.layout.padded_k, stretch, count, k == 0,
-                    std::min<int64_t>(Dot::kMostRows, job.a.M - row), job.sums(me) + row * 16);
+                    std::min<int64_t>(Dot::kMostRows, end - row), sums + (row - begin) * 16);
   }
-  finish_panel(job.a, panel, job.sums(me));
+  finish_panel(job.a, panel, begin, end, sums);
 }
 
 template <class Dot>
-void gemm_a16_of(const GemmA16Args& a) {
+void run_dot_panel(const GemmA16Args& a, int64_t panel, std::byte* own) {
   const A16Job<Dot> job(a);
-  WorkQueue queue(job.layout.panels);
-  const auto work = [&](const TeamMember& me) {
-    for (int64_t row = me.index; row < a.M; row += me.size) Dot::prepare(a, row, job.layout.padded_k, job.x);
-    me.barrier();
-    for (int64_t panel = queue.next(); panel >= 0; panel = queue.next()) run_dot_panel(job, me, panel);
-  };
-  parallel_team(work, gemm_a16_threads(a));
+  for (int64_t row = 0; row < a.M; row += kDotRows)
+    run_dot_rows(job, panel, row, std::min(a.M, row + kDotRows), own);
+}
+
+template <class Dot>
+constexpr GemmSteps<GemmA16Args> kDotSteps{
+    .preparations = [](const GemmA16Args& a) { return a.M; },
+    .prepare =
+        [](const GemmA16Args& a, int64_t row) {
+          const A16Job<Dot> job(a);
+          Dot::prepare(a, row, job.layout.padded_k, job.x);
+        },
+    .items = [](const GemmA16Args& a) { return A16Layout(a).panels; },
+    .run = run_dot_panel<Dot>,
+    .own_bytes = kA16DotOwnBytes};
+
+template <class Dot>
+void gemm_a16_of(const GemmA16Args& a) {
+  const int64_t x_bytes = a.M * a16_padded_k(a.K) * static_cast<int64_t>(sizeof(typename Dot::Element));
+  run_alone(a, kDotSteps<Dot>, gemm_a16_threads(a), a.scratch + round_up_to_64(x_bytes));
+}
+
+template <class Dot>
+void gemm_a16_grouped_of(const GroupedA16Args& a) {
+  run_grouped(a.products, a.scratch, kDotSteps<Dot>);
 }
 
 // ---- in float32 ----
@@ -123,7 +136,7 @@ struct FloatDot {
     Vec even, odd;
   };
   using X = W;
-  static constexpr int64_t kStretch = kDotStretchBytes / 16 / sizeof(float);
+  static constexpr int64_t kStretch = kA16DotStretchBytes / 16 / sizeof(float);
   static constexpr int kMostRows = kFloatRows;
 
   static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
