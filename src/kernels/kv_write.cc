@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/cpu.h"
 #include "kernels/cpu/attention_impls.h"
 #include "kernels/parallel.h"
 
@@ -45,6 +46,26 @@ void write_token(const KvWriteArgs& a, int64_t t) {
   }
 }
 
+// Whether tokens [t, t + 16) fill sixteen positions that lie together.
+bool fill_lanes(const KvWriteArgs& a, int64_t t, int64_t end) {
+  if (t + kKvLanes > end || a.slots[t] % kKvLanes != 0) return false;
+  for (int64_t i = 1; i < kKvLanes; ++i)
+    if (a.slots[t + i] != a.slots[t] + i) return false;
+  return true;
+}
+
+void write_bf16_tokens(const KvWriteArgs& a, int64_t begin, int64_t end) {
+  const bool fast = cpu_has(Isa::kAvx512);
+  for (int64_t t = begin; t < end;) {
+    if (fast && fill_lanes(a, t, end)) {
+      avx512::kv_write_sixteen(a, t);
+      t += kKvLanes;
+    } else {
+      write_token<bf16>(a, t++);
+    }
+  }
+}
+
 constexpr Impl<KvQuantizeFn> kQuantizeImpls[] = {{"avx512", Isa::kAvx512, avx512::kv_quantize},
                                                  {"avx2", Isa::kAvx2, avx2::kv_quantize},
                                                  {"portable", Isa::kPortable, portable::kv_quantize}};
@@ -82,13 +103,13 @@ void kv_write(const KvWriteArgs& args) {
   const bool int8 = layout.dtype == DType::kI8, scaled = args.k_scales && args.v_scales;
   MR_CHECK(scaled == (int8 && !layout.token_scales), "scales given: {}; a cache of {}", scaled,
            dtype_name(layout.dtype));
-  const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(layout.kv_heads * layout.head_dim, 1));
+  const int64_t most = 8192 / std::max<int64_t>(layout.kv_heads * layout.head_dim, 1);
+  const int64_t grain = most >= kKvLanes / 2 ? (most + kKvLanes - 1) / kKvLanes * kKvLanes : std::max<int64_t>(1, most);
   parallel_ranges(args.T, grain, [&](int64_t begin, int64_t end) {
+    if (layout.dtype == DType::kBf16) return write_bf16_tokens(args, begin, end);
     for (int64_t t = begin; t < end; ++t) {
       if (layout.dtype == DType::kF32)
         write_token<float>(args, t);
-      else if (layout.dtype == DType::kBf16)
-        write_token<bf16>(args, t);
       else if (int8)
         write_int8_token(args, t);
       else

@@ -295,6 +295,52 @@ TEST(KvQuantize, WhatAScaleDoesNotReachIsClamped) {
   }
 }
 
+struct WrittenCache {
+  std::vector<bf16> keys, values;
+  bool operator==(const WrittenCache& other) const {
+    const auto same = [](const std::vector<bf16>& a, const std::vector<bf16>& b) {
+      return std::memcmp(a.data(), b.data(), a.size() * sizeof(bf16)) == 0;
+    };
+    return same(keys, other.keys) && same(values, other.values);
+  }
+};
+
+// Tokens go to `slots`, `at_once` of them with a call; k and v [T, G, D] are 5 floats further apart.
+WrittenCache written(const KvLayout& layout, const std::vector<float>& k, const std::vector<float>& v,
+                     const std::vector<int64_t>& slots, int64_t at_once) {
+  const auto T = static_cast<int64_t>(slots.size());
+  const int64_t stride = layout.kv_heads * layout.head_dim + 5;
+  WrittenCache cache{std::vector<bf16>(4 * layout.block_elements()), std::vector<bf16>(4 * layout.block_elements())};
+  for (int64_t t = 0; t < T; t += at_once)
+    kv_write({.k = k.data() + t * stride,
+              .v = v.data() + t * stride,
+              .slots = slots.data() + t,
+              .k_cache = cache.keys.data(),
+              .v_cache = cache.values.data(),
+              .layout = layout,
+              .T = std::min(at_once, T - t),
+              .stride = stride});
+  return cache;
+}
+
+TEST(KvWrite, TokensWrittenTogetherLieAsThoseWrittenAlone) {
+  Random random(3);
+  const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, 1e-40f, -3e38f, -0.0f, 3.4e38f};
+  for (const int64_t D : {1, 16, 37, 64, 80, 96, 128})
+    for (const int64_t block_tokens : {16, 32}) {
+      SCOPED_TRACE(testing::Message() << "heads of " << D << ", blocks of " << block_tokens);
+      const KvLayout layout{.block_tokens = block_tokens, .kv_heads = 3, .head_dim = D, .dtype = DType::kBf16};
+      std::vector<int64_t> slots;  // whole sixteens, a gap, a piece that begins within, one that ends within
+      for (int64_t slot = 16; slot < 64; ++slot)
+        if (slot < 35 || slot > 37) slots.push_back(slot);
+      for (int64_t slot = 5; slot < 12; ++slot) slots.push_back(slot);
+      const auto T = static_cast<int64_t>(slots.size());
+      std::vector<float> k = random_floats(random, T * (3 * D + 5)), v = random_floats(random, T * (3 * D + 5));
+      for (size_t i = 0; i < k.size(); i += 11) k[i] = odd[i % 8], v[i + 1 < v.size() ? i + 1 : i] = odd[(i + 3) % 8];
+      EXPECT_TRUE(written(layout, k, v, slots, T) == written(layout, k, v, slots, 1));
+    }
+}
+
 TEST(PagedAttention, AHeadThatIsNotFiniteIsSeenInAnInt8Cache) {
   const KvLayout layout{.kv_heads = 1, .head_dim = 16, .dtype = DType::kI8, .token_scales = true};
   std::vector<int8_t> keys(layout.block_bytes()), values(layout.block_bytes());

@@ -20,6 +20,9 @@ void paged_attention(const AttentionArgs&);
 namespace avx512 {
 void paged_attention(const AttentionArgs&);
 KvQuantizeFn kv_quantize;
+// Tokens [t, t + 16) of kv_write into a bf16 cache, as the plain code does, bit for bit. Requires: their slots follow
+// each other from a multiple of sixteen on.
+void kv_write_sixteen(const KvWriteArgs&, int64_t t);
 }  // namespace avx512
 
 // Heads whose largest element is smaller are all zeros in an int8 cache with a scale for each token.
