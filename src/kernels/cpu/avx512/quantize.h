@@ -2,6 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/gemm_w8a8_impls.h"
 
@@ -95,6 +97,13 @@ inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t 
   return scale.scale;
 }
 
+// The row after `row`, 64 elements from k on: its largest is looked for next.
+inline __attribute__((always_inline)) void fetch_next(const GemmW8A8Args& a, int64_t row, int64_t k) {
+  const int64_t bytes = dtype_bytes(a.x_dtype);
+  const auto* next = static_cast<const char*>(a.x) + (std::min(row + 1, a.M - 1) * a.x_stride + k) * bytes;
+  for (int64_t line = 0; line < bytes; ++line) _mm_prefetch(next + 64 * line, _MM_HINT_T0);
+}
+
 // store(k, 64 int8) for k from 0 to padded_k; returns the row's scale.
 template <class Store>
 inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
@@ -105,8 +114,10 @@ inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, 
   }
   const RowScale scale = row_scale(a, row);
   const __m512 factor = _mm512_set1_ps(scale.factor);
-  for (int64_t k = 0; k < padded_k; k += 64)
+  for (int64_t k = 0; k < padded_k; k += 64) {
+    fetch_next(a, row, k);
     store(k, scale.factor == 0 ? _mm512_setzero_si512() : quantized(a, row, k, factor));
+  }
   return scale.scale;
 }
 
