@@ -35,14 +35,14 @@ class GatedFeedForward : public FeedForward {
 
   void forward(const Tensor& x, Workspace& workspace, Tensor& y) override {
     const Workspace::Scope scope(workspace);
-    Tensor gated = workspace.tensor(parts_.down.input_dtype(), {x.size(0), parts_.hidden()});
+    Tensor gated = workspace.rows(parts_.down.input_dtype(), x.size(0), parts_.hidden());
     parts_.gate_up.forward_gated(x, activation_, gated, workspace);
     parts_.down.forward(gated, y, workspace);
   }
   DType input_dtype() const override { return parts_.gate_up.input_dtype(); }
   BranchInput integer_input() const override { return {parts_.gate_up.takes_integers(), parts_.gate_up.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
-    return Workspace::tensor_bytes(parts_.down.input_dtype(), {T, parts_.hidden()}) +
+    return Workspace::rows_bytes(parts_.down.input_dtype(), T, parts_.hidden()) +
            std::max(parts_.gate_up.gated_scratch_bytes(T), parts_.down.scratch_bytes(T));
   }
   int64_t weight_bytes() const override { return parts_.gate_up.weight_bytes() + parts_.down.weight_bytes(); }

@@ -54,7 +54,7 @@ class GroupedQueryMixer : public Mixer {
   void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) override {
     const Workspace::Scope scope(step.workspace);
     const int64_t T = x.size(0);
-    Tensor qkv = step.workspace.tensor(DType::kF32, {T, qkv_width()});
+    Tensor qkv = step.workspace.rows(DType::kF32, T, qkv_width());
     qkv_.forward(x, qkv, step.workspace);
     Tensor q = heads_of(qkv, 0, gqa_.heads, gqa_.head_dim);
     Tensor k = heads_of(qkv, q_width(), gqa_.kv_heads, gqa_.head_dim);
@@ -75,7 +75,7 @@ class GroupedQueryMixer : public Mixer {
   int64_t weight_bytes() const override { return qkv_.weight_bytes() + out_.weight_bytes(); }
   int64_t scratch_bytes(const StepLimits& limits) const override {
     const int64_t T = limits.tokens;
-    return Workspace::tensor_bytes(DType::kF32, {T, qkv_width()}) +
+    return Workspace::rows_bytes(DType::kF32, T, qkv_width()) +
            Workspace::tensor_bytes(out_.input_dtype(), {T, q_width()}) +
            std::max({attention_scratch_bytes(gqa_.heads, limits.cache, limits.max_context), qkv_.scratch_bytes(T),
                      out_.scratch_bytes(T)});

@@ -10,6 +10,12 @@ namespace {
 constexpr int64_t kHugePage = 2 << 20;
 constexpr int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
+// Elements between rows of `width`.
+int64_t row_stride(DType dtype, int64_t width) {
+  const int64_t bytes = dtype_bytes(dtype);
+  return width > 0 && width * bytes % 4096 == 0 ? width + 64 / bytes : width;
+}
+
 // A mapping of `bytes` that begins at a huge page's boundary; null where there is no memory. What was mapped to find
 // the boundary is given back: a process may hold only some 65,000 mappings, and a model has tens of thousands of
 // tensors.
@@ -53,6 +59,15 @@ std::byte* Workspace::bytes(int64_t n) {
 
 Tensor Workspace::tensor(DType dtype, const Shape& shape) {
   return Tensor(bytes(shape.numel() * dtype_bytes(dtype)), dtype, shape);
+}
+
+Tensor Workspace::rows(DType dtype, int64_t T, int64_t width) {
+  const int64_t stride = row_stride(dtype, width);
+  return Tensor(bytes(T * stride * dtype_bytes(dtype)), dtype, {T, width}, {stride, 1}, nullptr);
+}
+
+int64_t Workspace::rows_bytes(DType dtype, int64_t T, int64_t width) {
+  return tensor_bytes(dtype, {T, row_stride(dtype, width)});
 }
 
 int64_t Workspace::tensor_bytes(DType dtype, const Shape& shape) {

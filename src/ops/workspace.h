@@ -22,6 +22,10 @@ class Workspace {
   Tensor tensor(DType dtype, const Shape& shape);
   // Bytes that tensor(dtype, shape) takes.
   static int64_t tensor_bytes(DType dtype, const Shape& shape);
+  // [T, width], each row contiguous. Rows lie a line further apart where they would be whole pages: a product writes
+  // them column by column, and what lies whole pages apart shares few sets of the caches.
+  Tensor rows(DType dtype, int64_t T, int64_t width);
+  static int64_t rows_bytes(DType dtype, int64_t T, int64_t width);
 
   // Gives back on destruction what was taken since its construction.
   class Scope {
