@@ -28,6 +28,8 @@ inline float gumbel_bound(uint32_t bits) {
 inline constexpr float kMostNoise = 17;  // no gumbel_bound is larger
 
 inline constexpr int kMassBounds = 8;
+inline constexpr int64_t kLogitBlock =
+    4096;  // stay in the first-level cache, and float32 sums of them are exact enough
 
 // One implementation of all passes.
 struct LogitKernels {
@@ -46,6 +48,11 @@ struct LogitKernels {
   // masses[b]: sum of e^(x[i] - shift) where x[i] >= bounds[b], kMassBounds of them, in blocks of float32 added up in
   // double. shift is finite and no value is larger.
   void (*masses)(const float* x, int64_t n, float shift, const float* bounds, double* masses);
+  // to[i] = e^(x[i] - shift) but for a relative error of 2e-4, and their sum. shift is finite and no value is larger.
+  // n is at most kLogitBlock.
+  float (*exponentials)(const float* x, int64_t n, float shift, float* to);
+  // Sum of the values that are at least `bound`. n is at most kLogitBlock.
+  float (*sum_at_least)(const float* x, int64_t n, float bound);
   // Values in [low, high), in order, and their ids: ids[i], or i where `ids` is null. Returns how many. Both may be
   // written over what is read.
   int64_t (*between)(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,

@@ -93,6 +93,27 @@ TEST(Logits, EveryImplementationSumsMassesAlike) {
   }
 }
 
+TEST(Logits, EveryImplementationNotesMassesAndSumsThemAlike) {
+  const LogitKernels& portable = logit_impls().back().kernels;
+  for (const auto& impl : logit_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const int64_t n : {1, 15, 16, 17, 63, 64, 100, 1000, 4096}) {
+      SCOPED_TRACE(testing::Message() << impl.name << ' ' << n);
+      Random random(n);
+      const auto x = with_gaps(random, n);
+      const float top = n == 1 ? 3 : portable.largest(x.data(), n);
+      std::vector<float> want(n), got(n);
+      const float want_sum = portable.exponentials(x.data(), n, top, want.data());
+      EXPECT_NEAR(impl.kernels.exponentials(x.data(), n, top, got.data()), want_sum, 2e-4f * want_sum);
+      for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(got[i], want[i], 2e-4f * want[i]) << x[i] - top;
+      for (const float bound : {0.0f, want[0], 1e-3f, 0.5f, 2.0f}) {
+        const float sum = portable.sum_at_least(want.data(), n, bound);
+        EXPECT_NEAR(impl.kernels.sum_at_least(want.data(), n, bound), sum, 1e-6f * sum) << bound;
+      }
+    }
+  }
+}
+
 TEST(Logits, EveryImplementationFindsWhatLiesBetween) {
   for (const auto& impl : logit_impls()) {
     if (!cpu_has(impl.needs)) continue;

@@ -43,11 +43,12 @@ inline void store_hits(uint32_t hits, Vec values, const int32_t* ids, int64_t fi
 
 namespace {
 
-// 2^x for x <= 0, about two units in the last place; 0 below -126.
+// 2^x for x <= 0; 0 below -126: as exact as the function for [0, 1], by default about two units in the last place.
+template <Vec (*kWithinOne)(Vec) = power_within_one>
 inline Vec power_of_two(Vec x) {
   const Vec bounded = Vec::max(x, Vec::set(-126.0f));
   const Vec n = Vec::round(bounded - Vec::set(0.5f));  // x - n in [0, 1]
-  return Vec::where_less(x, Vec::set(-126.0f), Vec::zero(), Vec::scale_by_power(power_within_one(bounded - n), n));
+  return Vec::where_less(x, Vec::set(-126.0f), Vec::zero(), Vec::scale_by_power(kWithinOne(bounded - n), n));
 }
 
 }  // namespace

@@ -96,15 +96,15 @@ int64_t contenders(const float* x, int64_t n, float best, const NoiseKey& key, i
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) top = _mm512_max_ps(_mm512_loadu_ps(at + 16 * v), top);  // NaN is passed over
     if (!_mm512_cmp_ps_mask(_mm512_add_ps(top, _mm512_set1_ps(kMostNoise)), wanted, _CMP_GE_OQ)) continue;
+    for (int v = 0; v < kVecs; ++v) __builtin_prefetch(at + kLogitBlock + 16 * v);  // what is looked at next
     __m512i words[kVecs];
     philox_words(keys, key.position, static_cast<uint64_t>(i) / 4, words);
-    top = lowest;
+    // In each lane, at most what its largest logit and its largest noise, which need not meet, add up to.
+    __m512i most_bits = words[0];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVecs; ++v) {
-      reached[v] = _mm512_add_ps(_mm512_loadu_ps(at + 16 * v), gumbel_bounds(words[v]));
-      top = _mm512_max_ps(reached[v], top);
-    }
-    if (!_mm512_cmp_ps_mask(top, wanted, _CMP_GE_OQ)) continue;
+    for (int v = 1; v < kVecs; ++v) most_bits = _mm512_max_epu32(words[v], most_bits);
+    if (!_mm512_cmp_ps_mask(_mm512_add_ps(top, gumbel_bounds(most_bits)), wanted, _CMP_GE_OQ)) continue;
+    for (int v = 0; v < kVecs; ++v) reached[v] = _mm512_add_ps(_mm512_loadu_ps(at + 16 * v), gumbel_bounds(words[v]));
     for (int v = 0; v < kVecs; ++v) {
       const __mmask16 hits = _mm512_cmp_ps_mask(reached[v], wanted, _CMP_GE_OQ);
       _mm512_storeu_si512(bits + count, _mm512_maskz_compress_epi32(hits, words[v]));
@@ -138,10 +138,11 @@ inline void store_hits(uint32_t hits, Vec values, const int32_t* ids, int64_t fi
 
 namespace {
 
-// 2^x for x <= 0, about two units in the last place.
+// 2^x for x <= 0: as exact as the function for [0, 1], by default about two units in the last place.
+template <Vec (*kWithinOne)(Vec) = power_within_one>
 inline Vec power_of_two(Vec x) {
   const Vec fraction = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // 0 of an infinity
-  return {_mm512_scalef_ps(power_within_one(fraction).v, x.v)};
+  return {_mm512_scalef_ps(kWithinOne(fraction).v, x.v)};
 }
 
 }  // namespace

@@ -82,6 +82,21 @@ void masses(const float* x, int64_t n, float shift, const float* bounds, double*
       if (x[i] >= bounds[b]) masses[b] += std::exp(static_cast<double>(x[i]) - shift);
 }
 
+float exponentials(const float* x, int64_t n, float shift, float* to) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    to[i] = std::isnan(x[i]) ? 0 : static_cast<float>(std::exp(static_cast<double>(x[i]) - shift));
+    sum += to[i];
+  }
+  return static_cast<float>(sum);
+}
+
+float sum_at_least(const float* x, int64_t n, float bound) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += x[i] >= bound ? x[i] : 0;
+  return static_cast<float>(sum);
+}
+
 int64_t between(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,
                 int32_t* values_ids) {
   int64_t count = 0;
@@ -123,7 +138,8 @@ int64_t contenders(const float* x, int64_t n, float best, const NoiseKey& key, i
 }
 
 LogitKernels logit_kernels() {
-  return {largest, find, sum_exp, count_larger, collect, masses, between, scale, ban_below, contenders};
+  return {largest,      find,         sum_exp, count_larger, collect,   masses,
+          exponentials, sum_at_least, between, scale,        ban_below, contenders};
 }
 
 void rms_norm(const NormArgs& a) {

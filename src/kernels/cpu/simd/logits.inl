@@ -77,6 +77,46 @@ inline void masses(const float* x, int64_t n, float shift, const float* bounds, 
   }
 }
 
+inline float exponentials(const float* x, int64_t n, float shift, float* to) {
+  constexpr float kLog2E = 1.44269504f;
+  const Vec to_log2 = Vec::set(kLog2E), offset = Vec::set(shift), lowest = Vec::set(-__builtin_inff());
+  // The second operand wins where either is NaN.
+  const auto of = [&](Vec value) __attribute__((always_inline)) {
+    return power_of_two<nearly_power_within_one>(Vec::max((value - offset) * to_log2, lowest));
+  };
+  Vec sums[4] = {};
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const Vec mass = of(Vec::load(x + i + 16 * v));
+      mass.store(to + i + 16 * v);
+      sums[v] = sums[v] + mass;
+    }
+  for (; i < n; i += 16) {
+    const int64_t lanes = lanes_left(i, n);
+    const Vec mass = of(Vec::keep_between(Vec::load_n(x + i, lanes), i, 0, n, lowest));
+    mass.store_n(to + i, lanes);
+    sums[0] = sums[0] + mass;
+  }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum();
+}
+
+inline float sum_at_least(const float* x, int64_t n, float bound) {
+  const Vec least = Vec::set(bound);
+  Vec sums[4] = {};
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const Vec value = Vec::load(x + i + 16 * v);
+      sums[v] = add_where_at_least(sums[v], value, value, least);
+    }
+  float rest = 0;
+  for (; i < n; ++i) rest += x[i] >= bound ? x[i] : 0;
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum() + rest;
+}
+
 inline int64_t between(const float* x, const int32_t* ids, int64_t n, float low, float high, float* values,
                        int32_t* values_ids) {
   const Vec from = Vec::set(low), to = Vec::set(high), lowest = Vec::set(-__builtin_inff());
@@ -93,14 +133,22 @@ inline int64_t between(const float* x, const int32_t* ids, int64_t n, float low,
 
 inline float scale(float* x, int64_t n, float factor) {
   const Vec by = Vec::set(factor), lowest = Vec::set(-__builtin_inff());
-  Vec best = lowest;
-  for (int64_t i = 0; i < n; i += 16) {
+  Vec best[4] = {lowest, lowest, lowest, lowest};
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const Vec value = Vec::load(x + i + 16 * v) * by;
+      value.store(x + i + 16 * v);
+      best[v] = Vec::max(value, best[v]);
+    }
+  for (; i < n; i += 16) {
     const int64_t lanes = lanes_left(i, n);
     const Vec value = Vec::load_n(x + i, lanes) * by;
     value.store_n(x + i, lanes);
-    best = Vec::max(Vec::keep_between(value, i, 0, n, lowest), best);
+    best[0] = Vec::max(Vec::keep_between(value, i, 0, n, lowest), best[0]);
   }
-  return best.largest();
+  return Vec::max(Vec::max(best[0], best[1]), Vec::max(best[2], best[3])).largest();
 }
 
 inline void ban_below(float* x, int64_t n, float bound) {
@@ -113,5 +161,5 @@ inline void ban_below(float* x, int64_t n, float bound) {
 }
 
 LogitKernels logit_kernels() {
-  return {largest, find, sum_exp, count_larger, collect, masses, between, scale, ban_below, contenders};
+  return {largest, find, sum_exp, count_larger, collect, masses, exponentials, sum_at_least, between, scale, ban_below, contenders};
 }
