@@ -172,11 +172,11 @@ void bench_choices(int64_t vocab) {
       if (sampling.temperature == 0)
         greedy_token(row);
       else
-        sample_token(row,
-                     {.temperature = static_cast<float>(sampling.temperature),
-                      .top_k = sampling.top_k,
-                      .top_p = static_cast<float>(sampling.top_p)},
-                     1, static_cast<uint64_t>(i), scratch);
+        draw_token(row,
+                   {.temperature = static_cast<float>(sampling.temperature),
+                    .top_k = sampling.top_k,
+                    .top_p = static_cast<float>(sampling.top_p)},
+                   1, static_cast<uint64_t>(i), scratch);
       times.push_back(microseconds(Clock::now() - begin));
     }
     fmt::print("  {:13} {:8.1f} us\n", sampling.name, median(times));

@@ -63,7 +63,9 @@ TokenSampler::Choice TokenSampler::choose(std::span<float> logits, int64_t posit
                              .top_k = p.top_k,
                              .top_p = static_cast<float>(p.top_p),
                              .min_p = static_cast<float>(p.min_p)};
-    choice.token = sample_token(logits, shape, key_, static_cast<uint64_t>(position), scratch.ops);
+    const bool filtered_wanted = p.logprobs.has_value() && processed_logprobs_;
+    choice.token = (filtered_wanted ? sample_token : draw_token)(logits, shape, key_, static_cast<uint64_t>(position),
+                                                                 scratch.ops);
   }
   if (p.logprobs.has_value()) {
     const std::span<const float> of = keep_raw ? std::span<const float>(scratch.raw) : logits;

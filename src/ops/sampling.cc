@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "base/check.h"
 #include "kernels/logits.h"
@@ -152,25 +153,110 @@ void keep_min_p(std::span<float> logits, float min_p, float top) {
   if (min_p > 0 && top > kBanned) drop_below(logits, std::min(top, top + std::log(min_p)));
 }
 
-// argmax of logit + noise, the lower id on ties. `top` is the largest logit.
-int32_t draw(std::span<const float> logits, float top, const NoiseKey& key) {
+struct Favourite {
+  int32_t token;
+  float value;  // logit + noise
+};
+
+// The best of the tokens seen so far, best first, the lower id on ties: all that reach `bound`, `most` at most.
+struct Favourites {
+  static constexpr int kRoom = 4;
+  int most = 1, count = 0;
+  float bound = kBanned;
+  Favourite best[kRoom] = {};
+
+  void add(const Favourite& added) {
+    const auto precedes = [](const Favourite& a, const Favourite& b) {
+      return a.value > b.value || (a.value == b.value && a.token < b.token);
+    };
+    int at = count;
+    for (; at > 0 && precedes(added, best[at - 1]); --at)
+      if (at < most) best[at] = best[at - 1];
+    if (at >= most) return;
+    best[at] = added;
+    count = std::min(count + 1, most);
+    if (count == most) bound = std::max(bound, best[most - 1].value);
+  }
+};
+
+// Lets tokens [begin, end) compete, `begin` a multiple of 128. `top` is their largest logit.
+void compete(std::span<const float> logits, int64_t begin, int64_t end, float top, const NoiseKey& key,
+             Favourites& found) {
   constexpr int64_t kAtOnce = 256;
   int32_t ids[kAtOnce];
   uint32_t bits[kAtOnce];
-  if (top == kBanned) return 0;
-  auto chosen = static_cast<int32_t>(logit_kernels().find(logits.data(), size_of(logits), top));
-  float best = top + gumbel(philox(key.seed, static_cast<uint64_t>(chosen) / 4, key.position)[chosen % 4]);
-  for (int64_t from = 0; from < size_of(logits);) {
-    const int64_t count =
-        logit_kernels().contenders(logits.data(), size_of(logits), best, key, from, ids, bits, kAtOnce, &from);
-    for (int64_t i = 0; i < count; ++i) {
-      const float value = logits[ids[i]] + gumbel(bits[i]);
-      if (!(value > best || (value == best && ids[i] < chosen))) continue;
-      best = value;
-      chosen = ids[i];
-    }
+  const LogitKernels& kernels = logit_kernels();
+  if (top == kBanned) return;
+  if (found.bound == kBanned) {
+    const int64_t id = begin + kernels.find(logits.data() + begin, end - begin, top);
+    found.bound = top + gumbel(philox(key.seed, static_cast<uint64_t>(id) / 4, key.position)[id % 4]);
   }
-  return chosen;
+  for (int64_t from = begin; from < end;) {
+    const int64_t count = kernels.contenders(logits.data(), end, found.bound, key, from, ids, bits, kAtOnce, &from);
+    for (int64_t i = 0; i < count; ++i)
+      if (const float value = logits[ids[i]] + gumbel(bits[i]); value >= found.bound) found.add({ids[i], value});
+  }
+}
+
+// argmax of logit + noise, the lower id on ties; 0 where all are banned. `top` is the largest logit.
+int32_t draw(std::span<const float> logits, float top, const NoiseKey& key) {
+  Favourites found;
+  compete(logits, 0, size_of(logits), top, key, found);
+  return found.best[0].token;
+}
+
+// Scales the row, lets all of its tokens compete and notes e^(logit - its block's top) in scratch.values, a block at a
+// time. Returns the row's top.
+float compete_scaled(std::span<float> logits, float factor, const NoiseKey& key, SampleScratch& scratch,
+                     Favourites& found) {
+  const LogitKernels& kernels = logit_kernels();
+  scratch.values.resize(logits.size());
+  scratch.blocks.clear();
+  float row_top = kBanned;
+  for (int64_t begin = 0; begin < size_of(logits); begin += kLogitBlock) {
+    const int64_t end = std::min(size_of(logits), begin + kLogitBlock);
+    float* const block = logits.data() + begin;
+    const float top = kernels.scale(block, end - begin, factor);
+    const float shift = std::isfinite(top) ? top : 0;
+    const float mass = kernels.exponentials(block, end - begin, shift, scratch.values.data() + begin);
+    scratch.blocks.push_back({top, mass});
+    compete(logits, begin, end, top, key, found);
+    row_top = std::max(row_top, top);
+  }
+  return row_top;
+}
+
+// The mass of all tokens that compete_scaled noted, in units of e^top, the row's.
+double noted_mass(float top, const SampleScratch& scratch) {
+  double total = 0;
+  for (const auto& [block_top, mass] : scratch.blocks)
+    if (block_top > kBanned) total += mass * std::exp(static_cast<double>(block_top) - top);
+  return total;
+}
+
+// Of those among them whose own mass is at least `factor` times that of a token of this logit.
+double noted_mass_from(float logit, double factor, float top, const SampleScratch& scratch) {
+  double sum = 0;
+  for (size_t block = 0; block < scratch.blocks.size(); ++block) {
+    const float block_top = scratch.blocks[block].top;
+    if (!(block_top >= logit)) continue;
+    const auto from = static_cast<int64_t>(block) * kLogitBlock;
+    const int64_t n = std::min(std::ssize(scratch.values) - from, kLogitBlock);
+    const auto least = static_cast<float>(factor * std::exp(static_cast<double>(logit) - block_top));
+    sum += logit_kernels().sum_at_least(scratch.values.data() + from, n, least) *
+           std::exp(static_cast<double>(block_top) - top);
+  }
+  return sum;
+}
+
+// Whether a token of this logit stays where top-p drops others, by what compete_scaled noted. Those masses differ a
+// little from the ones that decide, and do not tell ties apart: nothing where that could matter.
+std::optional<bool> stays(float logit, float p, float top, const SampleScratch& scratch) {
+  constexpr double kRoom = 1e-3, kSame = 5e-4;
+  const double total = noted_mass(top, scratch), own = std::exp(static_cast<double>(logit) - top);
+  if (noted_mass_from(logit, 1 - kSame, top, scratch) - own <= (p - kRoom) * total) return true;
+  if (noted_mass_from(logit, 1 + kSame, top, scratch) >= (p + kRoom) * total) return false;
+  return std::nullopt;
 }
 
 // Returns the largest of the logits that are left.
@@ -234,6 +320,26 @@ int32_t sample_token(std::span<float> logits, const SampleParams& params, uint64
                      SampleScratch& scratch) {
   const float top = scale_and_filter(logits, params, scratch);
   return draw(logits, top, {seed, position});
+}
+
+// Of all tokens in the order of logit + noise, the first that top-p leaves is the one that wins among those it leaves.
+int32_t draw_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
+                   SampleScratch& scratch) {
+  constexpr float kOftenEnough = 0.5f;  // below, too many of the first are dropped
+  MR_CHECK(params.temperature > 0, "temperature {}", params.temperature);
+  if (params.top_k > 0 || params.min_p > 0 || params.top_p < kOftenEnough || params.top_p >= 1)
+    return sample_token(logits, params, seed, position, scratch);
+  const NoiseKey key{seed, position};
+  Favourites found{.most = Favourites::kRoom};
+  const float top = compete_scaled(logits, 1.0f / params.temperature, key, scratch, found);
+  for (int i = 0; i < found.count && std::isfinite(top); ++i) {
+    const int32_t token = found.best[i].token;
+    const std::optional<bool> left = stays(logits[token], params.top_p, top, scratch);
+    if (!left.has_value()) break;
+    if (*left) return token;
+  }
+  keep_top_p(logits, params.top_p, top, scratch);
+  return draw(logits, top, key);
 }
 
 RankedToken token_logprobs(std::span<const float> logits, int32_t chosen, std::span<RankedToken> top,

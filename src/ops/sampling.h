@@ -41,6 +41,10 @@ struct SampleParams {
 struct SampleScratch {
   std::vector<int32_t> indices, edge;
   std::vector<float> values;
+  struct Block {      // of neighbouring logits
+    float top, mass;  // the largest, and the sum of e^(logit - top)
+  };
+  std::vector<Block> blocks;
 };
 // Divides by the temperature and bans what min-p, then top-k, then top-p drop. Afterwards `logits` are those the
 // token is drawn from.
@@ -49,6 +53,10 @@ void filter_logits(std::span<float> logits, const SampleParams& params, SampleSc
 // (seed, position, token id). So the draw depends on nothing else that runs.
 int32_t sample_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
                      SampleScratch& scratch);
+
+// What sample_token returns, often in fewer passes; what is left in `logits` is unspecified.
+int32_t draw_token(std::span<float> logits, const SampleParams& params, uint64_t seed, uint64_t position,
+                   SampleScratch& scratch);
 
 struct RankedToken {
   int32_t token;

@@ -194,6 +194,41 @@ TEST(SampleToken, TheWinnerStaysTheWinnerAmongFewer) {
   }
 }
 
+// Flat and peaked rows, rows of few values, banned tokens; shares that end on a tie, between tokens, before the first.
+TEST(DrawToken, IsWhatSampleTokenReturns) {
+  SampleScratch scratch;
+  const auto expect_same = [&](const std::vector<float>& logits, uint64_t positions) {
+    for (const SampleParams& params : {SampleParams{},
+                                       {.top_p = 0.3f},
+                                       {.top_p = 0.5f},
+                                       {.top_p = 0.75f},
+                                       {.temperature = 0.8f, .top_p = 0.9f},
+                                       {.temperature = 3, .top_p = 0.95f},
+                                       {.top_p = 0.9999f},
+                                       {.top_k = 5, .top_p = 0.9f},
+                                       {.top_p = 0.9f, .min_p = 0.1f}})
+      for (uint64_t position = 0; position < positions; ++position) {
+        auto whole = logits, quick = logits;
+        ASSERT_EQ(draw_token(quick, params, 3, position, scratch), sample_token(whole, params, 3, position, scratch))
+            << logits.size() << " logits, top-p " << params.top_p << " at " << position;
+      }
+  };
+  for (const int64_t n : {1, 2, 130, 4096, 4097, 9000})
+    for (const float spread : {0.0f, 0.01f, 1.0f, 3.0f, 20.0f, 200.0f}) {
+      auto logits = random_logits(n, n, spread);
+      expect_same(logits, 8);
+      for (float& x : logits) x = std::round(x);
+      expect_same(logits, 8);
+      for (size_t i = 0; i < logits.size(); i += i < 5000 ? 1 : 3) logits[i] = kBanned;
+      expect_same(logits, 4);
+    }
+  std::vector<float> odd = random_logits(1, 5000);
+  odd[17] = std::numeric_limits<float>::quiet_NaN();
+  expect_same(odd, 8);
+  odd[18] = std::numeric_limits<float>::infinity();
+  expect_same(odd, 8);
+}
+
 TEST(TokenLogprobs, AreTheLogSoftmaxWithRanks) {
   SampleScratch scratch;
   for (const int64_t n : {1, 5, 17, 331, 5000, 40000}) {
