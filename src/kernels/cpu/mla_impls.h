@@ -19,9 +19,10 @@ void mla_attention(const MlaAttentionArgs&);
 }
 namespace amx {
 void mla_attention(const MlaAttentionArgs&);
-}
+int64_t mla_scratch_bytes(int64_t key_dim, int64_t value_dim);  // of all threads
+}  // namespace amx
 
-constexpr int64_t kMlaRows = 128;  // query rows of one item, at most: they share each read of keys and values
+constexpr int64_t kMlaRows = 256;  // query rows of one item, at most: they share each read of keys and values
 
 // Results of partitions that there is room for: each thread's own and running one, and those of a wave.
 constexpr int64_t kMlaPartsPerThread = 10;
@@ -34,19 +35,27 @@ struct MlaItem {
 inline int64_t mla_rows_of(const MlaAttentionArgs& a, int64_t s) {
   return (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.G);
 }
-inline int64_t mla_items_of(const MlaAttentionArgs& a, int64_t s) {
-  return (mla_rows_of(a, s) + kMlaRows - 1) / kMlaRows * a.G;
+// Rows of an item, at most: fewer where that gives all threads something to do.
+inline int64_t mla_item_rows(const MlaAttentionArgs& a) {
+  int64_t rows = 0;
+  for (int64_t s = 0; s < a.S; ++s) rows += mla_rows_of(a, s) * a.G;
+  return rows >= 4 * compute_threads() * kMlaRows ? kMlaRows : kMlaRows / 2;
+}
+inline int64_t mla_items_of(const MlaAttentionArgs& a, int64_t s, int64_t most) {
+  return (mla_rows_of(a, s) + most - 1) / most * a.G;
 }
 inline int64_t count_mla_items(const MlaAttentionArgs& a) {
+  const int64_t most = mla_item_rows(a);
   int64_t items = 0;
-  for (int64_t s = 0; s < a.S; ++s) items += mla_items_of(a, s);
+  for (int64_t s = 0; s < a.S; ++s) items += mla_items_of(a, s, most);
   return items;
 }
 inline MlaItem mla_item_at(const MlaAttentionArgs& a, int64_t index) {
+  const int64_t most = mla_item_rows(a);
   int64_t s = 0;
-  for (; index >= mla_items_of(a, s); ++s) index -= mla_items_of(a, s);
-  const int64_t row = index / a.G * kMlaRows;
-  return {s, index % a.G, row, std::min(kMlaRows, mla_rows_of(a, s) - row)};
+  for (; index >= mla_items_of(a, s, most); ++s) index -= mla_items_of(a, s, most);
+  const int64_t of_head = mla_items_of(a, s, most) / a.G, row = index % of_head * most;
+  return {s, index / of_head, row, std::min(most, mla_rows_of(a, s) - row)};
 }
 
 // One past the last position that row `row` of sequence s sees.

@@ -16,6 +16,8 @@ namespace millrace::amx {
 namespace {
 
 using avx512::Vec;
+#include "kernels/cpu/amx/power.inl"
+
 #include "kernels/cpu/simd/math.inl"
 
 #include "kernels/cpu/simd/attention.inl"

@@ -11,15 +11,15 @@ struct MlaPart {
   float *sums, *top, *total;
 };
 
-// How the scratch is used. Each thread has queries, scores, weights, a slice of values, and two parts: of the partition
-// at hand, and of those before it. Behind them lie the parts of split items.
+// How the scratch is used. Each thread has queries, scores and two parts: of the partition at hand, and of those before
+// it. Behind them lie the parts of split items.
 struct MlaMemory {
   explicit MlaMemory(const MlaAttentionArgs& args)
       : a(args),
         key_padded(mla_padded(args.key_dim)),
         value_padded(mla_padded(args.value_dim)),
         threads(compute_threads()),
-        work_bytes(kMlaRows * key_padded * 4 + kMlaRows * kMlaPartition * 6 + kMlaPartition * 64),
+        work_bytes(kMlaRows * (key_padded + kMlaPartition) * 4),
         part_floats(kMlaRows * value_padded + 2 * kMlaRows) {}
   std::byte* work(int64_t thread) const { return a.scratch + thread * work_bytes; }
   MlaPart part(int64_t index) const {
@@ -41,8 +41,6 @@ struct MlaWork {
     std::byte* at = m.work(thread);
     queries = reinterpret_cast<float*>(at);
     scores = queries + kMlaRows * m.key_padded;
-    weights = reinterpret_cast<bf16*>(scores + kMlaRows * kMlaPartition);
-    slice = weights + kMlaRows * kMlaPartition;
     const int64_t group = a.H / a.G;
     for (int r = 0; r < rows; ++r) {
       token[r] = static_cast<int32_t>(a.query_start[item.s] + (item.row + r) / group);
@@ -60,10 +58,8 @@ struct MlaWork {
   const MlaItem item;
   MlaPart part;
   const int rows;
-  float* queries;  // [rows][Kp], or tiles
-  float* scores;   // [kMlaRows][kMlaPartition], or tiles
-  bf16* weights;   // tiles
-  bf16* slice;     // tiles
+  float* queries;  // [rows][Kp]
+  float* scores;   // [kMlaRows][kMlaPartition]
   alignas(64) int32_t end[kMlaRows];
   int32_t token[kMlaRows], head[kMlaRows];
 };
