@@ -23,10 +23,11 @@ void mla_attention(const MlaAttentionArgs& args) {
 
 // Each thread's work, and for few items the partitions under way: see MlaMemory in cpu/simd/mla_attention.inl, and
 // Memory in cpu/amx/mla_attention.cc.
-int64_t mla_attention_scratch_bytes(int64_t key_dim, int64_t value_dim) {
+int64_t mla_attention_scratch_bytes(int64_t key_dim, int64_t value_dim, int threads) {
   const int64_t part = (kMlaRows * mla_padded(value_dim) + 2 * kMlaRows) * 4;
   const int64_t work = kMlaRows * (mla_padded(key_dim) + kMlaPartition) * 4;
-  return std::max(compute_threads() * (work + kMlaPartsPerThread * part), amx::mla_scratch_bytes(key_dim, value_dim));
+  const int64_t vectors = mla_threads(threads) * (work + kMlaPartsPerThread * part);
+  return std::max(vectors, amx::mla_scratch_bytes(key_dim, value_dim, threads));
 }
 
 }  // namespace millrace

@@ -27,6 +27,18 @@ struct MlaRows {
   int64_t block_stride, row_stride, head_stride;
 };
 
+// Which values a scratch holds in an order of its own, for calls of one thread that look at the same ones one after
+// another. A fresh one holds none; it must not outlive a write to the values.
+struct MlaHeld {
+  const void* values = nullptr;
+  const int32_t* blocks = nullptr;  // of the sequence
+  int64_t g = -1, partition = -1, positions = 0;
+  bool has(const MlaHeld& other) const {
+    return values == other.values && blocks == other.blocks && g == other.g && partition == other.partition &&
+           positions >= other.positions;
+  }
+};
+
 struct MlaAttentionArgs {
   const float* q;        // [T, H, key_dim]; tokens q_stride apart, heads key_dim apart
   MlaRows keys, values;  // elements beyond key_dim are zero up to mla_padded(key_dim); beyond value_dim anything finite
@@ -37,13 +49,15 @@ struct MlaAttentionArgs {
   int64_t S, H, G, key_dim, value_dim, block_tokens, max_blocks, q_stride, out_stride;
   float scale;
   DType out_dtype = DType::kF32;  // kF32 or kBf16
+  int threads = 0;                // that may take part; 0: all of the pool
+  MlaHeld* held = nullptr;        // with threads = 1: what the scratch holds from earlier calls; or null
 };
 using MlaAttentionFn = void(const MlaAttentionArgs&);
 
 // Requires: block_tokens a multiple of 16, G divides H.
 void mla_attention(const MlaAttentionArgs& args);
 std::span<const Impl<MlaAttentionFn>> mla_attention_impls();
-// For any number of tokens and any context.
-int64_t mla_attention_scratch_bytes(int64_t key_dim, int64_t value_dim);
+// For any number of tokens and any context, `threads` as in the arguments.
+int64_t mla_attention_scratch_bytes(int64_t key_dim, int64_t value_dim, int threads = 0);
 
 }  // namespace millrace

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernels/cast_rows.h"
-#include "kernels/mla_attention.h"
+#include "kernels/gemm.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -48,6 +48,7 @@ LatentAttention::LatentAttention(const Tensor& kv_b, const Params& params, DType
       expand_.push_back(Linear::pack({&heads, 1}, {}, compute));
     }
   calls_.reserve(params.heads);
+  rooms_.reserve(compute_threads());
 }
 
 int64_t LatentAttention::weight_bytes() const {
@@ -89,7 +90,11 @@ void LatentAttention::forward(const Tensor& q, const KvCache& cache, int64_t lay
       run_expanded(call, s);
       continue;
     }
-    while (end < call.sequences() && !expands(call, end)) ++end;
+    if (goes_by_head(call, s)) {
+      run_by_head(call, s);
+      continue;
+    }
+    while (end < call.sequences() && !expands(call, end) && !goes_by_head(call, end)) ++end;
     const int64_t last = step.query_start[end], most = absorbed_tokens(last);
     for (int64_t t = step.query_start[s]; t < last; t += most) run_absorbed(call, t, std::min(t + most, last), s);
   }
@@ -169,6 +174,128 @@ void LatentAttention::run_absorbed(const Call& call, int64_t first_token, int64_
                .from_stride = p.heads * p.value_dim,
                .to_stride = out.stride(0),
                .to_dtype = DType::kBf16});
+}
+
+// Where many tokens of a sequence are new, a thread takes some tokens of one head from their queries to their outputs,
+// so that what is absorbed and mixed stays in its caches.
+constexpr int64_t kHeadTokens = 128;      // at a time
+constexpr int64_t kLeastHeadTokens = 32;  // fewer share the latents between heads instead
+
+bool LatentAttention::goes_by_head(const Call& call, int64_t s) const {
+  return call.new_tokens(s) >= kLeastHeadTokens && call.config().latent_dim == params_.latent_dim;
+}
+
+static int64_t product_bytes(const Linear& absorb, const Linear& value, int64_t rows) {
+  const auto bytes = [&](const Linear& l) {
+    return gemm_scratch_bytes(rows, l.out_features(), l.in_features(), l.weight_dtype());
+  };
+  return std::max(bytes(absorb), bytes(value));
+}
+
+// [kHeadTokens, latent_dim + rope_dim], [kHeadTokens, latent_dim], [kHeadTokens, value_dim] and scratch.
+LatentAttention::HeadRoom LatentAttention::head_room(const Call& call) const {
+  const Params& p = params_;
+  Workspace& workspace = call.workspace;
+  return {workspace.tensor(DType::kF32, {kHeadTokens, p.latent_dim + p.rope_dim}),
+          workspace.tensor(values_[0].input_dtype(), {kHeadTokens, p.latent_dim}),
+          workspace.tensor(DType::kF32, {kHeadTokens, p.value_dim}),
+          workspace.bytes(product_bytes(absorb_[0], values_[0], kHeadTokens)),
+          workspace.bytes(mla_attention_scratch_bytes(p.latent_dim + p.rope_dim, p.latent_dim, 1)),
+          {}};
+}
+int64_t LatentAttention::head_bytes() const {
+  const Params& p = params_;
+  const int64_t attention = mla_attention_scratch_bytes(p.latent_dim + p.rope_dim, p.latent_dim, 1);
+  return compute_threads() *
+         (Workspace::tensor_bytes(DType::kF32, {kHeadTokens, p.latent_dim + p.rope_dim}) +
+          Workspace::tensor_bytes(values_[0].input_dtype(), {kHeadTokens, p.latent_dim}) +
+          Workspace::tensor_bytes(DType::kF32, {kHeadTokens, p.value_dim}) +
+          Workspace::tensor_bytes(DType::kU8, {product_bytes(absorb_[0], values_[0], kHeadTokens)}) +
+          Workspace::tensor_bytes(DType::kU8, {attention}));
+}
+
+void LatentAttention::run_by_head(const Call& call, int64_t sequence) {
+  const Workspace::Scope scope(call.workspace);
+  const int64_t tokens = call.new_tokens(sequence), chunks = (tokens + kHeadTokens - 1) / kHeadTokens;
+  rooms_.clear();
+  for (int i = 0; i < compute_threads(); ++i) rooms_.push_back(head_room(call));
+  WorkQueue queue(params_.heads * chunks);
+  parallel_team([&](const TeamMember& me) {
+    for (int64_t i = queue.next(); i >= 0; i = queue.next()) {
+      const int64_t first = i % chunks * kHeadTokens;
+      run_head(call, sequence, i / chunks, first, std::min(kHeadTokens, tokens - first), rooms_[me.index]);
+    }
+  });
+}
+
+// y = linear(x) in memory of the calling thread's own. Requires: a dense linear without bias.
+static void multiply(const Linear& linear, const Tensor& x, Tensor& y, std::byte* scratch) {
+  const Linear::Packed packed = linear.packed();
+  gemm({.x = x.raw(),
+        .w = packed.weights.raw(),
+        .bias = nullptr,
+        .y = y.data<float>(),
+        .scratch = scratch,
+        .M = x.size(0),
+        .N = packed.rows,
+        .K = packed.columns,
+        .x_stride = x.stride(0),
+        .y_stride = y.stride(0),
+        .x_dtype = x.dtype(),
+        .w_dtype = packed.dtype});
+}
+
+// New tokens [first, first + n) of the sequence.
+void LatentAttention::run_head(const Call& call, int64_t sequence, int64_t head, int64_t first, int64_t n,
+                               HeadRoom& room) const {
+  const Params& p = params_;
+  const int64_t token = call.step.query_start[sequence] + first, width = p.latent_dim + p.rope_dim;
+  auto* const q = const_cast<float*>(call.q.data<float>()) + token * call.q.stride(0) + head * p.query_dim();
+  Tensor queries = room.queries.rows(0, n), mixed = room.mixed.rows(0, n), values = room.values.rows(0, n);
+  Tensor absorbed = columns(queries, 0, p.latent_dim);
+  multiply(absorb_[head], Tensor(q, DType::kF32, {n, p.nope_dim}, {call.q.stride(0), 1}, nullptr), absorbed,
+           room.products);
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(queries.data<float>() + i * width + p.latent_dim, q + i * call.q.stride(0) + p.nope_dim,
+                static_cast<size_t>(p.rope_dim) * sizeof(float));
+  const int32_t query_start[] = {0, static_cast<int32_t>(n)};
+  const auto context_len =
+      static_cast<int32_t>(call.step.context_len[sequence] - (call.new_tokens(sequence) - first - n));
+  const KvCache::Config& config = call.config();
+  const int64_t row = mla_padded(config.head_dim);
+  const MlaRows rows{call.cache.keys_[call.layer].raw(), config.block_tokens * row, row, 0};
+  mla_attention({.q = queries.data<float>(),
+                 .keys = rows,
+                 .values = rows,
+                 .dtype = config.dtype,
+                 .query_start = query_start,
+                 .context_len = &context_len,
+                 .block_table = call.step.block_table.data() + sequence * call.step.max_blocks,
+                 .out = mixed.raw(),
+                 .scratch = room.attention,
+                 .S = 1,
+                 .H = 1,
+                 .G = 1,
+                 .key_dim = config.head_dim,
+                 .value_dim = p.latent_dim,
+                 .block_tokens = config.block_tokens,
+                 .max_blocks = call.step.max_blocks,
+                 .q_stride = width,
+                 .out_stride = p.latent_dim,
+                 .scale = p.scale,
+                 .out_dtype = mixed.dtype(),
+                 .threads = 1,
+                 .held = &room.held});
+  multiply(values_[head], mixed, values, room.products);
+  Tensor out = columns(call.out.rows(token, token + n), head * p.value_dim, p.value_dim);
+  cast_rows({.from = values.data<float>(),
+             .to = out.raw(),
+             .slots = nullptr,
+             .n = n,
+             .width = p.value_dim,
+             .from_stride = p.value_dim,
+             .to_stride = out.stride(0),
+             .to_dtype = out.dtype()});
 }
 
 // mixed [n, H * latent_dim] from queries [n, H * (latent_dim + rope_dim)], whose first row is token first_token's.
@@ -359,7 +486,7 @@ void LatentAttention::attend_expanded(const Call& call, const Expanded& e) {
 }
 
 int64_t LatentAttention::scratch_bytes(const KvCache::Config& cache, int64_t max_tokens, int64_t max_context) const {
-  return std::max(absorbed_bytes(max_tokens), expanded_bytes(cache, max_context));
+  return std::max({absorbed_bytes(max_tokens), head_bytes(), expanded_bytes(cache, max_context)});
 }
 
 }  // namespace millrace

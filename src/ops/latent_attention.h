@@ -3,7 +3,8 @@
 //   score(t,h,j) = scale * (q_nope[t,h] . W_UK[h] c_j + q_rope[t,h] . r_j),  out[t,h] = sum_j softmax_j W_UV[h] c_j
 // Two forms of the same arithmetic:
 //   absorbed   q_nope W_UK[h] first, attention on the latents themselves, W_UV[h] last: reads each latent once for all
-//              heads, so it decodes at the speed of memory;
+//              heads, so it decodes at the speed of memory. Of a long prompt a thread takes some tokens of one head
+//              from queries to outputs, so that nothing in between leaves its caches;
 //   expanded   keys and values of all positions first, some heads at a time: fewer products where many tokens of one
 //              sequence are new.
 // They round differently. In the absorbed form a row of out is bit-identical whatever else is in the step and however
@@ -12,6 +13,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/mla_attention.h"
 #include "ops/attention.h"
 #include "ops/grouped_linear.h"
 
@@ -51,6 +53,15 @@ class LatentAttention {
   struct Expanded;  // keys and values of one sequence and some heads
   bool expands(const Call& call, int64_t sequence) const;
   void run_absorbed(const Call& call, int64_t first_token, int64_t end_token, int64_t sequence);
+  bool goes_by_head(const Call& call, int64_t sequence) const;
+  void run_by_head(const Call& call, int64_t sequence);
+  struct HeadRoom {  // what a thread computes tokens of a head in
+    Tensor queries, mixed, values;
+    std::byte *products, *attention;
+    MlaHeld held;
+  };
+  HeadRoom head_room(const Call& call) const;
+  void run_head(const Call& call, int64_t sequence, int64_t head, int64_t first, int64_t n, HeadRoom& room) const;
   void attend_latents(const Call& call, const Tensor& queries, int64_t first_token, int64_t sequence, Tensor& mixed);
   void run_expanded(const Call& call, int64_t sequence);
   void expand(const Expanded& e, int64_t position, int64_t count, Workspace& workspace);
@@ -58,6 +69,7 @@ class LatentAttention {
 
   int64_t absorbed_tokens(int64_t max_tokens) const;
   int64_t absorbed_bytes(int64_t max_tokens) const;
+  int64_t head_bytes() const;
   int64_t expanded_bytes(const KvCache::Config& cache, int64_t max_context) const;
   int64_t expanded_row_bytes(DType cache) const;
   int64_t expanded_heads(const KvCache::Config& cache, int64_t context) const;
@@ -67,6 +79,7 @@ class LatentAttention {
   std::vector<Linear> values_;        // per head, W_UV [value_dim, latent_dim]
   std::vector<Linear> expand_;        // kExpandedHeads heads' rows of kv_b each, unless only absorbed
   std::vector<LinearCall> calls_;     // of the products at hand
+  std::vector<HeadRoom> rooms_;       // of the threads
   std::vector<int32_t> query_start_;  // of the sequences at hand
   std::vector<int32_t> context_len_;
 };

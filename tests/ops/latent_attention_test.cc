@@ -120,9 +120,10 @@ struct Step {
 
 const std::vector<Sequence> kMixed = {{30, 1}, {45, 45}, {21, 1}, {70, 20}, {16, 16}};
 const LatentCase kCases[] = {
-    {4, 32, 24, 16, 20, DType::kF32, kMixed},  {3, 40, 16, 8, 48, DType::kF32, kMixed},
-    {4, 64, 32, 32, 32, DType::kBf16, kMixed}, {4, 32, 24, 16, 20, DType::kBf16, kMixed},
-    {4, 32, 24, 16, 20, DType::kF16, kMixed},  {2, 32, 16, 16, 16, DType::kF32, {{530, 2}, {300, 300}}}};
+    {4, 32, 24, 16, 20, DType::kF32, kMixed},       {3, 40, 16, 8, 48, DType::kF32, kMixed},
+    {4, 64, 32, 32, 32, DType::kBf16, kMixed},      {4, 32, 24, 16, 20, DType::kBf16, kMixed},
+    {4, 32, 24, 16, 20, DType::kF16, kMixed},       {2, 32, 16, 16, 16, DType::kF32, {{530, 2}, {300, 300}}},
+    {2, 32, 16, 16, 16, DType::kBf16, {{1090, 90}}}};
 
 // Scores are sums over products; with bf16, queries, absorbed queries, weights and mixed latents are rounded.
 double bound(DType dtype) { return dtype == DType::kF32 ? 2e-5 : dtype == DType::kF16 ? 2e-3 : 6e-2; }
@@ -155,7 +156,7 @@ TEST(LatentAttention, AbsorbedRowsAreBitIdenticalAloneInChunksAndOnEveryNumberOf
     for (const int threads : {1, all}) {
       set_compute_threads(threads);
       for (size_t s = 0; s < c.sequences.size(); ++s)
-        for (const int64_t size : {1, 18}) {
+        for (const int64_t size : {1, 18, 45}) {  // the last goes head by head
           const auto [context, fresh] = c.sequences[s];
           for (int64_t t = 0; t < fresh; t += size) {
             const int64_t n = std::min(size, fresh - t), token = step.query_start[s] + t;
@@ -185,15 +186,29 @@ TEST(LatentAttention, OutputsMayBeBf16) {
 }
 
 TEST(LatentAttention, ManyTokensAreAbsorbedInTurns) {
-  // 32 MiB of absorbed queries hold 1638 tokens of 128 heads of 40.
-  const Step step({128, 32, 8, 8, 8, DType::kF32, {{1000, 1000}, {900, 900}, {5, 1}}});
+  // 32 MiB of absorbed queries hold 1638 tokens of 128 heads of 40: up to token 26 of sequence 52.
+  std::vector<Sequence> sequences(60, {31, 31});
+  sequences.push_back({5, 1});
+  const Step step({128, 32, 8, 8, 8, DType::kF32, sequences});
   LatentAttention attention = step.make(Form::kAbsorbed);
   const Tensor out = step.run(attention);
-  for (const auto& [s, t] : {std::pair<int64_t, int64_t>{0, 0}, {0, 999}, {1, 637}, {1, 639}, {1, 899}, {2, 0}})
+  for (const auto& [s, t] : {std::pair<int64_t, int64_t>{0, 0}, {52, 25}, {52, 26}, {53, 0}, {59, 30}, {60, 0}})
     for (const int64_t h : {0, 127}) {
       const auto want = step.plain(s, t, h);
       const float* got = out.data<float>() + ((step.query_start[s] + t) * 128 + h) * 8;
       for (int64_t d = 0; d < 8; ++d) ASSERT_NEAR(got[d], want[d], 2e-5) << s << ' ' << t;
+    }
+}
+
+TEST(LatentAttention, LongPromptsAreAbsorbedHeadByHead) {
+  const Step step({128, 32, 8, 8, 8, DType::kBf16, {{700, 600}, {5, 1}, {90, 40}}});
+  LatentAttention attention = step.make(Form::kAbsorbed);
+  const Tensor out = step.run(attention);
+  for (const auto& [s, t] : {std::pair<int64_t, int64_t>{0, 0}, {0, 127}, {0, 128}, {0, 599}, {1, 0}, {2, 39}})
+    for (const int64_t h : {0, 127}) {
+      const auto want = step.plain(s, t, h);
+      const float* got = out.data<float>() + ((step.query_start[s] + t) * 128 + h) * 8;
+      for (int64_t d = 0; d < 8; ++d) ASSERT_NEAR(got[d], want[d], bound(DType::kBf16)) << s << ' ' << t;
     }
 }
 

@@ -19,13 +19,15 @@ void mla_attention(const MlaAttentionArgs&);
 }
 namespace amx {
 void mla_attention(const MlaAttentionArgs&);
-int64_t mla_scratch_bytes(int64_t key_dim, int64_t value_dim);  // of all threads
+int64_t mla_scratch_bytes(int64_t key_dim, int64_t value_dim, int threads);
 }  // namespace amx
 
 constexpr int64_t kMlaRows = 256;  // query rows of one item, at most: they share each read of keys and values
 
 // Results of partitions that there is room for: each thread's own and running one, and those of a wave.
 constexpr int64_t kMlaPartsPerThread = 10;
+
+inline int64_t mla_threads(int threads) { return threads > 0 ? threads : compute_threads(); }
 
 // Query rows of sequence s that share kv head g: counted token by token, the H/G heads of a token one after another.
 struct MlaItem {
@@ -39,7 +41,7 @@ inline int64_t mla_rows_of(const MlaAttentionArgs& a, int64_t s) {
 inline int64_t mla_item_rows(const MlaAttentionArgs& a) {
   int64_t rows = 0;
   for (int64_t s = 0; s < a.S; ++s) rows += mla_rows_of(a, s) * a.G;
-  return rows >= 4 * compute_threads() * kMlaRows ? kMlaRows : kMlaRows / 2;
+  return rows >= 4 * mla_threads(a.threads) * kMlaRows ? kMlaRows : kMlaRows / 2;
 }
 inline int64_t mla_items_of(const MlaAttentionArgs& a, int64_t s, int64_t most) {
   return (mla_rows_of(a, s) + most - 1) / most * a.G;

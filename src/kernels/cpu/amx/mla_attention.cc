@@ -31,11 +31,6 @@ constexpr int64_t kPairs = kRuns / 2;            // of runs, which one tile of w
 constexpr int kGroupRows = 16, kUnitRows = 2 * kGroupRows;
 constexpr int64_t kTileElements = kTileBytes / 2, kTileFloats = kTileBytes / 4;
 
-// Which values a thread's copy holds.
-struct Held {
-  int64_t s = -1, g = -1, partition = -1;
-};
-
 inline __m512i pairs_of(Vec even_or_low, Vec odd_or_high) {  // low half, then high half
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd_or_high.v, even_or_low.v));
 }
@@ -71,7 +66,7 @@ struct Memory {
       : a(args),
         key_tiles(mla_padded(args.key_dim) / kTileK),
         value_tiles(mla_padded(args.value_dim) / 16),
-        threads(compute_threads()),
+        threads(mla_threads(args.threads)),
         part_floats(kMlaRows * value_tiles * 16 + 2 * kMlaRows) {}
   // Between pairs of runs in the copy of values: no multiple of 4 KiB, so that a slice's tiles share no cache sets.
   int64_t pair_elements() const { return (value_tiles + 2) * kTileElements; }
@@ -92,7 +87,7 @@ struct Memory {
 };
 
 struct Work {
-  Work(const Memory& m, const MlaItem& its, int64_t thread, Held* holds = nullptr)
+  Work(const Memory& m, const MlaItem& its, int64_t thread, MlaHeld* holds = nullptr)
       : memory(m),
         a(m.a),
         item(its),
@@ -130,7 +125,7 @@ struct Work {
   const MlaAttentionArgs& a;
   const MlaItem item;
   const int rows, groups;
-  Held* held;
+  MlaHeld* held;
   Room* room;
   bf16* queries;       // [groups][Kp/32] tiles of pairs of k by rows
   bf16* values;        // [pairs of runs][Vp/16] tiles of pairs of positions by dimensions
@@ -299,9 +294,9 @@ class Beat {
 inline int64_t gathered_positions(const Work& w, int64_t partition) {
   return std::min(kMlaPartition, w.a.context_len[w.item.s] - partition * kMlaPartition);
 }
-inline bool holds(const Work& w, int64_t partition) {
-  const Held& held = *w.held;
-  return held.s == w.item.s && held.g == w.item.g && held.partition == partition;
+inline MlaHeld wanted(const Work& w, int64_t partition) {
+  return {w.a.values.data, w.a.block_table + w.item.s * w.a.max_blocks, w.item.g, partition,
+          gathered_positions(w, partition)};
 }
 inline void gather_pair(const bf16* even, const bf16* odd, __mmask32 even_too, __mmask32 odd_too, int64_t slices,
                         bf16* to) {
@@ -321,7 +316,6 @@ inline void gather_values(const Work& w, int64_t partition, Keys& keys) {
     gather_pair(row, row + stride, p < n ? ~0u : 0, p + 1 < n ? ~0u : 0, w.memory.value_tiles / 2,
                 w.values + p / 32 * w.memory.pair_elements() + p % 32 / 2 * 32);
   }
-  *w.held = {w.item.s, w.item.g, partition};
 }
 
 // ---- weights ----
@@ -489,7 +483,8 @@ inline void run_partition(Work& w, int64_t partition) {
   Unit units[kUnits];
   const int count = find_units(w, partition, units);
   Keys first(w, &units[0], w.room->scores[0]);
-  if (!holds(w, partition)) gather_values(w, partition, first);
+  const MlaHeld held = wanted(w, partition);
+  if (!w.held->has(held)) gather_values(w, partition, first), *w.held = held;
   first.finish();
   for (int i = 0; i < count; ++i) {
     Keys keys(w, i + 1 < count ? &units[i + 1] : nullptr, w.room->scores[(i + 1) % 2]);
@@ -500,14 +495,14 @@ inline void run_partition(Work& w, int64_t partition) {
   Values(w, units, count).run();
 }
 
-inline void run_item(const Memory& memory, int64_t index, int64_t thread, Held& held) {
+inline void run_item(const Memory& memory, int64_t index, int64_t thread, MlaHeld& held) {
   Work w(memory, mla_item_at(memory.a, index), thread, &held);
   place_queries(w);
   for (int r = 0; r < w.groups * kGroupRows; ++r) w.whole.top[r] = -__builtin_inff(), w.whole.total[r] = 0;
   for (int64_t p = 0; p < w.partitions(); ++p) run_partition(w, p);
 }
 
-inline void run_part(const Memory& memory, int64_t index, int64_t partition, int64_t thread, Held& held,
+inline void run_part(const Memory& memory, int64_t index, int64_t partition, int64_t thread, MlaHeld& held,
                      const Part& to) {
   Work w(memory, mla_item_at(memory.a, index), thread, &held);
   if (partition >= w.partitions()) return;
@@ -548,7 +543,7 @@ inline void split_items(const Memory& memory, int64_t items, int64_t partitions)
     WorkQueue queue(items * wave);
     parallel_team([&](const TeamMember& me) {
       const TileUse use(TileShapes::full());
-      Held held;
+      MlaHeld held;
       for (int64_t i = queue.next(); i >= 0; i = queue.next())
         run_part(memory, i / wave, first + i % wave, me.index, held, part(i / wave, i % wave));
     });
@@ -578,7 +573,8 @@ inline void attend(const MlaAttentionArgs& a) {
   parallel_team(
       [&](const TeamMember& me) {
         const TileUse use(TileShapes::full());
-        Held held;
+        MlaHeld own;
+        MlaHeld& held = a.held ? *a.held : own;
         for (int64_t i = queue.next(); i >= 0; i = queue.next()) run_item(memory, i, me.index, held);
       },
       static_cast<int>(std::min<int64_t>(items, INT32_MAX)));
@@ -586,8 +582,8 @@ inline void attend(const MlaAttentionArgs& a) {
 
 }  // namespace
 
-int64_t mla_scratch_bytes(int64_t key_dim, int64_t value_dim) {
-  const MlaAttentionArgs sizes{.key_dim = key_dim, .value_dim = value_dim};
+int64_t mla_scratch_bytes(int64_t key_dim, int64_t value_dim, int threads) {
+  const MlaAttentionArgs sizes{.key_dim = key_dim, .value_dim = value_dim, .threads = threads};
   const Memory memory(sizes);
   return memory.threads * memory.work_bytes() + memory.splits() * memory.part_floats * 4;
 }

@@ -18,7 +18,7 @@ struct MlaMemory {
       : a(args),
         key_padded(mla_padded(args.key_dim)),
         value_padded(mla_padded(args.value_dim)),
-        threads(compute_threads()),
+        threads(mla_threads(args.threads)),
         work_bytes(kMlaRows * (key_padded + kMlaPartition) * 4),
         part_floats(kMlaRows * value_padded + 2 * kMlaRows) {}
   std::byte* work(int64_t thread) const { return a.scratch + thread * work_bytes; }
