@@ -61,10 +61,12 @@ class PairTiles {
     for (int64_t t = 0; t < kXTiles; ++t)
       for (int64_t s = index; s < steps_; s += size) pack_tile(t, s);
   }
-  void shape(TileShapes& shapes) const {
+  TileShapes shapes() const {
+    TileShapes shapes = TileShapes::full();
     for (const int tile : {0, 1, 4}) shapes.set(tile, 16, 4 * width(0));
     if (kXTiles == 2)
       for (const int tile : {2, 3, 5}) shapes.set(tile, 16, 4 * width(1));
+    return shapes;
   }
   template <int kRegister>
   inline __attribute__((always_inline)) void load(int64_t step) const {
@@ -112,37 +114,52 @@ template <int kScales>
 struct Int4Stream {
   static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
 
+  using Tables = avx512::Int4Tables<kScales>;
+  // What a chunk's products and the work beside them need.
+  struct Chunk {
+    const std::byte* tiles;  // of the chunk
+    std::byte* to;           // tiles of the next one
+    const Tables* tables;    // that it is unpacked with
+    Tables* made;            // of the one after that
+    const std::byte *from, *scales, *ahead;
+  };
+  inline __attribute__((always_inline)) Chunk at(int64_t c) {
+    const int64_t odd = c & 1;
+    return {.tiles = tiles[odd],
+            .to = tiles[1 - odd],
+            .tables = &tables[1 - odd],
+            .made = &tables[odd],
+            .from = chunks.at(c + 1) + kScales * 64,
+            .scales = chunks.at(c + 2),
+            .ahead = chunks.at(c + 1 + chunks.kAhead)};
+  }
+
   void start() {
     tables[0].make(chunks.at(0)), tables[1].make(chunks.at(1));
-    unpack<0>(0), unpack<1>(0), unpack<2>(0), unpack<3>(0);
+    const Chunk first = at(-1);
+    unpack<0>(first), unpack<1>(first), unpack<2>(first), unpack<3>(first);
   }
   template <int kUnit>
-  std::byte* tile(int64_t c) {
-    return tiles[c % 2] + kUnit * kTileBytes;
-  }
-  template <int kUnit>
-  inline __attribute__((always_inline)) void advance(int64_t c) {
-    if constexpr (kUnit == 0) tables[c % 2].start(chunks.at(c + 2));
-    tables[c % 2].template make_columns<kUnit * 4, kUnit * 4 + 4>();
-    unpack<kUnit>(c + 1);
+  static inline __attribute__((always_inline)) void advance(const Chunk& c) {
+    if constexpr (kUnit == 0) c.made->start(c.scales);
+    c.made->template make_columns<kUnit * 4, kUnit * 4 + 4>();
+    unpack<kUnit>(c);
   }
   template <int kQuarter>
-  inline __attribute__((always_inline)) void unpack(int64_t c) {
-    const std::byte* const from = chunks.at(c) + kScales * 64;
-    const std::byte* const ahead = chunks.at(c + chunks.kAhead);
-    if constexpr (kQuarter < kScales) fetch_line(ahead + kQuarter * 64);
+  static inline __attribute__((always_inline)) void unpack(const Chunk& c) {
+    if constexpr (kQuarter < kScales) fetch_line(c.ahead + kQuarter * 64);
 #pragma GCC unroll 4
     for (int n = kQuarter * 4; n < kQuarter * 4 + 4; ++n) {
-      fetch_line(ahead + (kScales + n) * 64);
+      fetch_line(c.ahead + (kScales + n) * 64);
       __m512i units[kInt4Units];
-      avx512::unpack_int4_units(from + n * 64, tables[c % 2], n, units);
+      avx512::unpack_int4_units(c.from + n * 64, *c.tables, n, units);
 #pragma GCC unroll 4
-      for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(tiles[c % 2] + i * kTileBytes + n * 64, units[i]);
+      for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(c.to + i * kTileBytes + n * 64, units[i]);
     }
   }
 
   Chunks<kChunkBytes> chunks;
-  avx512::Int4Tables<kScales> tables[2];
+  Tables tables[2];
   alignas(64) std::byte tiles[2][kInt4Units * kTileBytes];
 };
 
@@ -152,18 +169,27 @@ struct Runs {
   bool odd;
 };
 
-// A product of few rows and the items it falls into: pairs of panels, an odd last panel with the last of them.
+// A product of few rows and the items it falls into: pairs of panels, an odd last panel with the last of them. Where it
+// is alone the last items are small, for threads wait for who has the last one.
 class FewRows {
  public:
-  explicit FewRows(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
-      : a(args), gates(gates), layout(args), pairs_(layout.panels / 2), each_(item_pairs(layout)) {}
+  explicit FewRows(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr, bool alone = false)
+      : a(args),
+        gates(gates),
+        layout(args),
+        pairs_(layout.panels / 2),
+        least_(least_pairs(layout)),
+        each_(item_pairs()),
+        large_(alone ? std::max<int64_t>(0, pairs_ - each_ * compute_threads()) / each_ : pairs_ / each_) {}
   explicit FewRows(const GatedGemmA16Args& gated) : FewRows(gated.product, &gated) {}
 
   const std::byte* panel_at(int64_t panel) const { return a.w + panel * layout.panel_bytes; }
   int64_t chunks() const { return layout.padded_k / kA16ChunkK; }  // of a panel
-  int64_t items() const { return std::max<int64_t>(1, (pairs_ + each_ - 1) / each_); }
+  int64_t items() const { return std::max<int64_t>(1, large_ + (pairs_ - large_ * each_ + least_ - 1) / least_); }
   Runs runs(int64_t item) const {
-    const int64_t begin = item * each_, count = std::min(each_, pairs_ - begin), first = gates ? begin : 2 * begin;
+    const bool large = item < large_;
+    const int64_t begin = large ? item * each_ : large_ * each_ + (item - large_) * least_;
+    const int64_t count = std::min(large ? each_ : least_, pairs_ - begin), first = gates ? begin : 2 * begin;
     return {first, gates ? begin + pairs_ : first + count, count, item + 1 == items() && layout.panels % 2 == 1};
   }
   void fetch_first(const Runs& runs) const {
@@ -176,13 +202,19 @@ class FewRows {
   const A16Layout layout;
 
  private:
-  // Enough to stream, little to wait for.
-  static int64_t item_pairs(const A16Layout& layout) {
-    constexpr int64_t kBytes = 64 << 10, kLeastChunks = 4;  // of a run
-    const int64_t least = kLeastChunks * layout.chunk_bytes / layout.panel_bytes + 1;
-    return std::max(least, std::min(kBytes / layout.panel_bytes, layout.panels / (8 * compute_threads())));
+  // An item has its price, and streams look two chunks ahead.
+  static int64_t least_pairs(const A16Layout& layout) {
+    constexpr int64_t kBytes = 16 << 10, kChunks = 4;  // of a run
+    return std::max(kChunks * layout.chunk_bytes / layout.panel_bytes + 1, kBytes / layout.panel_bytes);
   }
-  const int64_t pairs_, each_;
+  // Enough to stream, little to wait for.
+  int64_t item_pairs() const {
+    constexpr int64_t kBytes = 64 << 10;  // of a run
+    return std::max(least_, std::min(kBytes / layout.panel_bytes, layout.panels / (8 * compute_threads())));
+  }
+  const int64_t pairs_;
+  const int64_t least_, each_;  // pairs of small items and of large ones
+  const int64_t large_;         // items
 };
 
 // What a thread keeps from item to item.
@@ -226,17 +258,12 @@ struct Thin {
   Thin(const FewRows& product, Streams<kScales>& streams, std::byte* memory)
       : product(product), streams(streams), x(product.a, memory), steps(x.steps()), chunks(product.chunks()) {}
 
-  TileShapes shapes() const {
-    TileShapes shapes = TileShapes::full();
-    x.shape(shapes);
-    return shapes;
-  }
-
+  using Chunk = typename Int4Stream<kScales>::Chunk;
   // One tile of run kRun, which lies at `step` of k.
   template <int kRun, int kUnit>
-  inline __attribute__((always_inline)) void turn(int64_t c, int64_t step) {
+  inline __attribute__((always_inline)) void turn(const Chunk& c, int64_t step) {
     if (step < steps) {
-      tile_load<6 + kRun>(streams.of[kRun].template tile<kUnit>(c), 64);
+      tile_load<6 + kRun>(c.tiles + kUnit * kTileBytes, 64);
       if constexpr (kRun == 0) x.template load<4>(step);
       PairTiles<kXTiles>::template multiply<kRun, 6 + kRun, 4>();
       if constexpr (kXTiles == 2) {
@@ -244,12 +271,12 @@ struct Thin {
         PairTiles<kXTiles>::template multiply<2 + kRun, 6 + kRun, 5>();
       }
     }
-    streams.of[kRun].template advance<kUnit>(c);
+    Int4Stream<kScales>::template advance<kUnit>(c);
   }
   template <int kRuns, int kUnit>
-  inline __attribute__((always_inline)) void turns(int64_t c, int64_t step) {
-    turn<0, kUnit>(c, step);
-    if constexpr (kRuns == 2) turn<1, kUnit>(c, step);
+  inline __attribute__((always_inline)) void turns(const Chunk (&c)[2], int64_t step) {
+    turn<0, kUnit>(c[0], step);
+    if constexpr (kRuns == 2) turn<1, kUnit>(c[1], step);
   }
   // A panel of each run, whose chunks are c and those that follow.
   template <int kRuns>
@@ -257,8 +284,9 @@ struct Thin {
     tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
     for (int64_t i = 0; i < chunks; ++i, ++c) {
       const int64_t step = i * kInt4Units;
-      turns<kRuns, 0>(c, step), turns<kRuns, 1>(c, step + 1);
-      turns<kRuns, 2>(c, step + 2), turns<kRuns, 3>(c, step + 3);
+      const Chunk now[2] = {streams.of[0].at(c), streams.of[kRuns - 1].at(c)};
+      turns<kRuns, 0>(now, step), turns<kRuns, 1>(now, step + 1);
+      turns<kRuns, 2>(now, step + 2), turns<kRuns, 3>(now, step + 3);
     }
   }
 
@@ -306,11 +334,11 @@ struct Neighbours {
   Runs then = {};
 };
 
-// Packed rows are in `memory`. `under_way`: the item is in the streams; returns whether the next one is.
+// Packed rows are in `memory`, tiles have the product's shapes. `under_way`: the item is in the streams; returns
+// whether the next one is.
 template <int kScales, int kXTiles>
 bool run_item(const Neighbours& items, bool under_way, Streams<kScales>& streams, std::byte* memory) {
   Thin<kScales, kXTiles> thin(items.product, streams, memory);
-  const TileUse use(thin.shapes());
   const bool follows = items.next && items.then.count > 0;
   if (items.now.count > 0) {
     if (!under_way) streams.enter(items.product, items.now);
@@ -344,6 +372,7 @@ void run_thin(const FewRows& product) {
       x.pack(me.index, me.size);
       me.barrier();
     }
+    const TileUse use(x.shapes());
     Streams<kScales> streams;
     for (bool under_way = false; now >= 0;) {
       const int64_t next = queue.next();
@@ -382,11 +411,11 @@ constexpr GemmSteps<Args> kSteps{
     .run = [](const Args& a, int64_t item, std::byte* own) { many_row_steps(a).run(a, item, own); },
     .own_bytes = kThickOwnBytes};
 
-template <int kScales>
+template <int kScales, int kXTiles>
 bool run_item_of_many(const Neighbours& items, bool under_way, Streams<kScales>& streams) {
   const GemmA16Args& a = items.product.a;
-  return a.M <= kTileRows ? run_item<kScales, 1>(items, under_way, streams, a.scratch)
-                          : run_item<kScales, 2>(items, under_way, streams, a.scratch);
+  const TileUse use(PairTiles<kXTiles>(a, a.scratch).shapes());
+  return run_item<kScales, kXTiles>(items, under_way, streams, a.scratch);
 }
 
 // The items of a thread: it asks for the next one before it begins one of few rows.
@@ -409,7 +438,8 @@ void run_items(GroupSteps<Args>& group, const TeamMember& me) {
     const FewRows product(*now.product), after(next.product ? *next.product : *now.product);
     Neighbours items{product, product.runs(now.index)};
     if (next.product && is_few(*next.product)) items.next = &after, items.then = after.runs(next.index);
-    under_way = run_item_of_many(items, under_way, streams);
+    under_way = product.a.M <= kTileRows ? run_item_of_many<kScales, 1>(items, under_way, streams)
+                                         : run_item_of_many<kScales, 2>(items, under_way, streams);
     now = next;
   }
 }
@@ -424,11 +454,13 @@ void run_many(std::span<Args> products, std::byte* scratch) {
 
 }  // namespace
 
-void gemm_a16(const GemmA16Args& a) { is_few(a) ? run_few_rows(FewRows(a)) : gemm_a16_many_rows(a); }
+void gemm_a16(const GemmA16Args& a) {
+  is_few(a) ? run_few_rows(FewRows(a, nullptr, /*alone=*/true)) : gemm_a16_many_rows(a);
+}
 
 void gemm_gated_a16(const GatedGemmA16Args& gated) {
   if (is_ragged(gated)) return gemm_a16_then_glu(gated);
-  is_few(gated) ? run_few_rows(FewRows(gated)) : gemm_gated_a16_many_rows(gated);
+  is_few(gated) ? run_few_rows(FewRows(gated.product, &gated, /*alone=*/true)) : gemm_gated_a16_many_rows(gated);
 }
 
 void gemm_a16_grouped(const GroupedA16Args& a) { run_many(a.products, a.scratch); }
