@@ -34,10 +34,14 @@ std::span<const Impl<GemmFn>> gemm_impls(DType weight) {
   return kBf16;
 }
 
+bool gemm_adds(DType weight) { return weight == DType::kBf16 && cpu_has(Isa::kAmx); }
+
 void gemm(const GemmArgs& args) {
   static GemmFn* const f32 = best_impl(gemm_impls(DType::kF32));
   static GemmFn* const f16 = best_impl(gemm_impls(DType::kF16));
   static GemmFn* const bf16 = best_impl(gemm_impls(DType::kBf16));
+  MR_CHECK(args.add_scale == 0 || gemm_adds(args.w_dtype), "products with weights of type {} are not added",
+           dtype_name(args.w_dtype));
   if (args.M <= 0 || args.N <= 0) return;
   (args.w_dtype == DType::kF32 ? f32 : args.w_dtype == DType::kF16 ? f16 : bf16)(args);
 }

@@ -38,10 +38,14 @@ struct GemmArgs {
   int64_t M, N, K, x_stride, y_stride;
   DType x_dtype = DType::kF32;  // kF32 or kBf16
   DType w_dtype = DType::kF32;  // kF32, kBf16 or kF16
+  float add_scale = 0;          // where it is not 0: y += add_scale * product. Requires gemm_adds
 };
 using GemmFn = void(const GemmArgs&);
 
 void gemm(const GemmArgs& args);
+// Whether products with weights of `weight` can be added to y as they are finished: with the bits of writing them and
+// adding them afterwards, multiplied and added with one rounding.
+bool gemm_adds(DType weight);
 // Implementations that take weights of `weight`.
 std::span<const Impl<GemmFn>> gemm_impls(DType weight);
 // Enough for every implementation and any M up to max_rows.

@@ -56,9 +56,12 @@ void check_w8a8(const GemmW8A8Args& a) {
            "activations of {} digits, scale {}, {}", a.x_digits, a.x_scale, dtype_name(a.x_dtype));
 }
 
+bool gemm_w8a8_adds() { return cpu_has(Isa::kAmx); }
+
 void gemm_w8a8(const GemmW8A8Args& args) {
   static GemmW8A8Fn* const best = best_impl(gemm_w8a8_impls());
   check_w8a8(args);
+  MR_CHECK(args.add_scale == 0 || gemm_w8a8_adds(), "these products are not added");
   if (args.M > 0 && args.N > 0) best(args);
 }
 

@@ -44,10 +44,13 @@ struct GemmW8A8Args {
   float x_scale = 0;             // s of the tensor; 0: per token
   DType x_dtype = DType::kBf16;  // kF32, kBf16 or kI8
   int64_t x_digits = 1;          // 1, or 2: per token of kF32 or kBf16
+  float add_scale = 0;           // where it is not 0: y += add_scale * product. Requires gemm_w8a8_adds
 };
 using GemmW8A8Fn = void(const GemmW8A8Args&);
 
 void gemm_w8a8(const GemmW8A8Args& args);
+// gemm_adds of kernels/gemm.h for these products.
+bool gemm_w8a8_adds();
 std::span<const Impl<GemmW8A8Fn>> gemm_w8a8_impls();
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K, int64_t x_digits);

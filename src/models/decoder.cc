@@ -160,6 +160,7 @@ class Decoder::Impl {
   struct Streams {
     Tensor h, y, z, x;
     std::byte* x_memory;
+    bool added = false;  // the last output is in h, not in y
     void keep(std::span<const int32_t> wanted) {
       const auto rows = static_cast<int64_t>(wanted.size());
       keep_rows(h, wanted);
@@ -199,17 +200,16 @@ class Decoder::Impl {
     embed(s.h, s.y);
     shape_input(s, first_input(layers_[0]));
     layers_[0].attention_norm(s.h, s.x, first_input(layers_[0]).scale);
-    const auto residual_scale = static_cast<float>(spec_.residual_scale);
     for (size_t i = 0; i < layers_.size(); ++i) {
       const bool last = i + 1 == layers_.size();
       if (!run_layer(static_cast<int64_t>(i), last, cache, s)) return;
       if (last) break;
       const BranchInput input = first_input(layers_[i + 1]);
       shape_input(s, input);
-      layers_[i + 1].attention_norm.add(s.h, s.y, residual_scale, s.x, input.scale);
+      norm_sum(layers_[i + 1].attention_norm, s, s.x, input.scale);
     }
     Tensor wanted = hidden.rows(tile_.wanted_before(), tile_.wanted_before() + s.h.size(0));
-    final_norm_.add(s.h, s.y, residual_scale, wanted);
+    norm_sum(final_norm_, s, wanted, 0);
   }
 
   // h = scale * embedding of the tokens, plus that of their positions where there is a table; y is scratch.
@@ -223,14 +223,26 @@ class Decoder::Impl {
     add_scaled(h, y, 1);
   }
 
-  // Leaves in y what is still to be added to h. Only the wanted rows go on from the last layer's attention; false when
-  // there are none, so that the tile ends with its keys and values written.
+  // Whether a branch adds its output to h itself: branches follow each other, with nothing between output and h.
+  bool adds(const auto& branch) const {
+    return !parallel() && !spec_.branch_norms && residual_scale() != 0 && branch.adds();
+  }
+  float residual_scale() const { return static_cast<float>(spec_.residual_scale); }
+
+  // x = the norm of h, after what is still to be added to it.
+  void norm_sum(const Norm& norm, Streams& s, Tensor& x, float x_scale) const {
+    s.added ? norm(s.h, x, x_scale) : norm.add(s.h, s.y, residual_scale(), x, x_scale);
+  }
+
+  // Leaves in y what is still to be added to h, unless that is done. Only the wanted rows go on from the last layer's
+  // attention; false when there are none, so that the tile ends with its keys and values written.
   bool run_layer(int64_t index, bool last, KvCache& cache, Streams& s) {
     Layer& layer = layers_[index];
     StepContext step{tile_, cache, *workspace_};
     const auto wanted = static_cast<int64_t>(tile_.wanted_rows().size());
-    Tensor mixed = last ? s.y.rows(0, wanted) : s.y;
-    layer.mixer->forward(s.x, index, last, step, mixed);
+    s.added = !last && adds(*layer.mixer);
+    Tensor mixed = s.added ? s.h : last ? s.y.rows(0, wanted) : s.y;
+    layer.mixer->forward(s.x, index, last, step, mixed, s.added ? residual_scale() : 0);
     if (last && wanted == 0) return false;
     if (last) s.keep(tile_.wanted_rows());
     if (spec_.branch_norms) layer.attention_post_norm(s.y, s.y);
@@ -243,11 +255,12 @@ class Decoder::Impl {
     const BranchInput input = layer.mlp->integer_input();
     if (spec_.residual != Residual::kParallel) shape_input(s, input);
     if (!parallel()) {
-      layer.mlp_norm.add(s.h, s.y, static_cast<float>(spec_.residual_scale), s.x, input.scale);
-      return layer.mlp->forward(s.x, *workspace_, s.y);
+      norm_sum(layer.mlp_norm, s, s.x, input.scale);
+      s.added = adds(*layer.mlp);
+      return layer.mlp->forward(s.x, *workspace_, s.added ? s.h : s.y, s.added ? residual_scale() : 0);
     }
     if (spec_.residual == Residual::kParallelTwoNorms) layer.mlp_norm(s.h, s.x, input.scale);
-    layer.mlp->forward(s.x, *workspace_, s.z);
+    layer.mlp->forward(s.x, *workspace_, s.z, 0);
     add_scaled(s.y, s.z, 1);
   }
 

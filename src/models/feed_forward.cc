@@ -33,12 +33,13 @@ class GatedFeedForward : public FeedForward {
   GatedFeedForward(GatedMlp parts, Activation activation)
       : parts_(std::move(parts)), activation_(kernel_activation(activation)) {}
 
-  void forward(const Tensor& x, Workspace& workspace, Tensor& y) override {
+  void forward(const Tensor& x, Workspace& workspace, Tensor& y, float add_scale) override {
     const Workspace::Scope scope(workspace);
     Tensor gated = workspace.rows(parts_.down.input_dtype(), x.size(0), parts_.hidden());
     parts_.gate_up.forward_gated(x, activation_, gated, workspace);
-    parts_.down.forward(gated, y, workspace);
+    parts_.down.forward(gated, y, workspace, add_scale);
   }
+  bool adds() const override { return parts_.down.adds(); }
   DType input_dtype() const override { return parts_.gate_up.input_dtype(); }
   BranchInput integer_input() const override { return {parts_.gate_up.takes_integers(), parts_.gate_up.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
@@ -57,14 +58,15 @@ class PlainFeedForward : public FeedForward {
   PlainFeedForward(Linear up, Linear down, Activation activation)
       : up_(std::move(up)), down_(std::move(down)), activation_(kernel_activation(activation)) {}
 
-  void forward(const Tensor& x, Workspace& workspace, Tensor& y) override {
+  void forward(const Tensor& x, Workspace& workspace, Tensor& y, float add_scale) override {
     const Workspace::Scope scope(workspace);
     Tensor up = workspace.tensor(DType::kF32, {x.size(0), up_.out_features()});
     Tensor active = workspace.tensor(down_.input_dtype(), up.shape());
     up_.forward(x, up, workspace);
     activate(up, activation_, active);
-    down_.forward(active, y, workspace);
+    down_.forward(active, y, workspace, add_scale);
   }
+  bool adds() const override { return down_.adds(); }
   DType input_dtype() const override { return up_.input_dtype(); }
   BranchInput integer_input() const override { return {up_.takes_integers(), up_.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
@@ -115,7 +117,11 @@ class ExpertFeedForward : public FeedForward {
  public:
   explicit ExpertFeedForward(Experts::Parts parts) : experts_(std::move(parts)) {}
 
-  void forward(const Tensor& x, Workspace& workspace, Tensor& y) override { experts_.forward(x, y, workspace); }
+  void forward(const Tensor& x, Workspace& workspace, Tensor& y, float add_scale) override {
+    MR_CHECK(add_scale == 0, "experts' outputs are not added, {}", add_scale);
+    experts_.forward(x, y, workspace);
+  }
+  bool adds() const override { return false; }
   DType input_dtype() const override { return experts_.input_dtype(); }
   int64_t scratch_bytes(int64_t max_tokens) const override { return experts_.scratch_bytes(max_tokens); }
   int64_t weight_bytes() const override { return experts_.weight_bytes(); }

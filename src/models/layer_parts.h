@@ -38,9 +38,12 @@ class Mixer {
  public:
   virtual ~Mixer() = default;
   // Writes the tile's keys and values into layer `layer` of the cache; then, for the tile's tokens or only its wanted
-  // rows, y = attention(x). x [T, C] in input_dtype(), or integers as integer_input() says; y [rows, C] kF32. With no
-  // rows the cache is all that changes.
-  virtual void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) = 0;
+  // rows, y = attention(x), or y += add_scale * attention(x) where add_scale is not 0. x [T, C] in input_dtype(), or
+  // integers as integer_input() says; y [rows, C] kF32. With no rows the cache is all that changes.
+  virtual void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y,
+                       float add_scale) = 0;
+  // Whether it takes an add_scale.
+  virtual bool adds() const = 0;
   virtual DType input_dtype() const = 0;
   virtual BranchInput integer_input() const { return {}; }
   virtual int64_t scratch_bytes(const StepLimits& limits) const = 0;
@@ -54,8 +57,10 @@ Result<std::unique_ptr<Mixer>> make_mixer(const LayerSpec& layer, const std::str
 class FeedForward {
  public:
   virtual ~FeedForward() = default;
-  // x [T, C] in input_dtype(), or integers as integer_input() says; y [T, C] kF32.
-  virtual void forward(const Tensor& x, Workspace& workspace, Tensor& y) = 0;
+  // x [T, C] in input_dtype(), or integers as integer_input() says; y [T, C] kF32, added to where add_scale is not 0.
+  virtual void forward(const Tensor& x, Workspace& workspace, Tensor& y, float add_scale) = 0;
+  // Whether it takes an add_scale.
+  virtual bool adds() const = 0;
   virtual DType input_dtype() const = 0;
   virtual BranchInput integer_input() const { return {}; }
   virtual int64_t scratch_bytes(int64_t max_tokens) const = 0;

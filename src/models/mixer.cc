@@ -51,7 +51,8 @@ class GroupedQueryMixer : public Mixer {
                .alibi_bf16 = gqa.alibi == Alibi::kBf16Unscaled};
   }
 
-  void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) override {
+  void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y,
+               float add_scale) override {
     const Workspace::Scope scope(step.workspace);
     const int64_t T = x.size(0);
     Tensor qkv = step.workspace.rows(DType::kF32, T, qkv_width());
@@ -67,9 +68,10 @@ class GroupedQueryMixer : public Mixer {
     if (gqa_.logn_length > 0) params.q_factors = step.tile.logn_factors(gqa_.logn_length);
     paged_attention(q, step.cache, layer, step.tile.step(), params, mixed, step.workspace);
     if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
-    out_.forward(mixed, y, step.workspace);
+    out_.forward(mixed, y, step.workspace, add_scale);
   }
 
+  bool adds() const override { return out_.adds(); }
   DType input_dtype() const override { return qkv_.input_dtype(); }
   BranchInput integer_input() const override { return {qkv_.takes_integers(), qkv_.input_scale()}; }
   int64_t weight_bytes() const override { return qkv_.weight_bytes() + out_.weight_bytes(); }
@@ -135,7 +137,8 @@ class LatentMixer : public Mixer {
     if (mla.q_lora_rank > 0) q_norm_ = weights.rms_norm(name + "q_a_norm", kLatentNormEps);
   }
 
-  void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y) override {
+  void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y,
+               float add_scale) override {
     const Workspace::Scope scope(step.workspace);
     write_latents(x, layer, step);
     if (y.size(0) == 0) return;
@@ -146,9 +149,10 @@ class LatentMixer : public Mixer {
     attention_.forward(heads_of(q, 0, mla_.heads, mla_.qk_dim()), step.cache, layer, step.tile.step(), mixed,
                        step.workspace);
     if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
-    out_.forward(mixed, y, step.workspace);
+    out_.forward(mixed, y, step.workspace, add_scale);
   }
 
+  bool adds() const override { return out_.adds(); }
   DType input_dtype() const override { return kv_a_.input_dtype(); }
   int64_t weight_bytes() const override {
     return kv_a_.weight_bytes() + attention_.weight_bytes() + out_.weight_bytes() + q_.weight_bytes() +

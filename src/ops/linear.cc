@@ -434,13 +434,19 @@ int64_t Linear::chunk_scales() const {
   return format_ == LinearFormat::kW4A16 ? a16_chunk_scales(group_, in_features_) : 0;
 }
 
-void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const {
+bool Linear::adds() const {
+  if (is_int8(format_)) return gemm_w8a8_adds();
+  return format_ == LinearFormat::kDense && gemm_adds(dtype_);
+}
+
+void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
   check_input(x);
   const Workspace::Scope scope(workspace);
   if (is_int8(format_)) {
     GemmW8A8Args args = w8a8(x, workspace.bytes(scratch_bytes(x.size(0))));
     args.y = y.data<float>();
     args.y_stride = y.stride(0);
+    args.add_scale = add_scale;
     return gemm_w8a8(args);
   }
   const Tensor ordered = in_order(x, workspace);
@@ -466,14 +472,16 @@ GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
           .w_dtype = dtype_};
 }
 
-void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace) const {
+void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
   MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == x.size(0) && y.dtype() == DType::kF32,
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
-  if (format_ != LinearFormat::kDense) return forward_integers(x, y, workspace);
+  MR_CHECK(add_scale == 0 || adds(), "products of this format are not added");
+  if (format_ != LinearFormat::kDense) return forward_integers(x, y, workspace, add_scale);
   const Workspace::Scope scope(workspace);
   GemmArgs args = product(x, workspace.bytes(scratch_bytes(x.size(0))));
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
+  args.add_scale = add_scale;
   gemm(args);
 }
 

@@ -79,7 +79,10 @@ class Linear {
   int64_t scratch_bytes(int64_t max_rows) const;
 
   // x [T, K] kF32, kBf16 or, where it takes them, integers; y [T, N] kF32; rows contiguous, row strides free.
-  void forward(const Tensor& x, Tensor& y, Workspace& workspace) const;
+  // `add_scale`, where it is not 0: y += add_scale * product. Requires adds().
+  void forward(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale = 0) const;
+  // Whether the format's kernel can add the product to y.
+  bool adds() const;
 
   // y = act(x W1^T + b1) * (x W2^T + b2) where the rows of W are those of W1, then as many of W2: y [T, N/2] kF32 or
   // kBf16. One pass where the format has a fused kernel.
@@ -118,7 +121,7 @@ class Linear {
   GemmA16Args ordered_a16(const Tensor& x, Workspace& workspace) const;
   // kW4A16: of a column in a chunk (kernels/gemm_a16.h); else 0.
   int64_t chunk_scales() const;
-  void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace) const;
+  void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const;
   void gather_row(int32_t token, float scale, float* to) const;
 
   Tensor packed_;  // as the format's kernel has it

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/cpu.h"
 #include "ops/rows.h"
 #include "tests/ops/testing.h"
 
@@ -61,6 +62,43 @@ TEST(Linear, StacksPartsAndBiasesOfAnyStoredType) {
           }
           ASSERT_NEAR(y.data<float>()[t * N + n], sum, 6 * step * std::sqrt(squares) + 1e-5) << t << ' ' << n;
         }
+    }
+}
+
+std::vector<Linear> linears_that_may_add(int64_t N, int64_t K) {
+  Random random(6);
+  const Tensor w[] = {random_tensor(random, {N, K})}, bias[] = {random_tensor(random, {N})};
+  std::vector<Linear> all;
+  for (const DType compute : kWeights) all.push_back(Linear::pack(w, bias, compute));
+  for (const LinearFormat format : {LinearFormat::kW8A8, LinearFormat::kW8A16})
+    all.push_back(*Linear::quantize(w, bias, format));
+  return all;
+}
+
+// Thin and thick products, several stretches and spans of K, pairs of panels that are not whole.
+TEST(Linear, AProductThatIsAddedHasTheBitsOfAddingItAfterwards) {
+  constexpr float kScale = 0.37f;
+  for (const auto [N, K] : {std::pair<int64_t, int64_t>{77, 96}, {45, 2500}})
+    for (const Linear& linear : linears_that_may_add(N, K)) {
+      const bool amx = cpu_has(Isa::kAmx) && linear.input_dtype() == DType::kBf16;
+      ASSERT_EQ(linear.adds(), amx);
+      for (const int64_t T : {1, 20, 33, 300}) {
+        if (!linear.adds()) continue;
+        SCOPED_TRACE(testing::Message() << dtype_name(linear.weight_dtype()) << ' ' << T << " rows of " << K);
+        Random random(T);
+        const Tensor x = random_tensor(random, {T, K});
+        Tensor wide = random_tensor(random, {T, N + 3}), product = Tensor::empty(DType::kF32, {T, N});
+        const std::vector<float> before(wide.data<float>(), wide.data<float>() + wide.numel());
+        Tensor sum(wide.raw(), DType::kF32, {T, N}, {N + 3, 1}, wide.owner());
+        Workspace workspace(linear.scratch_bytes(T));
+        linear.forward(x, product, workspace);
+        linear.forward(x, sum, workspace, kScale);
+        for (int64_t i = 0; i < wide.numel(); ++i) {
+          const int64_t t = i / (N + 3), n = i % (N + 3);
+          const float wanted = n < N ? std::fma(kScale, product.data<float>()[t * N + n], before[i]) : before[i];
+          ASSERT_EQ(wide.data<float>()[i], wanted) << t << ' ' << n;
+        }
+      }
     }
 }
 

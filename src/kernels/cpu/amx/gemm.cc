@@ -57,27 +57,18 @@ class PlainEnds {
  public:
   PlainEnds(const Job& job, int64_t pair)
       : bias_{bias_at(*job.a, column_of(pair)), bias_at(*job.a, column_of(pair) + kPanelColumns)},
-        y_(job.a->y + column_of(pair)),
-        stride_(job.a->y_stride),
-        low_(lanes_below(job.N - column_of(pair))),
-        high_(lanes_below(job.N - column_of(pair) - kPanelColumns)) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const {
-    __builtin_prefetch(y_ + row * stride_, 1);
-    __builtin_prefetch(y_ + row * stride_ + kPanelColumns, 1);
-  }
+        low_(*job.a, column_of(pair)),
+        high_(*job.a, column_of(pair) + kPanelColumns) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
-    const Vec low = sums_at(first), high = sums_at(second);
-    float* y = y_ + row * stride_;
-    _mm512_mask_storeu_ps(y, low_, (low + bias_[0]).v);
-    _mm512_mask_storeu_ps(y + kPanelColumns, high_, (high + bias_[1]).v);
+    low_.store(row, sums_at(first) + bias_[0]);
+    high_.store(row, sums_at(second) + bias_[1]);
   }
 
  private:
   static int64_t column_of(int64_t pair) { return 2 * pair * kPanelColumns; }
   const Vec bias_[2];
-  float* const y_;
-  const int64_t stride_;
-  const __mmask16 low_, high_;
+  const PlainRows low_, high_;
 };
 
 template <class Act>

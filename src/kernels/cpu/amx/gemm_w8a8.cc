@@ -90,27 +90,19 @@ class PlainEnds {
       : low_(*job.a, 2 * pair * kColumns),
         high_(*job.a, (2 * pair + 1) * kColumns),
         scales_(job.scales()),
-        y_(job.a->y + 2 * pair * kColumns),
-        stride_(job.a->y_stride),
-        low_lanes_(lanes_below(job.N - 2 * pair * kColumns)),
-        high_lanes_(lanes_below(job.N - (2 * pair + 1) * kColumns)) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const {
-    __builtin_prefetch(y_ + row * stride_, 1);
-    __builtin_prefetch(y_ + row * stride_ + kColumns, 1);
-  }
+        low_rows_(*job.a, 2 * pair * kColumns),
+        high_rows_(*job.a, (2 * pair + 1) * kColumns) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { low_rows_.fetch(row), high_rows_.fetch(row); }
   void store(int64_t row, const std::byte* low, const std::byte* high) const {
     const Vec scale = Vec::set(scales_[row]);
-    float* y = y_ + row * stride_;
-    _mm512_mask_storeu_ps(y, low_lanes_, low_(low, scale).v);
-    _mm512_mask_storeu_ps(y + kColumns, high_lanes_, high_(high, scale).v);
+    low_rows_.store(row, low_(low, scale));
+    high_rows_.store(row, high_(high, scale));
   }
 
  private:
   const Columns<kDigits> low_, high_;
   const float* const scales_;
-  float* const y_;
-  const int64_t stride_;
-  const __mmask16 low_lanes_, high_lanes_;
+  const PlainRows low_rows_, high_rows_;
 };
 
 template <int kDigits, class Act>

@@ -1,6 +1,31 @@
 // What products of tiles share whatever their weights are: rows of gated y, and a product as a whole, alone or as one of
 // many. After simd/activations.inl.
 
+// Up to sixteen columns of a plain product's y, which the product becomes or is added to.
+class PlainRows {
+ public:
+  template <class Args>
+  PlainRows(const Args& a, int64_t column)
+      : y_(a.y + column),
+        stride_(a.y_stride),
+        lanes_(lanes_below(a.N - column)),
+        adds_(a.add_scale != 0),
+        scale_(Vec::set(a.add_scale)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
+  void store(int64_t row, Vec value) const {
+    float* y = y_ + row * stride_;
+    if (adds_) value = Vec::fma(scale_, value, {_mm512_maskz_loadu_ps(lanes_, y)});
+    _mm512_mask_storeu_ps(y, lanes_, value.v);
+  }
+
+ private:
+  float* const y_;
+  const int64_t stride_;
+  const __mmask16 lanes_;
+  const bool adds_;
+  const Vec scale_;
+};
+
 // Sixteen columns of a gated product's y, from `column` on.
 class GatedRows {
  public:
