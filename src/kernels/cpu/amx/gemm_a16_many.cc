@@ -27,7 +27,10 @@ struct Int4Job : TileProduct {
       : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
         a(&args),
         gates(gates) {
-    blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = 512};  // a tile is unpacked once for 512 rows
+    // A tile is unpacked once for 512 rows. Rows stay over the whole of K where they fit, else for a stretch beside
+    // sums.
+    const bool fit = std::min<int64_t>(tile_rows, 32) * steps <= 1024;
+    blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = fit ? 1024 : 512};
     stretch = balanced((steps + kInt4Units - 1) / kInt4Units, kMostStretchSteps / kInt4Units) * kInt4Units;
   }
   template <int kSum, int kX, int kW>
