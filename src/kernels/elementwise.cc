@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/from_float.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
@@ -25,22 +26,12 @@ void gather_token(const EmbeddingArgs& a, int64_t t) {
   gather(a, static_cast<const f16*>(a.table) + at, y);
 }
 
-template <class To>
-To rounded(float x) {
-  if constexpr (std::is_same_v<To, bf16>)
-    return to_bf16(x);
-  else if constexpr (std::is_same_v<To, f16>)
-    return to_f16(x);
-  else
-    return x;
-}
-
 template <class From, class To>
 void convert_values(const From* from, To* to, int64_t n) {
   if constexpr (std::is_same_v<From, To>)
     std::memcpy(to, from, n * sizeof(To));
   else
-    for (int64_t i = 0; i < n; ++i) to[i] = rounded<To>(to_float(from[i]));
+    for (int64_t i = 0; i < n; ++i) to[i] = from_float<To>(to_float(from[i]));
 }
 
 template <class From>

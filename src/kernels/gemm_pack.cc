@@ -1,28 +1,19 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/from_float.h"
 #include "kernels/cpu/gemm_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
 namespace {
 
-template <class To>
-To rounded(float x) {
-  if constexpr (std::is_same_v<To, bf16>)
-    return to_bf16(x);
-  else if constexpr (std::is_same_v<To, f16>)
-    return to_f16(x);
-  else
-    return x;
-}
-
 template <class To, class From>
 To converted_to(From x) {
   if constexpr (std::is_same_v<To, From>)
     return x;
   else
-    return rounded<To>(to_float(x));
+    return from_float<To>(to_float(x));
 }
 
 // Offset of w[n, k] in the packed matrix.

@@ -4,21 +4,12 @@
 
 #include "base/check.h"
 #include "base/cpu.h"
+#include "base/from_float.h"
 #include "kernels/cpu/attention_impls.h"
 #include "kernels/parallel.h"
 
 namespace millrace {
 namespace {
-
-template <class Item>
-Item rounded(float x) {
-  if constexpr (std::is_same_v<Item, bf16>)
-    return to_bf16(x);
-  else if constexpr (std::is_same_v<Item, f16>)
-    return to_f16(x);
-  else
-    return x;
-}
 
 // Block and position within it of a slot.
 struct Place {
@@ -41,8 +32,8 @@ void write_token(const KvWriteArgs& a, int64_t t) {
     Item* to_k = keys + layout.key_at(g, position, 0);
     Item* to_v = values + layout.value_at(g, position, 0);
     for (int64_t d = 0; d < layout.head_dim; ++d)
-      to_k[pairs ? d / 2 * 2 * kKvLanes + d % 2 : d * kKvLanes] = rounded<Item>(k[d]);
-    for (int64_t d = 0; d < layout.head_dim; ++d) to_v[pairs ? 2 * d : d] = rounded<Item>(v[d]);
+      to_k[pairs ? d / 2 * 2 * kKvLanes + d % 2 : d * kKvLanes] = from_float<Item>(k[d]);
+    for (int64_t d = 0; d < layout.head_dim; ++d) to_v[pairs ? 2 * d : d] = from_float<Item>(v[d]);
   }
 }
 

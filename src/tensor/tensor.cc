@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/from_float.h"
+
 namespace millrace {
 namespace {
 
@@ -18,16 +20,6 @@ Shape row_major_strides(const Shape& shape) {
     step *= shape[axis];
   }
   return strides;
-}
-
-template <class To>
-To from_float(float x) {
-  if constexpr (std::is_same_v<To, bf16>)
-    return to_bf16(x);
-  else if constexpr (std::is_same_v<To, f16>)
-    return to_f16(x);
-  else
-    return static_cast<To>(x);
 }
 
 template <class To>
