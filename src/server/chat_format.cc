@@ -97,12 +97,7 @@ void ChatFormat::append_events(size_t, const RequestOutput& output, const Usage&
 }
 
 void ChatFormat::append_usage_event(const Usage& usage, std::string& events) {
-  events += chunk_start_;
-  JsonWriter json(events);
-  json.end_array().key("usage");
-  write_usage(json, usage, prompt_tokens_details_);
-  json.end_object();
-  events += "\n\n";
+  append_usage_chunk(chunk_start_, usage, prompt_tokens_details_, events);
 }
 
 void ChatFormat::write_choice(JsonWriter& json, size_t index, const Choice& choice) const {

@@ -77,12 +77,7 @@ void CompletionFormat::append_events(size_t prompt, const RequestOutput& output,
 }
 
 void CompletionFormat::append_usage_event(const Usage& usage, std::string& events) {
-  events += chunk_start_;
-  JsonWriter json(events);
-  json.end_array().key("usage");
-  write_usage(json, usage, prompt_tokens_details_);
-  json.end_object();
-  events += "\n\n";
+  append_usage_chunk(chunk_start_, usage, prompt_tokens_details_, events);
 }
 
 void CompletionFormat::write_choice(JsonWriter& json, size_t prompt, size_t index, const Choice& choice,

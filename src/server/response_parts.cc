@@ -33,6 +33,15 @@ void write_chunk_usage(JsonWriter& json, ChunkUsage how, const Usage& usage, boo
     write_usage(json, usage, details);
 }
 
+void append_usage_chunk(std::string_view start, const Usage& usage, bool details, std::string& events) {
+  events += start;
+  JsonWriter json(events);
+  json.end_array().key("usage");
+  write_usage(json, usage, details);
+  json.end_object();
+  events += "\n\n";
+}
+
 void write_finish_reason(JsonWriter& json, FinishReason reason) {
   json.key("finish_reason");
   switch (reason) {

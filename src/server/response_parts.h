@@ -27,6 +27,8 @@ std::string chunk_start(const ResponseHead& head, std::string_view object);
 // {"prompt_tokens","total_tokens","completion_tokens"[,"prompt_tokens_details":{"cached_tokens"}]}
 void write_usage(JsonWriter& json, const Usage& usage, bool details);
 void write_chunk_usage(JsonWriter& json, ChunkUsage how, const Usage& usage, bool details);
+// Appends the chunk without choices that tells the usage. `start` is a chunk_start.
+void append_usage_chunk(std::string_view start, const Usage& usage, bool details, std::string& events);
 // "finish_reason": "stop", "length", "abort" or null
 void write_finish_reason(JsonWriter& json, FinishReason reason);
 // "stop_reason": the string or token id that ended the choice, else null
