@@ -37,15 +37,20 @@ void add_sampling(Json& body, const RequestOptions& options) {
   if (options.use_beam_search) body["use_beam_search"] = true;
 }
 
-Json completions_body(const LoadRequest& request, const RequestOptions& options) {
+// `input` is the member that holds what to go on from.
+Json openai_body(const LoadRequest& request, const RequestOptions& options, const char* input, Json value) {
   Json body = {{"model", model_of(request, options)},
-               {"prompt", prompt_of(request)},
+               {input, std::move(value)},
                {"max_tokens", request.output_tokens},
                {"temperature", options.temperature}};
   if (options.ignore_eos) body["ignore_eos"] = true;
   add_sampling(body, options);
   add_stream_options(body, options);
   return body;
+}
+
+Json completions_body(const LoadRequest& request, const RequestOptions& options) {
+  return openai_body(request, options, "prompt", prompt_of(request));
 }
 
 Json chat_content(const LoadRequest& request) {
@@ -57,14 +62,8 @@ Json chat_content(const LoadRequest& request) {
 }
 
 Json chat_body(const LoadRequest& request, const RequestOptions& options) {
-  Json body = {{"model", model_of(request, options)},
-               {"messages", Json::array({{{"role", "user"}, {"content", chat_content(request)}}})},
-               {"max_tokens", request.output_tokens},
-               {"temperature", options.temperature}};
-  if (options.ignore_eos) body["ignore_eos"] = true;
-  add_sampling(body, options);
-  add_stream_options(body, options);
-  return body;
+  return openai_body(request, options, "messages",
+                     Json::array({{{"role", "user"}, {"content", chat_content(request)}}}));
 }
 
 Json generate_body(const LoadRequest& request, const RequestOptions& options) {
