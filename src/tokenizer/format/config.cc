@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "tokenizer/format/hf_json.h"
 #include "tokenizer/format/json_node.h"
 #include "tokenizer/model/vocabulary.h"
 
@@ -18,25 +19,13 @@ Result<std::optional<Json>> read_optional(const std::string& folder, std::string
   return std::optional<Json>(std::move(json));
 }
 
-Result<AddedToken> read_flags(const JsonNode& node) {
-  AddedToken token;
-  MR_ASSIGN_OR_RETURN(const JsonNode content, node.at("content"));
-  MR_ASSIGN_OR_RETURN(token.content, content.string());
-  MR_ASSIGN_OR_RETURN(token.single_word, node.boolean_or("single_word", false));
-  MR_ASSIGN_OR_RETURN(token.lstrip, node.boolean_or("lstrip", false));
-  MR_ASSIGN_OR_RETURN(token.rstrip, node.boolean_or("rstrip", false));
-  MR_ASSIGN_OR_RETURN(token.special, node.boolean_or("special", false));
-  MR_ASSIGN_OR_RETURN(token.normalized, node.boolean_or("normalized", !token.special));
-  return token;
-}
-
 // A special token: its text, or an object with flags.
 Status read_special(const JsonNode& node, std::string& text, TokenizerConfig& config) {
   if (!node.is_object()) {
     MR_ASSIGN_OR_RETURN(text, node.string());
     return {};
   }
-  MR_ASSIGN_OR_RETURN(AddedToken token, read_flags(node));
+  MR_ASSIGN_OR_RETURN(AddedToken token, read_added_token_flags(node));
   token.special = true;
   text = token.content;
   config.special_details.push_back(std::move(token));
@@ -71,7 +60,8 @@ Status read_added_decoder(const JsonNode& node, TokenizerConfig& config) {
   if (!node.is_object()) return node.wrong("an object of ids and tokens");
   for (const auto& [key, value] : node.value().items()) {
     MR_ASSIGN_OR_RETURN(const int32_t id, id_of_key(key, node));
-    MR_ASSIGN_OR_RETURN(AddedToken token, read_flags(JsonNode(value, fmt::format("{}.{}", node.path(), key))));
+    MR_ASSIGN_OR_RETURN(AddedToken token,
+                        read_added_token_flags(JsonNode(value, fmt::format("{}.{}", node.path(), key))));
     token.id = id;
     config.added.push_back(std::move(token));
   }

@@ -9,17 +9,10 @@ namespace millrace {
 namespace {
 
 Result<AddedToken> read_added_token(const JsonNode& node) {
-  AddedToken token;
-  MR_ASSIGN_OR_RETURN(const JsonNode content, node.at("content"));
-  MR_ASSIGN_OR_RETURN(token.content, content.string());
+  MR_ASSIGN_OR_RETURN(AddedToken token, read_added_token_flags(node));
   MR_ASSIGN_OR_RETURN(const JsonNode id, node.at("id"));
   MR_ASSIGN_OR_RETURN(const int64_t number, id.integer(0, Vocabulary::kMaxIds - 1));
   token.id = static_cast<int32_t>(number);
-  MR_ASSIGN_OR_RETURN(token.single_word, node.boolean_or("single_word", false));
-  MR_ASSIGN_OR_RETURN(token.lstrip, node.boolean_or("lstrip", false));
-  MR_ASSIGN_OR_RETURN(token.rstrip, node.boolean_or("rstrip", false));
-  MR_ASSIGN_OR_RETURN(token.special, node.boolean_or("special", false));
-  MR_ASSIGN_OR_RETURN(token.normalized, node.boolean_or("normalized", !token.special));
   return token;
 }
 
@@ -186,6 +179,18 @@ Result<std::vector<AddedToken>> read_added_tokens(const JsonNode& root, const Vo
 }
 
 }  // namespace
+
+Result<AddedToken> read_added_token_flags(const JsonNode& node) {
+  AddedToken token;
+  MR_ASSIGN_OR_RETURN(const JsonNode content, node.at("content"));
+  MR_ASSIGN_OR_RETURN(token.content, content.string());
+  MR_ASSIGN_OR_RETURN(token.single_word, node.boolean_or("single_word", false));
+  MR_ASSIGN_OR_RETURN(token.lstrip, node.boolean_or("lstrip", false));
+  MR_ASSIGN_OR_RETURN(token.rstrip, node.boolean_or("rstrip", false));
+  MR_ASSIGN_OR_RETURN(token.special, node.boolean_or("special", false));
+  MR_ASSIGN_OR_RETURN(token.normalized, node.boolean_or("normalized", !token.special));
+  return token;
+}
 
 Result<TokenizerParts> read_hf_tokenizer(std::string_view json_text) {
   MR_ASSIGN_OR_RETURN(const Json json, parse_json(json_text));

@@ -10,6 +10,9 @@ namespace millrace {
 
 Result<TokenizerParts> read_hf_tokenizer(std::string_view json_text);
 
+// An added token but for its id. Flags that are not given are off, `normalized` is on but for special tokens.
+Result<AddedToken> read_added_token_flags(const JsonNode& node);
+
 // The pieces of it, each from the object of that name.
 Result<NormalizerPtr> read_normalizer(const JsonNode& node);
 
