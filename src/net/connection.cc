@@ -134,19 +134,23 @@ int Connection::feed() {
   return 400;
 }
 
-asio::awaitable<int> Connection::read_headers() {
-  const auto deadline = Clock::now() + shared_->config.header_timeout;
+asio::awaitable<int> Connection::receive(bool (Parser::*is_complete)() const, std::string_view part,
+                                         std::chrono::milliseconds timeout) {
+  const auto deadline = Clock::now() + timeout;
   while (true) {
     if (const int status = feed()) co_return status;
-    if (parser_->is_header_done()) co_return 0;
+    if (((*parser_).*is_complete)()) co_return 0;
     if (peer_closed_) co_return -1;
     const bool news = co_await wait_until(deadline);
     if (!news && Clock::now() >= deadline) {
-      parse_error_ =
-          fmt::format("the request's headers were not complete after {} ms", shared_->config.header_timeout.count());
+      parse_error_ = fmt::format("the request's {} not complete after {} ms", part, timeout.count());
       co_return 408;
     }
   }
+}
+
+asio::awaitable<int> Connection::read_headers() {
+  return receive(&Parser::is_header_done, "headers were", shared_->config.header_timeout);
 }
 
 // 0, or the status with which the request is refused before its body is read.
@@ -193,18 +197,7 @@ asio::awaitable<int> Connection::read_body() {
     const bool sent = co_await send_all("HTTP/1.1 100 Continue\r\n\r\n");
     if (!sent) co_return -1;
   }
-  const auto deadline = Clock::now() + shared_->config.body_timeout;
-  while (true) {
-    if (const int status = feed()) co_return status;
-    if (parser_->is_done()) co_return 0;
-    if (peer_closed_) co_return -1;
-    const bool news = co_await wait_until(deadline);
-    if (!news && Clock::now() >= deadline) {
-      parse_error_ =
-          fmt::format("the request's body was not complete after {} ms", shared_->config.body_timeout.count());
-      co_return 408;
-    }
-  }
+  co_return co_await receive(&Parser::is_done, "body was", shared_->config.body_timeout);
 }
 
 HttpRequest Connection::take_request() {

@@ -7,11 +7,13 @@
 #include <boost/beast/core/error.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_set>
 
@@ -61,6 +63,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Task<void> serve();
   Task<bool> serve_one();
   Task<bool> wait_for_first_byte();
+  // Reads until the parser says so of `part`: 0, the status that refuses the request, or -1 where nobody waits.
+  Task<int> receive(bool (Parser::*is_complete)() const, std::string_view part, std::chrono::milliseconds timeout);
   Task<int> read_headers();
   Task<int> read_body();
   Task<bool> answer();
