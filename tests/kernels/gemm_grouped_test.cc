@@ -33,6 +33,14 @@ struct Operands {
   std::vector<float> bias;
 };
 
+// One vector of outputs for each product.
+template <class Args>
+std::vector<std::vector<float>> outputs_of(const std::vector<Args>& products, int64_t width_divisor) {
+  std::vector<std::vector<float>> y;
+  for (const Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
+  return y;
+}
+
 // Products of random sizes: empty ones, single rows, some that fill tiles, and a thick one.
 struct Group {
   Group(DType weight, DType x_dtype, int64_t columns_of) {
@@ -59,8 +67,7 @@ struct Group {
   // What `run` writes for the product with `width` columns, one output after another.
   template <class Run>
   std::vector<float> outputs(int64_t width_divisor, const Run& run) {
-    std::vector<std::vector<float>> y;
-    for (GemmArgs& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
+    auto y = outputs_of(products, width_divisor);
     run(y);
     std::vector<float> all;
     for (const auto& part : y) all.insert(all.end(), part.begin(), part.end());
@@ -171,12 +178,7 @@ struct W8A8Group {
                           .x_digits = x_digits});
     }
   }
-  // One vector of outputs for each product.
-  std::vector<std::vector<float>> outputs(int64_t width_divisor) const {
-    std::vector<std::vector<float>> y;
-    for (const GemmW8A8Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
-    return y;
-  }
+  std::vector<std::vector<float>> outputs(int64_t width_divisor) const { return outputs_of(products, width_divisor); }
   const int64_t x_digits;
   std::list<Aligned> packed;
   std::list<std::vector<uint8_t>> x;
@@ -279,11 +281,7 @@ struct A16Group {
                           .group = group});
     }
   }
-  std::vector<std::vector<float>> outputs(int64_t width_divisor) const {
-    std::vector<std::vector<float>> y;
-    for (const GemmA16Args& p : products) y.emplace_back(p.M * p.N / width_divisor, 7.0f);
-    return y;
-  }
+  std::vector<std::vector<float>> outputs(int64_t width_divisor) const { return outputs_of(products, width_divisor); }
   int64_t size() const { return static_cast<int64_t>(products.size()); }
   std::list<Aligned> packed;
   std::list<std::vector<uint8_t>> x;

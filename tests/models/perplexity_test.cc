@@ -84,14 +84,18 @@ class Perplexity : public testing::Test {
     return std::move(*decoder);
   }
 
+  std::unique_ptr<Decoder> float32_of(DecoderWeights weights) const {
+    auto decoder = Decoder::create(model_.spec, DecoderTensors(std::move(weights)), {.max_context = 2 * kTokens});
+    EXPECT_TRUE(decoder.ok()) << decoder.status().message();
+    return std::move(*decoder);
+  }
+
   // float32 with what the integers of rounded_int4 stand for.
   std::unique_ptr<Decoder> of_rounded_weights() const {
     DecoderWeights weights = weights_;
     for (auto& [name, tensor] : weights)
       if (tensor.rank() == 2 && name.starts_with("layers.")) tensor = dequantized(rounded_int4(tensor));
-    auto decoder = Decoder::create(model_.spec, DecoderTensors(std::move(weights)), {.max_context = 2 * kTokens});
-    EXPECT_TRUE(decoder.ok()) << decoder.status().message();
-    return std::move(*decoder);
+    return float32_of(std::move(weights));
   }
 
   // float32 with weights rounded to bfloat16.
@@ -99,9 +103,7 @@ class Perplexity : public testing::Test {
     DecoderWeights weights;
     for (const auto& [name, tensor] : weights_)
       weights.emplace(name, converted(converted(tensor, DType::kBf16), DType::kF32));
-    auto decoder = Decoder::create(model_.spec, DecoderTensors(std::move(weights)), {.max_context = 2 * kTokens});
-    EXPECT_TRUE(decoder.ok()) << decoder.status().message();
-    return std::move(*decoder);
+    return float32_of(std::move(weights));
   }
 
   // One step of sequences that each have kTokens / kBlock blocks of their own; sequence s brings tokens[s] at
