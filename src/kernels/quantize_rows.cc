@@ -47,14 +47,14 @@ bool quantize_row(const W* w, int64_t K, bool fast, int8_t* values, float& scale
 
 template <class W>
 int64_t quantize(const QuantizeRowsArgs& a) {
-  std::atomic<int64_t> bad = -1;
+  std::atomic<int64_t> bad = a.rows;  // the first of them
   const bool fast = cpu_has(Isa::kAvx512);
   parallel_ranges(a.rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n)
       if (!quantize_row(static_cast<const W*>(a.w) + n * a.w_stride, a.K, fast, a.values + n * a.K, a.scales[n]))
-        bad = n;
+        for (int64_t first = bad; n < first && !bad.compare_exchange_weak(first, n);) continue;
   });
-  return bad;
+  return bad < a.rows ? bad.load() : -1;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Rows of weights as int8, symmetric, a scale for each:
 //   scale[n] = max over k of |w[n,k]| / 127      values[n,k] = round(w[n,k] * (127 / max)), to nearest even
-// A row of zeros has scale 0. A row that is not finite is refused: its number is the result, else -1.
+// A row of zeros has scale 0. Rows that are not finite are refused: the first one's number is the
+// result, else -1.
 #pragma once
 #include <cstdint>
 

@@ -1,7 +1,6 @@
 #include "ops/linear.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -249,8 +248,9 @@ Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const T
   linear.bias_ = stack_biases(rows_of(parts), biases);
   std::vector<int8_t> values(compute_threads() * kRowsAtOnce * K);
   std::vector<float> scales(compute_threads() * kRowsAtOnce);
-  std::atomic<int64_t> bad = -1;
-  for_stretches(stretches_of(parts, kRowsAtOnce), pause, [&](const Stretch& stretch, int thread) {
+  const std::vector<Stretch> stretches = stretches_of(parts, kRowsAtOnce);
+  std::vector<int64_t> bad(stretches.size(), -1);  // of each stretch, a row of its part
+  for_stretches(stretches, pause, [&](const Stretch& stretch, int thread) {
     const Tensor& rows = stretch.rows;
     int8_t* const own = values.data() + thread * kRowsAtOnce * K;
     float* const own_scales = scales.data() + thread * kRowsAtOnce;
@@ -261,14 +261,15 @@ Result<Linear> Linear::quantize(std::span<const Tensor> parts, std::span<const T
                                          .K = K,
                                          .w_stride = rows.stride(0),
                                          .dtype = rows.dtype()});
-    if (found >= 0) bad = stretch.from + found;
+    if (found >= 0) bad[&stretch - stretches.data()] = stretch.from + found;
     linear.pack_rows({.values = reinterpret_cast<const uint8_t*>(own),
                       .scales = own_scales,
                       .zeros = nullptr,
                       .begin = stretch.at,
                       .end = stretch.at + rows.size(0)});
   });
-  if (bad >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", bad.load());
+  for (const int64_t row : bad)
+    if (row >= 0) return data_loss("row {} of the weights is not finite and cannot be quantised", row);
   return linear;
 }
 

@@ -239,6 +239,16 @@ TEST(QuantizedLinear, WeightsThatAreNotFiniteAreRefused) {
   EXPECT_NE(std::string(linear.status().message()).find("row 290"), std::string::npos);
 }
 
+TEST(QuantizedLinear, TheFirstRowThatIsNotFiniteIsNamedWhoeverFindsOne) {
+  Tensor w = Tensor::empty(DType::kF32, {2000, 64});
+  std::fill_n(w.data<float>(), 2000 * 64, 1.0f);
+  for (const int64_t row : {700, 701, 1500}) w.data<float>()[row * 64] = INFINITY;
+  for (int i = 0; i < 20; ++i) {
+    const std::string message(Linear::quantize({&w, 1}, {}, LinearFormat::kW8A16).status().message());
+    EXPECT_NE(message.find("row 700 "), std::string::npos) << message;
+  }
+}
+
 TEST(QuantizedLinear, TheGatedAndGroupedFormsAreTheirDefinitions) {
   Random random(6);
   const Tensor x = random_tensor(random, {21, K});
