@@ -7,12 +7,17 @@
 #include <vector>
 
 #include "base/random.h"
+#include "kernels/cast_rows.h"
+#include "kernels/expert_rows.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_w8a8.h"
 #include "kernels/glu.h"
 #include "kernels/kv_write.h"
 #include "kernels/norm.h"
 #include "kernels/paged_attention.h"
+#include "kernels/quantize_rows.h"
 #include "kernels/rope.h"
+#include "kernels/routing.h"
 #include "ops/sampling.h"
 
 namespace millrace {
@@ -51,6 +56,102 @@ void rms_norm_with_residual(benchmark::State& state) {
   count_bytes(state, T * C * 14);
 }
 BENCHMARK(rms_norm_with_residual)->Arg(1)->Arg(16)->Arg(512)->UseRealTime();
+
+// As a W8A8 product takes them.
+void rms_norm_to_integers(benchmark::State& state) {
+  const int64_t T = state.range(0);
+  auto x = noise(T * C);
+  const auto w = noise(C);
+  std::vector<std::byte> y(T * w8a8_row_bytes(C));
+  for (auto _ : state)
+    rms_norm({.x = x.data(),
+              .residual = nullptr,
+              .w = w.data(),
+              .b = nullptr,
+              .y = y.data(),
+              .T = T,
+              .C = C,
+              .x_stride = C,
+              .y_stride = w8a8_row_bytes(C),
+              .eps = 1e-5f,
+              .y_dtype = DType::kI8});
+  count_bytes(state, T * C * 5);
+}
+BENCHMARK(rms_norm_to_integers)->Arg(1)->Arg(512)->UseRealTime();
+
+void cast_rows_to_bf16(benchmark::State& state) {
+  const int64_t T = state.range(0);
+  const auto from = noise(T * C);
+  std::vector<bf16> to(T * C);
+  for (auto _ : state)
+    cast_rows({.from = from.data(),
+               .to = to.data(),
+               .slots = nullptr,
+               .n = T,
+               .width = C,
+               .from_stride = C,
+               .to_stride = C,
+               .to_dtype = DType::kBf16});
+  count_bytes(state, T * C * 6);
+}
+BENCHMARK(cast_rows_to_bf16)->Arg(1)->Arg(512)->UseRealTime();
+
+void quantize_weights(benchmark::State& state) {
+  const auto w = noise(F * C);
+  std::vector<int8_t> values(F * C);
+  std::vector<float> scales(F);
+  for (auto _ : state)
+    benchmark::DoNotOptimize(quantize_rows({.w = w.data(),
+                                            .values = values.data(),
+                                            .scales = scales.data(),
+                                            .rows = F,
+                                            .K = C,
+                                            .w_stride = C,
+                                            .dtype = DType::kF32}));
+  count_bytes(state, F * C * 5);
+}
+BENCHMARK(quantize_weights)->UseRealTime();
+
+// Choosing 8 of 256 experts in 8 groups (DeepSeek-V3), sorting tokens by them, and adding up what they gave.
+void route_and_combine(benchmark::State& state) {
+  constexpr int64_t E = 256, K = 8;
+  const int64_t T = state.range(0);
+  const auto logits = noise(T * E), bias = noise(E), x = noise(T * K * C);
+  std::vector<int32_t> experts(T * K), first_row(E + 1), row_of(T * K), token_of_row(T * K);
+  std::vector<float> weights(T * K), y(T * C);
+  for (auto _ : state) {
+    route({.logits = logits.data(),
+           .bias = bias.data(),
+           .params = {.score = RouterScore::kSigmoid,
+                      .experts_per_token = K,
+                      .groups = 8,
+                      .groups_per_token = 4,
+                      .group_score = RouterGroupScore::kTwoBest,
+                      .normalize = true},
+           .experts = experts.data(),
+           .weights = weights.data(),
+           .T = T,
+           .E = E,
+           .stride = E});
+    order_by_expert({.experts = experts.data(),
+                     .T = T,
+                     .K = K,
+                     .E = E,
+                     .first_row = first_row.data(),
+                     .row_of = row_of.data(),
+                     .token_of_row = token_of_row.data()});
+    combine_rows({.x = x.data(),
+                  .weights = weights.data(),
+                  .row_of = row_of.data(),
+                  .y = y.data(),
+                  .T = T,
+                  .K = K,
+                  .C = C,
+                  .y_stride = C});
+  }
+  count_bytes(state, T * (E + K * C + C) * 4);
+}
+BENCHMARK(route_and_combine)->Arg(1)->Arg(512)->UseRealTime();
 
 void rope_halves(benchmark::State& state) {
   const int64_t T = state.range(0), stride = (H + 2 * G) * D;
