@@ -1,5 +1,6 @@
 #include "cli/bench_flags.h"
 
+#include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -15,15 +16,26 @@
 namespace millrace::cli {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 std::atomic<bool> g_interrupted{false};
 std::atomic<int> g_interrupted_by{0};
+std::atomic<Clock::time_point> g_interrupted_at{Clock::time_point{}};
+static_assert(decltype(g_interrupted_at)::is_always_lock_free);
+
+// `timeout` and other wrappers signal their child and then its whole group: what follows so soon is no second wish.
+constexpr std::chrono::seconds kSameInterrupt{1};
 
 // The first Ctrl-C ends the load and keeps its results, the second ends the program.
 void on_interrupt(int signal) {
-  g_interrupted_by = signal;
-  g_interrupted = true;
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  if (!g_interrupted) {
+    g_interrupted_by = signal;
+    g_interrupted_at = Clock::now();
+    g_interrupted = true;
+  } else if (Clock::now() - g_interrupted_at.load() >= kSameInterrupt) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);  // taken when this handler has returned
+  }
 }
 
 struct Address {

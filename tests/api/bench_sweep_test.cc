@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 
 #include <csignal>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
@@ -191,23 +190,21 @@ TEST(BenchAll, WritesTheFilesOfTheWrapper) {
   EXPECT_NE(html.find("Against the request rate"), std::string::npos);
 }
 
-// Runs `millrace bench ...` and interrupts it after `seconds` as Ctrl-C does.
-int interrupted_bench(const std::string& arguments, double seconds) {
-  return std::system(fmt::format("timeout --preserve-status -s INT {} {} bench {} >/dev/null 2>&1", seconds,
-                                 MILLRACE_BINARY, arguments)
-                         .c_str());
+// Ctrl-C once `server` has had so many requests; the first answer, the warm-ups and the points' own count.
+void interrupt_after(int requests, const MockLlm& server, BenchProcess& run) {
+  ASSERT_TRUE(comes_true([&] { return server.requests() >= requests; })) << run.output();
+  run.signal(SIGINT);
+  EXPECT_EQ(run.wait(), W_EXITCODE(128 + SIGINT, 0)) << run.output();
 }
 
-TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
+TEST(BenchInterrupted, AllWritesWhatWasMeasured) {
   const TemporaryDirectory folder;
   const MockLlm server({.ttft_ms = 5, .gap_ms = 1});
-  const std::string common = fmt::format("--port {} --seed 1", server.port());
   // 20 requests at 100/s, then 1000 seconds' worth.
-  EXPECT_EQ(interrupted_bench(fmt::format("all {} --request-rate 100 20 --num-prompts 20 20000 --random-input-len 8 "
-                                          "--random-output-len 2 --output-dir {}",
-                                          common, folder.file("all")),
-                              4),
-            W_EXITCODE(128 + SIGINT, 0));
+  BenchProcess run({"all", "--port", port_of(server), "--seed", "1", "--request-rate", "100", "20", "--num-prompts",
+                    "20", "20000", "--random-input-len", "8", "--random-output-len", "2", "--output-dir",
+                    folder.file("all")});
+  interrupt_after(50, server, run);
   const Json all = *read_json_file(folder.file("all/result.json"));
   ASSERT_EQ(all["points"].size(), 2u);
   EXPECT_EQ(all["points"][0]["figures"]["completed"], 20);
@@ -215,11 +212,14 @@ TEST(BenchInterrupted, WhatWasMeasuredIsWritten) {
   EXPECT_GT(all["points"][1]["figures"]["completed"], 0);
   EXPECT_TRUE(file_exists(folder.file("all/output.xlsx")));
   EXPECT_FALSE(file_exists(folder.file("all/benchmark_parallel.csv")));  // it was not measured
-  EXPECT_EQ(interrupted_bench(fmt::format("pd {} --request-rate 200,2,1 --request-num 60 --input-len 8 --output-len 2 "
-                                          "--served-model-name m --save-root {}",
-                                          common, folder.path()),
-                              4),
-            W_EXITCODE(128 + SIGINT, 0));
+}
+
+TEST(BenchInterrupted, ASweepWritesTheRatesThatWereBegun) {
+  const TemporaryDirectory folder;
+  const MockLlm server({.ttft_ms = 5, .gap_ms = 1});
+  BenchProcess run({"pd", "--port", port_of(server), "--seed", "1", "--request-rate", "200,2,1", "--request-num", "60",
+                    "--input-len", "8", "--output-len", "2", "--served-model-name", "m", "--save-root", folder.path()});
+  interrupt_after(66, server, run);
   EXPECT_EQ(list_directory(folder.file("8-2/1p3d-m-tp2-901"))->size(), 4u);  // the third rate was not begun
 }
 
