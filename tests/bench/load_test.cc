@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "bench/arrivals.h"
 #include "bench/measures.h"
 #include "bench/validity.h"
@@ -103,21 +101,24 @@ TEST(Load, NobodyListeningIsUnreachable) {
   EXPECT_EQ(record.requests[1].outcome, Outcome::kUnreachable);
 }
 
+// Four answers, two at a time, then two that never end; a stop when all six are asked for.
 TEST(Load, AStopKeepsWhatWasMeasured) {
-  const MockLlm server({.ttft_ms = 50, .gap_ms = 10});
   std::atomic<bool> stop{false};
-  std::thread interrupt([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
-    stop = true;
+  const ScriptedServer server([&](const ScriptedServer::Request& request) {
+    if (request.number == 5) stop = true;
+    const std::string begun = stream_head() + http_chunk(sse_event(R"({"choices":[{"text":"a"}]})"));
+    if (request.number >= 4) return Script{{{1, begun}}, ScriptEnd::kStall};
+    return Script{{{1, begun + last_http_chunk()}}};
   });
-  const RunRecord record = LoadGenerator(target_of(server)).run(plan_of(1000, 10, 2), stop);
-  interrupt.join();
+  const BackEnd* back_end = *find_back_end("openai");
+  LoadGenerator load({.port = server.port(), .path = back_end->path, .back_end = back_end});
+  const RunRecord record = load.run(plan_of(1000, 1, 2), stop);
   const Measures m = measure(record);
   EXPECT_TRUE(record.interrupted);
-  EXPECT_GE(m.completed, 2);
+  EXPECT_EQ(m.completed, 4);
   EXPECT_EQ(m.interrupted, 2);
   EXPECT_EQ(m.failed, 0);
-  EXPECT_LT(m.issued, 20);
+  EXPECT_EQ(m.issued, 6);
 }
 
 TEST(Load, AServerThatRefusesStreamOptionsIsAskedWithoutThem) {

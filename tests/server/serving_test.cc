@@ -201,7 +201,7 @@ TEST(Serving, ShutdownFinishesRunningStreamsAndAbortsTheRestAtTheDeadline) {
   endless.send(raw_post(R"({"prompt":"b","stream":true})"));
   s.engine->wait_for_requests(2);
   finishing.read_until("\r\n\r\n");
-  std::thread stopper([&] { s.server->shutdown(milliseconds(300)); });
+  std::thread stopper([&] { s.server->shutdown(milliseconds(1000)); });
   s.engine->emit(1, {.sequences = {say({}, 0, "bye", FinishReason::kStop)}, .finished = true});
   EXPECT_NE(finishing.read_all().find("data: [DONE]"), std::string::npos);
   stopper.join();
