@@ -31,6 +31,7 @@ std::span<const Impl<GemmA16Fn>> gemm_a16_impls() { return kImpls; }
 
 void gemm_a16(const GemmA16Args& args) {
   static GemmA16Fn* const best = best_impl(gemm_a16_impls());
+  MR_CHECK(!args.packed_x || gemm_gated_a16_packs(args.M, 2 * args.K), "x [{}, {}] that is packed", args.M, args.K);
   if (args.M > 0 && args.N > 0) best(args);
 }
 
@@ -43,12 +44,18 @@ std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls() { return kGated; }
 
 void gemm_gated_a16(const GatedGemmA16Args& args) {
   static GatedGemmA16Fn* const best = best_impl(gemm_gated_a16_impls());
+  MR_CHECK(!args.packed_y || gemm_gated_a16_packs(args.product.M, args.product.N), "packed y of {} rows and {} columns",
+           args.product.M, args.product.N);
   if (args.product.M > 0 && args.product.N > 0) best(args);
 }
 
 int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K) {
   return round_up_64(gemm_a16_scratch_bytes(max_rows, K)) + max_rows * N * 4;
 }
+
+bool gemm_gated_a16_packs(int64_t M, int64_t N) { return cpu_has(Isa::kAmx) && amx::gemm_gated_a16_packs(M, N); }
+
+int64_t gemm_a16_packed_x_bytes(int64_t M, int64_t K) { return amx::gemm_a16_packed_x_bytes(M, K); }
 
 void gemm_a16_then_glu(const GatedGemmA16Args& args) {
   const GemmA16Args& a = args.product;

@@ -45,6 +45,8 @@ struct GemmA16Args {
   int64_t M, N, K, x_stride, y_stride;
   int64_t group = 0;             // as packed
   DType x_dtype = DType::kBf16;  // kF32 or kBf16
+  // x as a gated product left it, 64-byte aligned, or null. Requires gemm_gated_a16_packs; x is then unused.
+  const std::byte* packed_x = nullptr;
 };
 using GemmA16Fn = void(const GemmA16Args&);
 
@@ -60,12 +62,20 @@ struct GatedGemmA16Args {
   void* y;  // [M, N/2], rows y_stride apart, y_dtype
   int64_t y_stride;
   DType y_dtype = DType::kBf16;  // kF32 or kBf16
+  // Where not null, y is left here, 64-byte aligned, as bf16, as gemm_a16 of K = N/2 packs it: gemm_a16_packed_x_bytes.
+  // Requires gemm_gated_a16_packs; y is then unused.
+  std::byte* packed_y = nullptr;
 };
 using GatedGemmA16Fn = void(const GatedGemmA16Args&);
 
 void gemm_gated_a16(const GatedGemmA16Args& args);
 std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls();
 int64_t gemm_gated_a16_scratch_bytes(int64_t max_rows, int64_t N, int64_t K);
+// Whether a gated product of M rows and N columns can leave its y packed for the gemm_a16 that follows, which then need
+// not: bits are the same either way.
+bool gemm_gated_a16_packs(int64_t M, int64_t N);
+// Of packed x [M, K].
+int64_t gemm_a16_packed_x_bytes(int64_t M, int64_t K);
 
 // to[m,k] = bf16(x[m, order[k]]): x as act-order weights meet it. `to` [M, K] contiguous.
 struct OrderColumnsArgs {

@@ -199,6 +199,48 @@ TEST(GemmA16, EveryGatedProductIsProductThenUnit) {
   }
 }
 
+// The product of `first`'s gated outputs and `second`, through rows of y or packed ones; memory is what it happens to
+// be.
+std::vector<float> product_of_gated(const Product& first, const Product& second, GluActivation activation,
+                                    bool packed) {
+  const auto& [M, N, K, group] = second.c;
+  const Aligned scratch(gemm_gated_a16_scratch_bytes(M, first.c.N, first.c.K)), rows(gemm_a16_packed_x_bytes(M, K));
+  std::memset(rows.data, 0xff, rows.size);
+  std::vector<bf16> hidden(M * K);
+  GatedGemmA16Args a{.product = first.args(), .activation = activation, .y = hidden.data(), .y_stride = K};
+  a.product.x = first.x.data(), a.product.M = M, a.product.scratch = scratch.data;
+  if (packed) a.packed_y = rows.data, a.y = nullptr;
+  gemm_gated_a16(a);
+  std::vector<float> y(M * N, 7.0f);
+  GemmA16Args b = second.args();
+  b.x = hidden.data(), b.x_stride = K, b.x_dtype = DType::kBf16, b.y = y.data(), b.y_stride = N, b.M = M;
+  if (packed) b.packed_x = rows.data, b.x = nullptr;
+  gemm_a16(b);
+  return y;
+}
+
+TEST(GemmA16, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
+  EXPECT_FALSE(gemm_gated_a16_packs(32, 64));  // few rows
+  EXPECT_FALSE(gemm_gated_a16_packs(64, 48));  // gates and ups share a panel
+  EXPECT_EQ(gemm_gated_a16_packs(33, 32), cpu_has(Isa::kAmx));
+  if (!gemm_gated_a16_packs(33, 32)) return;
+  Random random(3);
+  const int all = compute_threads();
+  for (int i = 0; i < 24; ++i) {
+    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 900)), K = 1 + random() % 300;
+    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
+    const auto activation = static_cast<GluActivation>(i % 4);
+    const Product first({M, 2 * F, K, K}, DType::kBf16, /*with_bias=*/i % 2 == 0, i);
+    const Product second({M, N, F, i % 5 ? F : 32}, DType::kBf16, /*with_bias=*/i % 3 == 0, 100 + i);
+    SCOPED_TRACE(testing::Message() << describe(first.c) << " then " << describe(second.c));
+    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
+    for (const int threads : {1, all}) {
+      set_compute_threads(threads);
+      ASSERT_EQ(product_of_gated(first, second, activation, /*packed=*/true), want) << threads << " threads";
+    }
+  }
+}
+
 TEST(GemmA16, UnpacksTheWeightsItMultiplies) {
   for (const Case& c : cases()) {
     const Product p(c);

@@ -49,6 +49,8 @@ void gemm_gated_a16(const GatedGemmA16Args&);
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K);
 // Memory of each thread's own in products of many rows, or of many products.
 int64_t gemm_a16_own_bytes();
+bool gemm_gated_a16_packs(int64_t M, int64_t N);
+int64_t gemm_a16_packed_x_bytes(int64_t M, int64_t K);
 }  // namespace amx
 
 }  // namespace millrace

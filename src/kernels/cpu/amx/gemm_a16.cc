@@ -391,7 +391,8 @@ void run_few_rows(const FewRows& product) {
   });
 }
 
-bool is_few(const GemmA16Args& a) { return a.M <= kThinTileRows * kTileRows; }
+bool is_few(int64_t M) { return M <= kThinTileRows * kTileRows; }
+bool is_few(const GemmA16Args& a) { return is_few(a.M); }
 bool is_few(const GatedGemmA16Args& gated) { return is_few(gated.product); }
 
 // ---- as one of many products: few rows are prepared as one step ----
@@ -470,6 +471,8 @@ void gemm_gated_a16_grouped(const GroupedGatedA16Args& a) {
 }
 
 int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
+
+bool gemm_gated_a16_packs(int64_t M, int64_t N) { return !is_few(M) && N % 32 == 0; }
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t row_bytes = a16_padded_k(K) / kTileK * kTileBytes;  // of sixteen

@@ -20,18 +20,30 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-// x as pairs of k: tiles of [16 pairs][16 rows][2] are the second operand, so that those of weights are the
-// first as they are unpacked, and sums are y transposed until Ends turn them.
+// Packed rows of x: a tile is [16 pairs of k][16 rows][2]. Zero beyond K; rows from M on may be any, for a tile's rows
+// do not meet.
+PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
+  const int64_t steps = (K + kTileK - 1) / kTileK, units = (steps + kInt4Units - 1) / kInt4Units;
+  return {.memory = memory,
+          .tile_rows = tile_rows_of(M),
+          .steps = steps,
+          .stretch = balanced(units, kMostStretchSteps / kInt4Units) * kInt4Units,
+          .step_bytes = kStepBytes};
+}
+
+// Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y
+// transposed, which Ends turn or take as they are.
 struct Int4Job : TileProduct {
   explicit Int4Job(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
       : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
         a(&args),
         gates(gates) {
+    std::byte* const rows = args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch;
+    static_cast<PackedTiles&>(*this) = packed_tiles(rows, args.M, args.K);
     // A tile is unpacked once for 512 rows. Rows stay over the whole of K where they fit, else for a stretch beside
     // sums.
     const bool fit = std::min<int64_t>(tile_rows, 32) * steps <= 1024;
     blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = fit ? 1024 : 512};
-    stretch = balanced((steps + kInt4Units - 1) / kInt4Units, kMostStretchSteps / kInt4Units) * kInt4Units;
   }
   template <int kSum, int kX, int kW>
   static void multiply() {
@@ -104,6 +116,51 @@ class GatedEnds {
  private:
   const Vec gate_bias_, up_bias_;
   const GatedRows rows_;
+};
+
+// Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows.
+template <class Act>
+class PackedEnds {
+ public:
+  static constexpr int64_t kColumns = 2;
+
+  PackedEnds(const Int4Job& job, int64_t pair)
+      : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),
+        up_bias_(job.a->bias ? gate_bias_ + job.N / 2 : nullptr),
+        closes_(pair + 1 == job.pairs && pair % 2 == 0) {
+    const PackedTiles to = packed_tiles(job.gates->packed_y, job.M, job.N / 2);
+    const int64_t from = pair / 2 / to.stretch * to.stretch;
+    to_ = to.packed_row(0, pair / 2) + pair % 2 * kHalfTile;
+    tile_row_bytes_ = to.row_stretch(1, from) - to.row_stretch(0, from);
+  }
+  inline __attribute__((always_inline)) void fetch(int64_t i) const { __builtin_prefetch(line(i), 1); }
+  void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
+    const int64_t column = i % kLinesOfPair * 2;
+    const Vec first = output(column, gates, ups), second = output(column + 1, gates + 64, ups + 64);
+    const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
+    std::byte* const to = line(i);
+    _mm512_store_si512(to, _mm512_permutexvar_epi16(pairs_, both));
+    if (closes_) _mm512_store_si512(to + kHalfTile, _mm512_setzero_si512());
+  }
+
+ private:
+  static constexpr int64_t kHalfTile = kTileBytes / 2, kLinesOfPair = 8;
+
+  std::byte* line(int64_t i) const { return to_ + i / kLinesOfPair * tile_row_bytes_ + i % kLinesOfPair * 64; }
+  inline __attribute__((always_inline)) Vec output(int64_t column, const std::byte* gates, const std::byte* ups) const {
+    Vec gate_bias = Vec::zero(), up_bias = Vec::zero();
+    if (gate_bias_) gate_bias = Vec::set(gate_bias_[column]), up_bias = Vec::set(up_bias_[column]);
+    const Vec gate = Vec::load(reinterpret_cast<const float*>(gates)) + gate_bias;
+    return Act::apply(gate) * (Vec::load(reinterpret_cast<const float*>(ups)) + up_bias);
+  }
+
+  const float *const gate_bias_, *const up_bias_;  // of the pair's first column, or null
+  const bool closes_;                              // the last half of a tile, beyond K
+  std::byte* to_;                                  // the pair's half of the first tile row's tile
+  int64_t tile_row_bytes_;
+  // Element r of either half, side by side.
+  const __m512i pairs_ = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                          21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
 };
 
 // ---- a stretch of panels is unpacked when it begins ----
@@ -194,14 +251,20 @@ template <class Run>
 void with_job(const GatedGemmA16Args& gated, const Run& run) {
   with_scales(gated.product, [&]<int kScales>() {
     with_activation(gated.activation, [&]<class Act>() {
-      run.template operator()<GatedEnds<Act>>(ThickJob<kScales>(gated.product, &gated));
+      const ThickJob<kScales> job(gated.product, &gated);
+      gated.packed_y ? run.template operator()<PackedEnds<Act>>(job) : run.template operator()<GatedEnds<Act>>(job);
     });
   });
 }
 
 template <class Args>
 void multiply_many_rows(const Args& args) {
-  with_job(args, []<class Ends, class Job>(const Job& job) { multiply_thick<Job, Ends>(job, kThickOwnBytes); });
+  with_job(args, []<class Ends, class Job>(const Job& job) {
+    if (job.a->packed_x)
+      multiply_packed<Job, Ends>(job, job.a->scratch, kThickOwnBytes);
+    else
+      multiply_thick<Job, Ends>(job, kThickOwnBytes);
+  });
 }
 
 Int4Job shape_of(const GemmA16Args& a) { return Int4Job(a); }
@@ -223,6 +286,8 @@ constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return s
 
 void gemm_a16_many_rows(const GemmA16Args& a) { multiply_many_rows(a); }
 void gemm_gated_a16_many_rows(const GatedGemmA16Args& gated) { multiply_many_rows(gated); }
+
+int64_t gemm_a16_packed_x_bytes(int64_t M, int64_t K) { return packed_tiles(nullptr, M, K).tiles_bytes(); }
 
 const GemmSteps<GemmA16Args>& many_row_steps(const GemmA16Args&) { return kSteps<GemmA16Args>; }
 const GemmSteps<GatedGemmA16Args>& many_row_steps(const GatedGemmA16Args&) { return kSteps<GatedGemmA16Args>; }

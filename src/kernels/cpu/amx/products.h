@@ -13,6 +13,9 @@
 //   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
 //   static void turn(std::byte* sums)              if there is one: called with the two tiles of sixteen rows' sums
 //                                                  before the first of them is stored
+//   static constexpr int64_t kColumns              if there is one: sums are y transposed, and store(i, low, high) is
+//                                                  called with so many columns of sixteen rows, i counting through
+//                                                  tiles
 #pragma once
 #include <immintrin.h>
 
@@ -66,39 +69,11 @@ struct Blocking {
   int64_t resident_tiles = 1024;  // of packed rows, beside what else the second-level cache holds
 };
 
-// In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
-struct TileProduct {
-  using Panels = StoredPanels;
-  static constexpr int kDigits = 1;
-
-  // M: rows of tiles.
-  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
-      : w(static_cast<const std::byte*>(w)),
-        memory(memory),
-        M(M),
-        N(N),
-        steps(steps),
-        panel_bytes(steps * kStepBytes),
-        tile_rows((M + kTileRows - 1) / kTileRows),
-        panels((N + 15) / 16),
-        pairs(gated ? panels / 2 : (panels + 1) / 2),
-        thin(tile_rows <= kThinTileRows),
-        stretch(thin ? steps : balanced(steps, kMostStretchSteps)),
-        step_bytes(tile_rows == 1 ? M * 64 : kStepBytes),
-        gated(gated) {}
-
-  const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }
-  // Null where the last pair is a single panel.
-  const std::byte* second(int64_t pair) const {
-    if (gated) return panel(pair + panels / 2);
-    return 2 * pair + 1 < panels ? panel(2 * pair + 1) : nullptr;
-  }
-  const std::byte* panel(int64_t p) const { return w + p * panel_bytes; }
-
-  // Packed rows are tiles of sixteen rows, stretch after stretch of k: [K/stretch][M/16][steps][16][64 bytes]. What a
-  // block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets. A
-  // single tile is as high as there are rows.
-  // Here: the tile row's stretch that begins at step `from`.
+// Packed rows are tiles of sixteen rows, stretch after stretch of k: [K/stretch][M/16][steps][16][64 bytes]. What a
+// block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets. A
+// single tile is as high as there are rows.
+struct PackedTiles {
+  // The tile row's stretch that begins at step `from`.
   std::byte* row_stretch(int64_t tile_row, int64_t from) const {
     const int64_t count = std::min(stretch, steps - from);
     return memory + (from * tile_rows + tile_row * count) * step_bytes;
@@ -109,14 +84,49 @@ struct TileProduct {
     return row_stretch(row / kTileRows, from) + (step - from) * step_bytes + row % kTileRows * 64;
   }
   int64_t tiles_bytes() const { return tile_rows * steps * step_bytes; }
+
+  std::byte* memory;
+  int64_t tile_rows, steps;
+  int64_t stretch;     // steps that are worked on at a time
+  int64_t step_bytes;  // of a tile row, per tile's depth of k
+};
+
+constexpr int64_t tile_rows_of(int64_t M) { return (M + kTileRows - 1) / kTileRows; }
+
+// In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
+struct TileProduct : PackedTiles {
+  using Panels = StoredPanels;
+  static constexpr int kDigits = 1;
+
+  // M: rows of tiles.
+  TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
+      : PackedTiles{.memory = memory,
+                    .tile_rows = tile_rows_of(M),
+                    .steps = steps,
+                    .stretch = tile_rows_of(M) <= kThinTileRows ? steps : balanced(steps, kMostStretchSteps),
+                    .step_bytes = tile_rows_of(M) == 1 ? M * 64 : kStepBytes},
+        w(static_cast<const std::byte*>(w)),
+        M(M),
+        N(N),
+        panel_bytes(steps * kStepBytes),
+        panels((N + 15) / 16),
+        pairs(gated ? panels / 2 : (panels + 1) / 2),
+        thin(tile_rows <= kThinTileRows),
+        gated(gated) {}
+
+  const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }
+  // Null where the last pair is a single panel.
+  const std::byte* second(int64_t pair) const {
+    if (gated) return panel(pair + panels / 2);
+    return 2 * pair + 1 < panels ? panel(2 * pair + 1) : nullptr;
+  }
+  const std::byte* panel(int64_t p) const { return w + p * panel_bytes; }
+
   int64_t rows_to_pack() const { return tile_rows == 1 ? M : tile_rows * kTileRows; }
 
   const std::byte* w;
-  std::byte* memory;  // packed rows
-  int64_t M, N, steps, panel_bytes, tile_rows, panels, pairs;
-  bool thin;           // few rows: every panel is read once, straight through
-  int64_t stretch;     // steps that are worked on at a time
-  int64_t step_bytes;  // of a packed tile row, per tile's depth of k
+  int64_t M, N, panel_bytes, panels, pairs;
+  bool thin;  // few rows: every panel is read once, straight through
   bool gated;
   Blocking blocking;
 };
@@ -318,15 +328,29 @@ class StoredPanels {
 // A pair's sums that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
   std::byte* sums = nullptr;
-  int64_t pair = 0, row = 0, rows = 0, done = 0;
-  int64_t share = 0;  // rows per step, in 1/1024
+  int64_t pair = 0, row = 0, rows = 0, done = 0;  // rows, or as many lines of columns
+  int64_t share = 0;                              // rows per step, in 1/1024
 };
 
-template <int kDigits, class Ends>
+template <class Ends>
+constexpr bool kTakesColumns = requires {
+  Ends::kColumns;
+};
+
+// Lines of sums' tiles that are finished together.
+template <class Job, class Ends>
+consteval int64_t lines_at_once() {
+  if constexpr (kTakesColumns<Ends>)
+    return Ends::kColumns;
+  else
+    return Job::kDigits;
+}
+
+template <int64_t kLines, class Ends>
 inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
-  for (; u.done < end; u.done += kDigits) {
-    const int64_t row = (u.row + u.done) / kDigits;
-    if (u.done + kFetchedRows * kDigits < u.rows) ends.fetch(row + kFetchedRows);
+  for (; u.done < end; u.done += kLines) {
+    const int64_t row = (u.row + u.done) / kLines;
+    if (u.done + kFetchedRows * kLines < u.rows) ends.fetch(row + kFetchedRows);
     if constexpr (requires { Ends::turn(u.sums); })
       if (u.done % kTileRows == 0) Ends::turn(sums_of_row(u.sums, u.done));
     store_pair(ends, row, sums_of_row(u.sums, u.done));
@@ -389,7 +413,7 @@ inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Pan
   int64_t due = waiting.done * 1024;
   const auto finish = [&]() __attribute__((always_inline)) {
     due += waiting.share;
-    finish_rows<Job::kDigits>(ends, waiting, std::min(waiting.rows, due / 1024));
+    finish_rows<lines_at_once<Job, Ends>()>(ends, waiting, std::min(waiting.rows, due / 1024));
   };
   begin_stretch<Job, kTileRowCount>(t);
   panels(), sums(), finish();
@@ -460,10 +484,11 @@ class BlockRun {
 
   void await_finish(int64_t pair) {
     finish();
-    const int64_t row = b_.tile_row * kTileRows;
-    waiting_ = {sums_of(pair), b_.pair + pair, row, std::min(b_.tile_rows * kTileRows, job_.M - row), 0, 0};
+    const int64_t row = b_.tile_row * kTileRows, lines = b_.tile_rows * kTileRows;
+    const int64_t rows = kTakesColumns<Ends> ? lines : std::min(lines, job_.M - row);
+    waiting_ = {sums_of(pair), b_.pair + pair, row, rows, 0, 0};
   }
-  void finish() { finish_rows<Job::kDigits>(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
+  void finish() { finish_rows<lines_at_once<Job, Ends>()>(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
   // Of the waiting rows, per step until the next pair is complete; `from` lies in the last span.
   int64_t share(int64_t from) const {
     const int64_t steps = b_.row_pairs() * (job_.steps - begin_of(from));
@@ -562,6 +587,13 @@ void multiply_thick(const Job& job, int64_t own_bytes = kOwnBytes) {
     me.barrier();
     run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * own_bytes);
   });
+}
+
+// The same where job.memory holds packed rows already. `own`: own_bytes for every thread.
+template <class Job, class Ends>
+void multiply_packed(const Job& job, std::byte* own, int64_t own_bytes = kOwnBytes) {
+  GroupQueues queues(job);
+  parallel_team([&](const TeamMember& me) { run_groups<Job, Ends>(job, queues, me, own + me.index * own_bytes); });
 }
 
 // Memory: packed_bytes, then kOwnBytes for every thread.
