@@ -35,6 +35,11 @@ class GatedFeedForward : public FeedForward {
 
   void forward(const Tensor& x, Workspace& workspace, Tensor& y, float add_scale) override {
     const Workspace::Scope scope(workspace);
+    if (parts_.gate_up.feeds(parts_.down, x.size(0))) {
+      const PackedRows hidden{workspace.bytes(parts_.down.packed_rows_bytes(x.size(0))), x.size(0)};
+      parts_.gate_up.forward_gated(x, activation_, parts_.down, hidden, workspace);
+      return parts_.down.forward(hidden, y, workspace, add_scale);
+    }
     Tensor gated = workspace.rows(parts_.down.input_dtype(), x.size(0), parts_.hidden());
     parts_.gate_up.forward_gated(x, activation_, gated, workspace);
     parts_.down.forward(gated, y, workspace, add_scale);
@@ -43,7 +48,8 @@ class GatedFeedForward : public FeedForward {
   DType input_dtype() const override { return parts_.gate_up.input_dtype(); }
   BranchInput integer_input() const override { return {parts_.gate_up.takes_integers(), parts_.gate_up.input_scale()}; }
   int64_t scratch_bytes(int64_t T) const override {
-    return Workspace::rows_bytes(parts_.down.input_dtype(), T, parts_.hidden()) +
+    const int64_t packed = Workspace::tensor_bytes(DType::kU8, {parts_.down.packed_rows_bytes(T)});
+    return std::max(packed, Workspace::rows_bytes(parts_.down.input_dtype(), T, parts_.hidden())) +
            std::max(parts_.gate_up.gated_scratch_bytes(T), parts_.down.scratch_bytes(T));
   }
   int64_t weight_bytes() const override { return parts_.gate_up.weight_bytes() + parts_.down.weight_bytes(); }

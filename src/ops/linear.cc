@@ -473,10 +473,14 @@ GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
           .w_dtype = dtype_};
 }
 
-void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
-  MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == x.size(0) && y.dtype() == DType::kF32,
-           "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
+void Linear::check_output(const Tensor& y, int64_t rows, float add_scale) const {
+  MR_CHECK(y.rank() == 2 && y.size(1) == out_features_ && y.size(0) == rows && y.dtype() == DType::kF32,
+           "{} rows of x, y {}, weights [{}, {}]", rows, y.shape().to_string(), out_features_, in_features_);
   MR_CHECK(add_scale == 0 || adds(), "products of this format are not added");
+}
+
+void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
+  check_output(y, x.size(0), add_scale);
   if (format_ != LinearFormat::kDense) return forward_integers(x, y, workspace, add_scale);
   const Workspace::Scope scope(workspace);
   GemmArgs args = product(x, workspace.bytes(scratch_bytes(x.size(0))));
@@ -497,6 +501,13 @@ int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
+GatedGemmA16Args Linear::gated_a16(const Tensor& x, GluActivation activation, Workspace& workspace) const {
+  check_input(x);
+  const Tensor ordered = in_order(x, workspace);
+  const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_);
+  return {.product = a16(ordered, workspace.bytes(bytes)), .activation = activation, .y = nullptr, .y_stride = 0};
+}
+
 void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace) const {
   MR_CHECK(y.rank() == 2 && 2 * y.size(1) == out_features_ && y.size(0) == x.size(0) &&
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
@@ -511,20 +522,49 @@ void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y,
                             .y_dtype = y.dtype()});
   }
   if (format_ == LinearFormat::kW4A16) {
-    check_input(x);
-    const Tensor ordered = in_order(x, workspace);
-    const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_);
-    return gemm_gated_a16({.product = a16(ordered, workspace.bytes(bytes)),
-                           .activation = activation,
-                           .y = y.raw(),
-                           .y_stride = y.stride(0),
-                           .y_dtype = y.dtype()});
+    GatedGemmA16Args args = gated_a16(x, activation, workspace);
+    args.y = y.raw();
+    args.y_stride = y.stride(0);
+    args.y_dtype = y.dtype();
+    return gemm_gated_a16(args);
   }
   gemm_gated({.product = product(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
               .activation = activation,
               .y = y.raw(),
               .y_stride = y.stride(0),
               .y_dtype = y.dtype()});
+}
+
+bool Linear::feeds(const Linear& next, int64_t rows) const {
+  if (format_ != LinearFormat::kW4A16 || next.format_ != LinearFormat::kW4A16) return false;
+  return !next.order_.raw() && out_features_ == 2 * next.in_features_ && gemm_gated_a16_packs(rows, out_features_);
+}
+
+int64_t Linear::packed_rows_bytes(int64_t rows) const {
+  return format_ == LinearFormat::kW4A16 ? gemm_a16_packed_x_bytes(rows, in_features_) : 0;
+}
+
+void Linear::forward_gated(const Tensor& x, GluActivation activation, const Linear& next, const PackedRows& y,
+                           Workspace& workspace) const {
+  MR_CHECK(y.rows == x.size(0) && feeds(next, y.rows), "{} packed rows of {} for weights [{}, {}]", y.rows, x.size(0),
+           next.out_features_, next.in_features_);
+  const Workspace::Scope scope(workspace);
+  GatedGemmA16Args args = gated_a16(x, activation, workspace);
+  args.packed_y = y.memory;
+  gemm_gated_a16(args);
+}
+
+void Linear::forward(const PackedRows& x, Tensor& y, Workspace& workspace, float add_scale) const {
+  check_output(y, x.rows, add_scale);
+  MR_CHECK(format_ == LinearFormat::kW4A16, "packed rows for weights [{}, {}] of {}", out_features_, in_features_,
+           dtype_name(dtype_));
+  const Workspace::Scope scope(workspace);
+  GemmA16Args args = a16(Tensor(), workspace.bytes(gemm_a16_scratch_bytes(x.rows, in_features_)));
+  args.M = x.rows;
+  args.packed_x = x.memory;
+  args.y = y.data<float>();
+  args.y_stride = y.stride(0);
+  gemm_a16(args);
 }
 
 void Linear::gather_row(int32_t token, float scale, float* to) const {

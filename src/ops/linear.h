@@ -22,6 +22,12 @@ struct LinearCall;  // ops/grouped_linear.h
 
 enum class LinearFormat : uint8_t { kDense, kW8A8, kW8A16, kW4A16 };
 
+// Rows of x as the kernel of a Linear packs them, left by the product in front of it (Linear::feeds).
+struct PackedRows {
+  std::byte* memory;  // packed_rows_bytes(rows) of the Linear that takes them, 64-byte aligned, borrowed
+  int64_t rows;
+};
+
 class Linear {
  public:
   Linear() = default;
@@ -90,6 +96,17 @@ class Linear {
   // What forward_gated takes from the workspace for up to max_rows rows.
   int64_t gated_scratch_bytes(int64_t max_rows) const;
 
+  // Whether forward_gated of so many rows can leave y packed for `next`, whose forward then need not: bits are those of
+  // rows in next.input_dtype().
+  bool feeds(const Linear& next, int64_t rows) const;
+  // Of packed rows that this product takes; more rows take no less.
+  int64_t packed_rows_bytes(int64_t rows) const;
+  // y: for `next`. Requires feeds(next, rows of x).
+  void forward_gated(const Tensor& x, GluActivation activation, const Linear& next, const PackedRows& y,
+                     Workspace& workspace) const;
+  // Of x that a product which feeds this one has left.
+  void forward(const PackedRows& x, Tensor& y, Workspace& workspace, float add_scale = 0) const;
+
   // y[t] = scale * W[tokens[t]] for tied embeddings: y [T, K] kF32, every token in [0, N).
   void gather(std::span<const int32_t> tokens, float scale, Tensor& y) const;
 
@@ -117,6 +134,9 @@ class Linear {
   Tensor in_order(const Tensor& x, Workspace& workspace) const;
   // What in_order takes for so many rows in so many calls.
   int64_t ordered_bytes(int64_t rows, int64_t calls = 1) const;
+  void check_output(const Tensor& y, int64_t rows, float add_scale) const;
+  // The gated product without y, scratch taken from the workspace.
+  GatedGemmA16Args gated_a16(const Tensor& x, GluActivation activation, Workspace& workspace) const;
   // The product of x in order, without y.
   GemmA16Args ordered_a16(const Tensor& x, Workspace& workspace) const;
   // kW4A16: of a column in a chunk (kernels/gemm_a16.h); else 0.

@@ -269,6 +269,32 @@ TEST(QuantizedLinear, TheGatedAndGroupedFormsAreTheirDefinitions) {
   }
 }
 
+TEST(QuantizedLinear, AGatedProductFeedsTheNextItsRowsPacked) {
+  Random random(9);
+  const auto packed = [](const Matrix& m) { return Linear::pack({&m.integers, 1}, {}); };
+  const Linear gate_up = packed(random_int4(random, 2 * K, 64, random_order(random)));
+  const Linear down = packed(random_int4(random, 40, 64, Tensor()));
+  EXPECT_FALSE(gate_up.feeds(down, 20));  // few rows
+  EXPECT_FALSE(gate_up.feeds(packed(random_int4(random, 40, 64, random_order(random))), 50));
+  EXPECT_FALSE(gate_up.feeds(packed(random_int8(random, 40, false)), 50));
+  EXPECT_FALSE(down.feeds(down, 50));  // other columns
+  ASSERT_EQ(gate_up.feeds(down, 50), cpu_has(Isa::kAmx));
+  if (!gate_up.feeds(down, 50)) return;
+
+  const Tensor x = random_tensor(random, {50, K});
+  Tensor hidden = Tensor::empty(DType::kBf16, {50, K}), want = Tensor::empty(DType::kF32, {50, 40});
+  Tensor got = Tensor::empty(DType::kF32, {50, 40});
+  Workspace workspace(std::max(gate_up.gated_scratch_bytes(50), down.scratch_bytes(50)));
+  gate_up.forward_gated(x, GluActivation::kSilu, hidden, workspace);
+  down.forward(hidden, want, workspace);
+  const Tensor memory = page_zeros(DType::kU8, {down.packed_rows_bytes(50)});
+  const PackedRows rows{const_cast<std::byte*>(memory.data<std::byte>()), 50};
+  gate_up.forward_gated(x, GluActivation::kSilu, down, rows, workspace);
+  down.forward(rows, got, workspace);
+  EXPECT_EQ(0, std::memcmp(got.raw(), want.raw(), static_cast<size_t>(got.bytes())));
+  EXPECT_EQ(workspace.used_bytes(), 0);
+}
+
 TEST(QuantizedLinear, RowsInAGroupOfAllFormatsAreThoseOfEachLinearAlone) {
   Random random(8);
   const Matrix matrices[] = {random_int4(random, 96, 64, random_order(random)),
