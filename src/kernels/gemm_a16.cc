@@ -29,8 +29,11 @@ int64_t vector_scratch_bytes(int64_t max_rows, int64_t K) {
 
 std::span<const Impl<GemmA16Fn>> gemm_a16_impls() { return kImpls; }
 
+bool gemm_a16_adds() { return cpu_has(Isa::kAmx); }
+
 void gemm_a16(const GemmA16Args& args) {
   static GemmA16Fn* const best = best_impl(gemm_a16_impls());
+  MR_CHECK(args.add_scale == 0 || gemm_a16_adds(), "these products are not added");
   MR_CHECK(!args.packed_x || gemm_gated_a16_packs(args.M, 2 * args.K), "x [{}, {}] that is packed", args.M, args.K);
   if (args.M > 0 && args.N > 0) best(args);
 }

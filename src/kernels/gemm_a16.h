@@ -45,12 +45,15 @@ struct GemmA16Args {
   int64_t M, N, K, x_stride, y_stride;
   int64_t group = 0;             // as packed
   DType x_dtype = DType::kBf16;  // kF32 or kBf16
+  float add_scale = 0;           // where it is not 0: y += add_scale * product. Requires gemm_a16_adds
   // x as a gated product left it, 64-byte aligned, or null. Requires gemm_gated_a16_packs; x is then unused.
   const std::byte* packed_x = nullptr;
 };
 using GemmA16Fn = void(const GemmA16Args&);
 
 void gemm_a16(const GemmA16Args& args);
+// gemm_adds of kernels/gemm.h for these products.
+bool gemm_a16_adds();
 std::span<const Impl<GemmA16Fn>> gemm_a16_impls();
 // Enough for every implementation and any M up to max_rows.
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K);

@@ -437,6 +437,7 @@ int64_t Linear::chunk_scales() const {
 
 bool Linear::adds() const {
   if (is_int8(format_)) return gemm_w8a8_adds();
+  if (format_ == LinearFormat::kW4A16) return gemm_a16_adds();
   return format_ == LinearFormat::kDense && gemm_adds(dtype_);
 }
 
@@ -454,6 +455,7 @@ void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, 
   GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_)));
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
+  args.add_scale = add_scale;
   gemm_a16(args);
 }
 
@@ -564,6 +566,7 @@ void Linear::forward(const PackedRows& x, Tensor& y, Workspace& workspace, float
   args.packed_x = x.memory;
   args.y = y.data<float>();
   args.y_stride = y.stride(0);
+  args.add_scale = add_scale;
   gemm_a16(args);
 }
 

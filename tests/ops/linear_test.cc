@@ -65,6 +65,17 @@ TEST(Linear, StacksPartsAndBiasesOfAnyStoredType) {
     }
 }
 
+Linear random_int4(Random& random, int64_t N, int64_t K, const Tensor& bias) {
+  QuantizedMatrix m{.scheme = QuantizedMatrix::Scheme::kInt4, .rows = N, .columns = K};
+  m.scales = random_tensor(random, {N, 1});
+  std::vector<uint8_t> values(N * K);
+  for (uint8_t& q : values) q = static_cast<uint8_t>(random() % 16);
+  m.unpack = [values, K](int64_t begin, int64_t end, uint8_t* to) {
+    std::copy(values.begin() + begin * K, values.begin() + end * K, to);
+  };
+  return Linear::pack({&m, 1}, {&bias, 1});
+}
+
 std::vector<Linear> linears_that_may_add(int64_t N, int64_t K) {
   Random random(6);
   const Tensor w[] = {random_tensor(random, {N, K})}, bias[] = {random_tensor(random, {N})};
@@ -72,13 +83,14 @@ std::vector<Linear> linears_that_may_add(int64_t N, int64_t K) {
   for (const DType compute : kWeights) all.push_back(Linear::pack(w, bias, compute));
   for (const LinearFormat format : {LinearFormat::kW8A8, LinearFormat::kW8A16})
     all.push_back(*Linear::quantize(w, bias, format));
+  all.push_back(random_int4(random, N, K, bias[0]));
   return all;
 }
 
 // Thin and thick products, several stretches and spans of K, pairs of panels that are not whole.
 TEST(Linear, AProductThatIsAddedHasTheBitsOfAddingItAfterwards) {
   constexpr float kScale = 0.37f;
-  for (const auto [N, K] : {std::pair<int64_t, int64_t>{77, 96}, {45, 2500}})
+  for (const auto& [N, K] : {std::pair<int64_t, int64_t>{77, 96}, {45, 2500}})
     for (const Linear& linear : linears_that_may_add(N, K)) {
       const bool amx = cpu_has(Isa::kAmx) && linear.input_dtype() == DType::kBf16;
       ASSERT_EQ(linear.adds(), amx);
