@@ -155,44 +155,82 @@ inline __attribute__((always_inline)) void prefetch_step(const std::byte* at) {
   for (int i = 0; i < 16; ++i) _mm_prefetch(reinterpret_cast<const char*>(at + 64 * i), static_cast<_mm_hint>(kHint));
 }
 
-// What will be wanted of a panel: some steps on from memory, then from the second- to the first-level cache, which
-// alone cannot await as many lines.
-inline __attribute__((always_inline)) void prefetch_panel(const std::byte* at) {
-  prefetch_step<_MM_HINT_T1>(at + 8 * kStepBytes);
-  prefetch_step<_MM_HINT_T0>(at + 2 * kStepBytes);
-}
+// Panels that are multiplied together; no second one where there is only one, none at all where there are no more.
+struct PanelPair {
+  const std::byte *first = nullptr, *second = nullptr;
+};
 
-// A pair of panels (or one, `second` null) against all rows, which are one or two tile rows. Sums: [tile row][panel]
-// tiles.
+// Weights are fetched so many steps ahead from memory, then from the second- to the first-level cache, which alone
+// cannot await as many lines.
+constexpr int64_t kFarSteps = 8, kNearSteps = 2;
+
+// A pair of panels against all rows, which are one or two tile rows.
 template <class Job, int kTileRowCount, bool kTwo>
-inline void multiply_panels(const Job& job, const std::byte* first, const std::byte* second, std::byte* sums) {
-  tile_zero<0>();
-  if constexpr (kTwo) tile_zero<1>();
-  if constexpr (kTileRowCount == 2) tile_zero<2>();
-  if constexpr (kTileRowCount == 2 && kTwo) tile_zero<3>();
-  const std::byte* const x[2] = {job.row_stretch(0, 0), job.row_stretch(kTileRowCount - 1, 0)};
-  for (int64_t s = 0; s < job.steps; ++s) {
+class PairRun {
+ public:
+  PairRun(const Job& job, const PanelPair& now)
+      : job_(job), now_(now), x_{job.row_stretch(0, 0), job.row_stretch(kTileRowCount - 1, 0)} {}
+
+  // next() is the pair that this thread comes to next: asked for late, so that slow threads take few. Its first tiles
+  // are fetched beside this one's last. Sums: [tile row][panel] tiles.
+  template <class Next>
+  void run(std::byte* sums, const Next& next) const {
+    clear_sums();
+    int64_t s = 0;
+    for (; s < job_.steps - kFarSteps; ++s) step(s, now_, now_);
+    const PanelPair beyond = before(next());
+    for (; s < job_.steps - kNearSteps; ++s) step(s, beyond, now_);
+    for (; s < job_.steps; ++s) step(s, beyond, beyond);
+    store(sums);
+  }
+
+ private:
+  // Where the next pair's panels would begin if its tiles were those that follow this one's. Without a next pair: tiles
+  // of this one that are near already.
+  PanelPair before(const PanelPair& next) const {
+    const int64_t back = next.first ? job_.panel_bytes : kFarSteps * kStepBytes;
+    const PanelPair& from = next.first ? next : now_;
+    return {from.first - back, (from.second ? from.second : from.first) - back};
+  }
+  // `far`, `near`: whose tiles come kFarSteps and kNearSteps on.
+  inline __attribute__((always_inline)) void step(int64_t s, const PanelPair& far, const PanelPair& near) const {
     const int64_t at = s * kStepBytes;
-    prefetch_panel(first + at);
-    tile_load<6>(first + at, 64);
-    tile_load<4>(x[0] + s * job.step_bytes, 64);
+    fetch(far.first + at, near.first + at);
+    tile_load<6>(now_.first + at, 64);
+    tile_load<4>(x_[0] + s * job_.step_bytes, 64);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTwo) {
-      prefetch_panel(second + at);
-      tile_load<7>(second + at, 64);
+      fetch(far.second + at, near.second + at);
+      tile_load<7>(now_.second + at, 64);
       Job::template multiply<1, 4, 7>();
     }
     if constexpr (kTileRowCount == 2) {
-      tile_load<5>(x[1] + s * job.step_bytes, 64);
+      tile_load<5>(x_[1] + s * job_.step_bytes, 64);
       Job::template multiply<2, 5, 6>();
       if constexpr (kTwo) Job::template multiply<3, 5, 7>();
     }
   }
-  tile_store<0>(sums, 64);
-  if constexpr (kTwo) tile_store<1>(sums + kTileBytes, 64);
-  if constexpr (kTileRowCount == 2) tile_store<2>(sums + 2 * kTileBytes, 64);
-  if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
-}
+  static inline __attribute__((always_inline)) void fetch(const std::byte* far, const std::byte* near) {
+    prefetch_step<_MM_HINT_T1>(far + kFarSteps * kStepBytes);
+    prefetch_step<_MM_HINT_T0>(near + kNearSteps * kStepBytes);
+  }
+  static inline __attribute__((always_inline)) void clear_sums() {
+    tile_zero<0>();
+    if constexpr (kTwo) tile_zero<1>();
+    if constexpr (kTileRowCount == 2) tile_zero<2>();
+    if constexpr (kTileRowCount == 2 && kTwo) tile_zero<3>();
+  }
+  static inline __attribute__((always_inline)) void store(std::byte* sums) {
+    tile_store<0>(sums, 64);
+    if constexpr (kTwo) tile_store<1>(sums + kTileBytes, 64);
+    if constexpr (kTileRowCount == 2) tile_store<2>(sums + 2 * kTileBytes, 64);
+    if constexpr (kTileRowCount == 2 && kTwo) tile_store<3>(sums + 3 * kTileBytes, 64);
+  }
+
+  const Job& job_;
+  const PanelPair now_;
+  const std::byte* const x_[2];
+};
 
 // Few rows of little K are packed by every thread for itself: sooner done than waited for.
 template <class Job>
@@ -207,39 +245,70 @@ inline TileShapes thin_shapes(const TileProduct& job) {
   return shapes;
 }
 
-// Pairs that a thread takes at a time: enough to stream, little to wait for.
-inline int64_t thin_chunk(const TileProduct& job) {
-  constexpr int64_t kChunkBytes = 256 << 10;
-  return std::max<int64_t>(1, kChunkBytes / (2 * job.panel_bytes));
-}
-inline int64_t thin_items(const TileProduct& job) { return (job.pairs + thin_chunk(job) - 1) / thin_chunk(job); }
+// Pairs [begin, end) of a product, empty where there are no more.
+struct PairRange {
+  int64_t begin = 0, end = 0;
+};
+// Takes the first of them, -1 where there is none.
+inline int64_t take_first(PairRange& range) { return range.begin < range.end ? range.begin++ : -1; }
 
-template <class Job, class Ends, int kTileRowCount>
-void run_thin_chunk(const Job& job, int64_t item) {
+// Pairs from `pair` on, those that next() gives, until it gives -1.
+template <class Job, class Ends, int kTileRowCount, class Next>
+void run_thin_pairs(const Job& job, int64_t pair, const Next& next) {
   alignas(64) std::byte sums[4 * kTileBytes];
-  const int64_t chunk = thin_chunk(job), end = std::min(job.pairs, (item + 1) * chunk);
-  for (int64_t pair = item * chunk; pair < end; ++pair) {
-    if (const std::byte* second = job.second(pair))
-      multiply_panels<Job, kTileRowCount, true>(job, job.first(pair), second, sums);
+  for (int64_t then = -1; pair >= 0; pair = then) {
+    const auto following = [&]() -> PanelPair {
+      then = next();
+      if (then < 0) return {};
+      return {job.first(then), job.second(then)};
+    };
+    const PanelPair now{job.first(pair), job.second(pair)};
+    if (now.second)
+      PairRun<Job, kTileRowCount, true>(job, now).run(sums, following);
     else
-      multiply_panels<Job, kTileRowCount, false>(job, job.first(pair), nullptr, sums);
+      PairRun<Job, kTileRowCount, false>(job, now).run(sums, following);
     const Ends ends(job, pair);
     for (int64_t row = 0; row < job.M; row += Job::kDigits)
       store_pair(ends, row / Job::kDigits, sums_of_row(sums, row));
   }
 }
 
-template <class Job, class Ends>
-void run_thin_item(const Job& job, int64_t item) {
+template <class Job, class Ends, class Next>
+void run_thin(const Job& job, const Next& next) {
   if (job.tile_rows == 1)
-    run_thin_chunk<Job, Ends, 1>(job, item);
+    run_thin_pairs<Job, Ends, 1>(job, next(), next);
   else
-    run_thin_chunk<Job, Ends, 2>(job, item);
+    run_thin_pairs<Job, Ends, 2>(job, next(), next);
 }
+
+// Pairs that make a range of so many bytes.
+inline int64_t pairs_of_bytes(const TileProduct& job, int64_t bytes) {
+  return std::max<int64_t>(1, bytes / (2 * job.panel_bytes));
+}
+
+// Deals a product's pairs to the members of a team: neighbours, fewer the fewer are left, for threads wait for who has
+// the last ones.
+class PairDealer {
+ public:
+  PairDealer(const TileProduct& job, int members)
+      : pairs_(job.pairs), most_(pairs_of_bytes(job, 1 << 20)), members_(members) {}
+  PairRange take() {
+    int64_t begin = dealt_.load(std::memory_order_relaxed), end = 0;
+    do {
+      if (begin >= pairs_) return {};
+      end = begin + std::clamp<int64_t>((pairs_ - begin) / members_, 1, most_);
+    } while (!dealt_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    return {begin, end};
+  }
+
+ private:
+  const int64_t pairs_, most_, members_;
+  alignas(64) std::atomic<int64_t> dealt_{0};
+};
 
 template <class Job, class Ends>
 void multiply_thin(const Job& job) {
-  WorkQueue queue(thin_items(job));
+  PairDealer dealer(job, std::min(compute_threads(), job.threads()));
   const bool apart = packs_apart(job);
   const auto work = [&](const TeamMember& me) {
     Job mine = job;
@@ -252,9 +321,24 @@ void multiply_thin(const Job& job) {
       me.barrier();
     }
     const TileUse use(thin_shapes(mine));
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_thin_item<Job, Ends>(mine, item);
+    PairRange range;
+    run_thin<Job, Ends>(mine, [&] {
+      if (range.begin == range.end) range = dealer.take();
+      return take_first(range);
+    });
   };
   parallel_team(work, job.threads());
+}
+
+// Pairs of an item: of one of many products, whose items any thread takes.
+inline int64_t thin_chunk(const TileProduct& job) { return pairs_of_bytes(job, 256 << 10); }
+inline int64_t thin_items(const TileProduct& job) { return (job.pairs + thin_chunk(job) - 1) / thin_chunk(job); }
+
+template <class Job, class Ends>
+void run_thin_item(const Job& job, int64_t item) {
+  const int64_t begin = item * thin_chunk(job);
+  PairRange range{begin, std::min(job.pairs, begin + thin_chunk(job))};
+  run_thin<Job, Ends>(job, [&] { return take_first(range); });
 }
 
 // ---- many rows: blocks that stay in the second-level cache ----
