@@ -301,7 +301,7 @@ struct Thin {
     if (!product.gates) return store_panel<2 * kTile>(first, kTile), store_panel<2 * kTile + 1>(second, kTile);
     x.template take<2 * kTile>(streams.sums);
     x.template take<2 * kTile + 1>(streams.sums + kTileBytes);
-    with_activation(product.gates->activation,
+    with_activation(product.gates->activation, product.gates->y_dtype,
                     [&]<class Act>() { store_gated<Act>(product, first, kTile * 16, x.width(kTile), streams.sums); });
   }
 

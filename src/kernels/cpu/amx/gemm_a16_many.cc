@@ -250,7 +250,7 @@ void with_job(const GemmA16Args& a, const Run& run) {
 template <class Run>
 void with_job(const GatedGemmA16Args& gated, const Run& run) {
   with_scales(gated.product, [&]<int kScales>() {
-    with_activation(gated.activation, [&]<class Act>() {
+    with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
       const ThickJob<kScales> job(gated.product, &gated);
       gated.packed_y ? run.template operator()<PackedEnds<Act>>(job) : run.template operator()<GatedEnds<Act>>(job);
     });

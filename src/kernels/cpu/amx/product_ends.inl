@@ -67,7 +67,7 @@ struct Products {
   }
   template <class Run>
   static void with_ends(const Gated& gated, const Run& run) {
-    with_activation(gated.activation, [&]<class Act>() {
+    with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
       run.template operator()<typename Kind::template GatedEnds<Act>>(job_of(gated));
     });
   }

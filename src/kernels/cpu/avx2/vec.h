@@ -79,6 +79,14 @@ struct Vec {
     const __m256 one = _mm256_set1_ps(1.0f);
     return {_mm256_div_ps(one, x.a), _mm256_div_ps(one, x.b)};
   }
+  // x between -bound and bound.
+  static Vec bounded(Vec x, float bound) { return max(set(-bound), min(set(bound), x)); }
+  static Vec nearly_reciprocal(Vec x) { return reciprocal(x); }
+  // x - floor(x), and y * 2^floor(x) for floor(x) in [-126, 128], y near 1.
+  static Vec above_floor(Vec x) {
+    return {_mm256_sub_ps(x.a, _mm256_floor_ps(x.a)), _mm256_sub_ps(x.b, _mm256_floor_ps(x.b))};
+  }
+  static Vec scale_by_floor(Vec y, Vec x) { return scale_by_power(y, {_mm256_floor_ps(x.a), _mm256_floor_ps(x.b)}); }
   // x * 2^n for integral n in [-126, 128], x near 1.
   static Vec scale_by_power(Vec x, Vec n) { return {scaled(x.a, n.a), scaled(x.b, n.b)}; }
   // Lane i of x where low <= first + i < high, else `other`.

@@ -62,6 +62,16 @@ struct Vec {
     const __m512 near = _mm512_rcp14_ps(a.v);
     return {_mm512_fmadd_ps(near, _mm512_fnmadd_ps(a.v, near, _mm512_set1_ps(1.0f)), near)};
   }
+  // a between -bound and bound; anything for NaN.
+  static Vec bounded(Vec a, float bound) {
+    constexpr int kSmallerWithSignOfFirst = 2;
+    return {_mm512_range_ps(a.v, _mm512_set1_ps(bound), kSmallerWithSignOfFirst)};
+  }
+  // 1 / a for normal a with a normal reciprocal, relative error below 2^-14.
+  static Vec nearly_reciprocal(Vec a) { return {_mm512_rcp14_ps(a.v)}; }
+  // x - floor(x), and a * 2^floor(x) for a near 1.
+  static Vec above_floor(Vec x) { return {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
+  static Vec scale_by_floor(Vec a, Vec x) { return {_mm512_scalef_ps(a.v, x.v)}; }
   // a * 2^n for integral n in [-126, 128], a near 1.
   static Vec scale_by_power(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
   // Lane i of a where low <= first + i < high, else `other`.

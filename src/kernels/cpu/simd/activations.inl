@@ -7,6 +7,14 @@ struct Silu {
     return x * Vec::reciprocal(Vec::set(1.0f) + exp_within(bounded));
   }
 };
+// The same for y that becomes bf16: relative error below 1.5e-4, a 26th of what rounding adds at most. Beyond 83
+// either way it is x or nothing, without numbers so small that they take the processor long.
+struct NearlySilu {
+  static Vec apply(Vec x) {
+    const Vec power = nearly_power(Vec::bounded(x * Vec::set(-1.44269504f), 120.0f));
+    return x * Vec::nearly_reciprocal(Vec::set(1.0f) + power);
+  }
+};
 struct Gelu {
   static Vec apply(Vec x) { return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.70710678118654752f))); }
 };
@@ -20,12 +28,12 @@ struct Relu {
   static Vec apply(Vec x) { return Vec::max(x, Vec::zero()); }
 };
 
-// run.operator()<Act>() with the function of that name.
+// run.operator()<Act>() with the function of that name for outputs of type `y`.
 template <class Run>
-inline void with_activation(GluActivation activation, const Run& run) {
+inline void with_activation(GluActivation activation, DType y, const Run& run) {
   switch (activation) {
     case GluActivation::kSilu:
-      return run.template operator()<Silu>();
+      return y == DType::kBf16 ? run.template operator()<NearlySilu>() : run.template operator()<Silu>();
     case GluActivation::kGelu:
       return run.template operator()<Gelu>();
     case GluActivation::kGeluTanh:

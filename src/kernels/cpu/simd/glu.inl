@@ -15,7 +15,7 @@ inline void glu_rows(const GluArgs& a) {
 }
 
 void glu(const GluArgs& a) {
-  with_activation(a.activation, [&]<class Act>() {
+  with_activation(a.activation, a.y_dtype, [&]<class Act>() {
     a.y_dtype == DType::kBf16 ? glu_rows<Act, bf16>(a) : glu_rows<Act, float>(a);
   });
 }

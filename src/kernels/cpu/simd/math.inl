@@ -43,6 +43,9 @@ inline Vec nearly_power_within_one(Vec x) {
   return Vec::fma(p, x, Vec::set(9.99900288e-1f));
 }
 
+// 2^x for x in [-126, 127], relative error 1e-4.
+inline Vec nearly_power(Vec x) { return Vec::scale_by_floor(nearly_power_within_one(Vec::above_floor(x)), x); }
+
 // Both ends are exact: 1 - 2 / (e^2x + 1) is off by cancellation near zero only, where x - x^3/3 takes over.
 inline Vec tanh(Vec x) {
   const Vec one = Vec::set(1.0f), two = Vec::set(2.0f);
