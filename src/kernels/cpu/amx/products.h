@@ -138,7 +138,8 @@ constexpr int64_t kOwnBytes = 1 << 20;
 
 template <class Byte>
 Byte* sums_of_row(Byte* sums, int64_t row) {
-  return sums + row / kTileRows * 2 * kTileBytes + row % kTileRows * 64;
+  const auto at = static_cast<uint64_t>(row);
+  return sums + at / kTileRows * 2 * kTileBytes + at % kTileRows * 64;
 }
 
 // `sums`: the row of the first panel's tile, the second panel's tile follows it.
@@ -346,7 +347,8 @@ void run_thin_item(const Job& job, int64_t item) {
 // A thread takes a block of rows of tiles x pairs (job.blocking) and walks it span of k by span: as much of the rows as
 // stays in the second-level cache. Within a span a pair of panels goes through its stretches at once: a stretch of the
 // pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait between
-// stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair.
+// stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair; where K is
+// a single stretch, with the next pair of tile rows, before they leave the first-level cache.
 
 constexpr int64_t kFetchedRows = 8;  // of y, ahead of being written
 
@@ -409,11 +411,13 @@ class StoredPanels {
   Fetch<_MM_HINT_T1> first_, second_;
 };
 
-// A pair's sums that wait to be finished, and what happens to them with every step of work at hand.
+// Sums of a pair that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
   std::byte* sums = nullptr;
   int64_t pair = 0, row = 0, rows = 0, done = 0;  // rows, or as many lines of columns
+  int64_t following = 0;                          // rows of the block that come after these
   int64_t share = 0;                              // rows per step, in 1/1024
+  int64_t held_back = 0;                          // 1/1024 rows that the first steps leave
 };
 
 template <class Ends>
@@ -432,13 +436,17 @@ consteval int64_t lines_at_once() {
 
 template <int64_t kLines, class Ends>
 inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
-  for (; u.done < end; u.done += kLines) {
-    const int64_t row = (u.row + u.done) / kLines;
-    if (u.done + kFetchedRows * kLines < u.rows) ends.fetch(row + kFetchedRows);
-    if constexpr (requires { Ends::turn(u.sums); })
-      if (u.done % kTileRows == 0) Ends::turn(sums_of_row(u.sums, u.done));
-    store_pair(ends, row, sums_of_row(u.sums, u.done));
+  std::byte* const sums = u.sums;
+  const int64_t first = u.row / kLines, fetched = u.rows + u.following - kFetchedRows * kLines;
+  int64_t done = u.done;
+  for (; done < end; done += kLines) {
+    const int64_t row = first + done / kLines;
+    if (done < fetched) ends.fetch(row + kFetchedRows);
+    if constexpr (requires { Ends::turn(sums); })
+      if (done % kTileRows == 0) Ends::turn(sums_of_row(sums, done));
+    store_pair(ends, row, sums_of_row(sums, done));
   }
+  u.done = done;
 }
 
 // Two tile rows (or one) against two panels (the same twice where there is one), `steps` of k. Sums start from zero or
@@ -494,7 +502,7 @@ template <class Job, class Ends, int kTileRowCount>
 inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
   Fetch<_MM_HINT_T0> sums(t.sums + kSumsBytes, t.fresh ? 0 : kSumsBytes, t.steps);
   const Ends ends(job, waiting.pair);
-  int64_t due = waiting.done * 1024;
+  int64_t due = waiting.done * 1024 - waiting.held_back;
   const auto finish = [&]() __attribute__((always_inline)) {
     due += waiting.share;
     finish_rows<lines_at_once<Job, Ends>()>(ends, waiting, std::min(waiting.rows, due / 1024));
@@ -520,6 +528,7 @@ class BlockRun {
       : job_(job),
         b_(block),
         span_(span_of(job, std::max<int64_t>(1, block.tile_rows))),
+        at_once_(job.steps <= job.stretch),
         sums_(sums),
         panels_(job, sums + kOwnBytes) {}
 
@@ -539,16 +548,19 @@ class BlockRun {
   int64_t begin_of(int64_t from) const { return from / span_ * span_; }
   int64_t end_of(int64_t from) const { return std::min(job_.steps, begin_of(from) + span_); }
   int64_t pair_bytes() const { return b_.row_pairs() * kSumsBytes; }
-  std::byte* sums_of(int64_t pair) const { return sums_ + (span_ == job_.steps ? pair % 2 : pair) * pair_bytes(); }
+  std::byte* sums_of(int64_t pair, int64_t row_pair) const {
+    if (at_once_) return sums_ + (pair * b_.row_pairs() + row_pair) % 2 * kSumsBytes;
+    return sums_ + (span_ == job_.steps ? pair % 2 : pair) * pair_bytes() + row_pair * kSumsBytes;
+  }
 
   // All rows with a pair's stretch.
   void run_pair(int64_t pair, int64_t from) {
     const std::byte* w[2];
     panels_.begin(b_.pair + pair, from, w);
-    std::byte* sums = sums_of(pair);
     expect_next(pair, from);
-    waiting_.share = end_of(from) == job_.steps ? share(from) : 0;
-    for (int64_t row_pair = 0; row_pair < b_.row_pairs(); ++row_pair, sums += kSumsBytes) {
+    if (!at_once_) waiting_.share = end_of(from) == job_.steps ? share(from) : 0;
+    for (int64_t row_pair = 0; row_pair < b_.row_pairs(); ++row_pair) {
+      std::byte* const sums = sums_of(pair, row_pair);
       const int64_t tile_row = b_.tile_row + 2 * row_pair;
       const bool single = 2 * row_pair + 1 == b_.tile_rows;
       const Stretch stretch{.x = {job_.row_stretch(tile_row, from), job_.row_stretch(tile_row + !single, from)},
@@ -562,15 +574,24 @@ class BlockRun {
       else
         multiply_stretch<Job, Ends, 2>(job_, stretch, panels_, waiting_);
       held_ = sums;
+      if (at_once_) await_row_pair(pair, row_pair);
     }
-    if (is_last(from)) await_finish(pair);
+    if (!at_once_ && is_last(from)) await_rows(pair, 0, b_.tile_rows);
   }
 
-  void await_finish(int64_t pair) {
+  // Sums of tile rows [begin, end) of the block are complete; those before them are done with.
+  void await_rows(int64_t pair, int64_t begin, int64_t end) {
     finish();
-    const int64_t row = b_.tile_row * kTileRows, lines = b_.tile_rows * kTileRows;
-    const int64_t rows = kTakesColumns<Ends> ? lines : std::min(lines, job_.M - row);
-    waiting_ = {sums_of(pair), b_.pair + pair, row, rows, 0, 0};
+    const int64_t row = (b_.tile_row + begin) * kTileRows, below = (b_.tile_row + end) * kTileRows;
+    const int64_t lines = (b_.tile_row + b_.tile_rows) * kTileRows;
+    const int64_t last = kTakesColumns<Ends> ? lines : std::min(lines, job_.M), rows = std::min(below, last) - row;
+    waiting_ = {sums_of(pair, begin / 2), b_.pair + pair, row, rows, 0, last - row - rows};
+  }
+  // The tiles have just let go of them when the next step ends.
+  void await_row_pair(int64_t pair, int64_t row_pair) {
+    await_rows(pair, 2 * row_pair, std::min(2 * row_pair + 2, b_.tile_rows));
+    const int64_t steps = std::max<int64_t>(1, job_.steps - 1);
+    waiting_.share = waiting_.held_back = (waiting_.rows * 1024 + steps - 1) / steps;
   }
   void finish() { finish_rows<lines_at_once<Job, Ends>()>(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
   // Of the waiting rows, per step until the next pair is complete; `from` lies in the last span.
@@ -597,6 +618,7 @@ class BlockRun {
   const Job& job_;
   const OutputBlock b_;
   const int64_t span_;
+  const bool at_once_;  // K is a single stretch
   std::byte* const sums_;
   typename Job::Panels panels_;
   Unfinished waiting_;
