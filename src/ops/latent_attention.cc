@@ -25,6 +25,18 @@ Tensor columns(const Tensor& rows, int64_t begin, int64_t n) {
   return Tensor(data, rows.dtype(), {rows.size(0), n}, {rows.stride(0), 1}, nullptr);
 }
 
+// Rows of float32 to rows of another type.
+void cast(const Tensor& from, Tensor& to) {
+  cast_rows({.from = from.data<float>(),
+             .to = to.raw(),
+             .slots = nullptr,
+             .n = from.size(0),
+             .width = from.size(1),
+             .from_stride = from.stride(0),
+             .to_stride = to.stride(0),
+             .to_dtype = to.dtype()});
+}
+
 // What expanded keys and values are kept in.
 DType expanded_dtype(DType cache) { return cache == DType::kBf16 ? DType::kBf16 : DType::kF32; }
 
@@ -165,15 +177,30 @@ void LatentAttention::run_absorbed(const Call& call, int64_t first_token, int64_
     calls_.push_back(
         {&values_[h], columns(mixed, h * p.latent_dim, p.latent_dim), columns(values, h * p.value_dim, p.value_dim)});
   forward_grouped(calls_, call.workspace);
-  if (rounds)
-    cast_rows({.from = values.data<float>(),
-               .to = out.raw(),
-               .slots = nullptr,
-               .n = n,
-               .width = p.heads * p.value_dim,
-               .from_stride = p.heads * p.value_dim,
-               .to_stride = out.stride(0),
-               .to_dtype = DType::kBf16});
+  if (rounds) cast(values, out);
+}
+
+// Queries on the cached latents of `sequence` and those after it. The caller adds the tokens, S, H and the scratch.
+MlaAttentionArgs LatentAttention::on_latents(const Call& call, int64_t sequence, const Tensor& queries,
+                                             Tensor& mixed) const {
+  const KvCache::Config& config = call.config();
+  const int64_t row = mla_padded(config.head_dim);
+  const MlaRows rows{call.cache.keys_[call.layer].raw(), config.block_tokens * row, row, 0};
+  return {.q = queries.data<float>(),
+          .keys = rows,
+          .values = rows,
+          .dtype = config.dtype,
+          .block_table = call.step.block_table.data() + sequence * call.step.max_blocks,
+          .out = mixed.raw(),
+          .G = 1,
+          .key_dim = config.head_dim,
+          .value_dim = params_.latent_dim,
+          .block_tokens = config.block_tokens,
+          .max_blocks = call.step.max_blocks,
+          .q_stride = queries.stride(0),
+          .out_stride = mixed.stride(0),
+          .scale = params_.scale,
+          .out_dtype = mixed.dtype()};
 }
 
 // Where many tokens of a sequence are new, a thread takes some tokens of one head from their queries to their outputs,
@@ -261,48 +288,21 @@ void LatentAttention::run_head(const Call& call, int64_t sequence, int64_t head,
   const int32_t query_start[] = {0, static_cast<int32_t>(n)};
   const auto context_len =
       static_cast<int32_t>(call.step.context_len[sequence] - (call.new_tokens(sequence) - first - n));
-  const KvCache::Config& config = call.config();
-  const int64_t row = mla_padded(config.head_dim);
-  const MlaRows rows{call.cache.keys_[call.layer].raw(), config.block_tokens * row, row, 0};
-  mla_attention({.q = queries.data<float>(),
-                 .keys = rows,
-                 .values = rows,
-                 .dtype = config.dtype,
-                 .query_start = query_start,
-                 .context_len = &context_len,
-                 .block_table = call.step.block_table.data() + sequence * call.step.max_blocks,
-                 .out = mixed.raw(),
-                 .scratch = room.attention,
-                 .S = 1,
-                 .H = 1,
-                 .G = 1,
-                 .key_dim = config.head_dim,
-                 .value_dim = p.latent_dim,
-                 .block_tokens = config.block_tokens,
-                 .max_blocks = call.step.max_blocks,
-                 .q_stride = width,
-                 .out_stride = p.latent_dim,
-                 .scale = p.scale,
-                 .out_dtype = mixed.dtype(),
-                 .threads = 1,
-                 .held = &room.held});
+  MlaAttentionArgs args = on_latents(call, sequence, queries, mixed);
+  args.query_start = query_start, args.context_len = &context_len;
+  args.S = args.H = 1;
+  args.scratch = room.attention;
+  args.threads = 1, args.held = &room.held;
+  mla_attention(args);
   multiply(values_[head], mixed, values, room.products);
   Tensor out = columns(call.out.rows(token, token + n), head * p.value_dim, p.value_dim);
-  cast_rows({.from = values.data<float>(),
-             .to = out.raw(),
-             .slots = nullptr,
-             .n = n,
-             .width = p.value_dim,
-             .from_stride = p.value_dim,
-             .to_stride = out.stride(0),
-             .to_dtype = out.dtype()});
+  cast(values, out);
 }
 
 // mixed [n, H * latent_dim] from queries [n, H * (latent_dim + rope_dim)], whose first row is token first_token's.
 void LatentAttention::attend_latents(const Call& call, const Tensor& queries, int64_t first_token, int64_t sequence,
                                      Tensor& mixed) {
   const Workspace::Scope scope(call.workspace);
-  const Params& p = params_;
   const int64_t end_token = first_token + queries.size(0);
   while (call.step.query_start[sequence + 1] <= first_token) ++sequence;
   query_start_.assign(1, 0);
@@ -312,29 +312,11 @@ void LatentAttention::attend_latents(const Call& call, const Tensor& queries, in
     query_start_.push_back(static_cast<int32_t>(end - first_token));
     context_len_.push_back(static_cast<int32_t>(call.step.context_len[s] - (whole_end - end)));
   }
-  const KvCache::Config& config = call.config();
-  const int64_t width = mla_padded(config.head_dim);
-  const MlaRows rows{call.cache.keys_[call.layer].raw(), config.block_tokens * width, width, 0};
-  mla_attention({.q = queries.data<float>(),
-                 .keys = rows,
-                 .values = rows,
-                 .dtype = config.dtype,
-                 .query_start = query_start_.data(),
-                 .context_len = context_len_.data(),
-                 .block_table = call.step.block_table.data() + sequence * call.step.max_blocks,
-                 .out = mixed.raw(),
-                 .scratch = call.workspace.bytes(mla_attention_scratch_bytes(config.head_dim, p.latent_dim)),
-                 .S = static_cast<int64_t>(context_len_.size()),
-                 .H = p.heads,
-                 .G = 1,
-                 .key_dim = config.head_dim,
-                 .value_dim = p.latent_dim,
-                 .block_tokens = config.block_tokens,
-                 .max_blocks = call.step.max_blocks,
-                 .q_stride = queries.stride(0),
-                 .out_stride = mixed.stride(0),
-                 .scale = p.scale,
-                 .out_dtype = mixed.dtype()});
+  MlaAttentionArgs args = on_latents(call, sequence, queries, mixed);
+  args.query_start = query_start_.data(), args.context_len = context_len_.data();
+  args.S = static_cast<int64_t>(context_len_.size()), args.H = params_.heads;
+  args.scratch = call.workspace.bytes(mla_attention_scratch_bytes(args.key_dim, args.value_dim));
+  mla_attention(args);
 }
 
 // ---- expanded ----

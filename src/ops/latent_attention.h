@@ -53,6 +53,7 @@ class LatentAttention {
   struct Expanded;  // keys and values of one sequence and some heads
   bool expands(const Call& call, int64_t sequence) const;
   void run_absorbed(const Call& call, int64_t first_token, int64_t end_token, int64_t sequence);
+  MlaAttentionArgs on_latents(const Call& call, int64_t sequence, const Tensor& queries, Tensor& mixed) const;
   bool goes_by_head(const Call& call, int64_t sequence) const;
   void run_by_head(const Call& call, int64_t sequence);
   struct HeadRoom {  // what a thread computes tokens of a head in
