@@ -47,9 +47,9 @@ struct Job {
 
 thread_local bool in_team = false;
 
-// Kernels keep tiles and sums on the stack, up to some 300 KB. Whoever works touches that much once, before its first
+// Kernels keep tiles and sums on the stack, up to some 550 KB. Whoever works touches that much once, before its first
 // work: which thread takes which item is chance, and no later step is to meet a new page.
-constexpr size_t kStackBytes = size_t{512} << 10;
+constexpr size_t kStackBytes = size_t{768} << 10;
 [[gnu::noinline]] void touch_stack() {
   [[maybe_unused]] volatile char room[kStackBytes];
   for (size_t i = 0; i < kStackBytes; i += 4096) room[i] = 0;

@@ -250,6 +250,64 @@ TEST(PagedAttention, ARowIsBitIdenticalAmongManySequences) {
   }
 }
 
+// Keys are zeros but at two positions, where scores are 200 and 400: each row's output is the value of the last of them
+// that it sees, or the mean of all. The exponent of 400 is rounded to 2^-15.
+TEST(PagedAttention, ScoresMayRiseBeyondFloat32WithinAPartition) {
+  constexpr int64_t n = 200, H = 8, D = 64;
+  const KvLayout layout{.block_tokens = 16, .kv_heads = 1, .head_dim = D, .dtype = DType::kBf16};
+  Random random(9);
+  std::vector<float> k(n * D), v = random_floats(random, n * D), q(n * H * D), want;
+  k[70 * D] = 8, k[150 * D] = 16;
+  for (size_t i = 0; i < q.size(); i += D) q[i] = 200;
+  for (float& x : v) x = to_float(to_bf16(x));
+  std::vector<float> sums(D);
+  for (int64_t t = 0; t < n; ++t)
+    for (int64_t d = 0; d < D; ++d) {
+      sums[d] += v[t * D + d];
+      want.push_back(t >= 150 ? v[150 * D + d] : t >= 70 ? v[70 * D + d] : sums[d] / static_cast<float>(t + 1));
+    }
+  std::vector<int32_t> table((n + 15) / 16);
+  std::iota(table.begin(), table.end(), 0);
+  std::vector<int64_t> slots(n);
+  std::iota(slots.begin(), slots.end(), 0);
+  std::vector<uint8_t> k_cache(table.size() * layout.block_bytes()), v_cache(k_cache.size());
+  kv_write({.k = k.data(),
+            .v = v.data(),
+            .slots = slots.data(),
+            .k_cache = k_cache.data(),
+            .v_cache = v_cache.data(),
+            .layout = layout,
+            .T = n,
+            .stride = D});
+  for (const auto& impl : paged_attention_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    for (const int64_t fresh : {n, int64_t{1}}) {
+      const int32_t start[] = {0, static_cast<int32_t>(fresh)}, context = n;
+      std::vector<float> out(fresh * H * D);
+      impl.run({.q = q.data(),
+                .k_cache = k_cache.data(),
+                .v_cache = v_cache.data(),
+                .layout = layout,
+                .query_start = start,
+                .context_len = &context,
+                .block_table = table.data(),
+                .out = out.data(),
+                .alibi_slopes = nullptr,
+                .q_factors = nullptr,
+                .scratch = nullptr,
+                .scratch_bytes = 0,
+                .S = 1,
+                .H = H,
+                .max_blocks = static_cast<int64_t>(table.size()),
+                .q_stride = H * D,
+                .out_stride = H * D,
+                .scale = 0.125f});
+      for (int64_t i = 0; i < fresh * H * D; ++i)
+        ASSERT_NEAR(out[i], want[(n - fresh + i / (H * D)) * D + i % D], 1e-4f) << impl.name << " row " << i / (H * D);
+    }
+  }
+}
+
 TEST(KvQuantize, EveryImplementationIsThePortableOne) {
   Random random(5);
   KvQuantizeFn* const portable = kv_quantize_impls().back().run;

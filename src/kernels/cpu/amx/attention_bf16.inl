@@ -4,9 +4,10 @@
 // do the last stage of the unit before and the first of the unit after.
 
 constexpr int kGroupRows = 16;
-constexpr int kMaxGroups = 8;  // of an item
-constexpr int kSpan = 64;      // positions of a unit
-constexpr int kPair = 32;      // positions of two subtiles, which one tile of weights spans
+constexpr int kMaxGroups = 16;                      // of an item; half as many where Weave does not take its heads
+constexpr int64_t kMaxGroupDims = 8 * kMaxHeadDim;  // of all groups of an item
+constexpr int kSpan = 64;                           // positions of a unit
+constexpr int kPair = 32;                           // positions of two subtiles, which one tile of weights spans
 constexpr int kSpanPairs = kSpan / kPair, kSpanSubtiles = kSpan / 16;
 constexpr int kPartitionSubtiles = static_cast<int>(kPartitionPositions / kKvLanes);
 constexpr int64_t kTileFloats = kTileBytes / 4, kTileElements = kTileBytes / 2;
@@ -19,16 +20,20 @@ struct GroupItem {
 // Rows of one kv head, in rising order of what they see.
 struct Group {
   int64_t g;
-  int rows, sharing, after;  // and how many groups before and after this one have the same head
-  Visible seen;              // by any of them
+  int rows, filled;    // asked for, and computed
+  int sharing, after;  // how many groups before and after this one have the same head
+  Visible seen;        // by any of them
   Row row[kGroupRows];
 };
 
-// The unfinished softmax of a group's rows: sums over j of e^(s_j - top) v_j and of e^(s_j - top).
+// The unfinished softmax of a group's rows: sums over j of e^(s_j - top) v_j and of e^(s_j - top). `top` is the highest
+// score of the first tile of the partition that the row sees: any number will do that keeps the sums within float32.
+// Where the total shows that it did not, the partition is done again with tops that rise with every tile.
 struct GroupState {
   alignas(64) float top[kGroupRows], total[kGroupRows];
   float* sums;  // [Dp/16] tiles
 };
+constexpr float kMostTotal = 0x1p80f;  // of a row whose top stays
 
 // A group's visit to a tile, where its rows see something of the pairs [first, end) of subtiles.
 struct Unit {
@@ -43,26 +48,34 @@ struct UnitMemory {
   alignas(64) bf16 weights[kSpanPairs][kGroupRows][kPair];
 };
 
+inline bool can_weave(const AttentionArgs& a) { return a.layout.padded_dim() == 64 || a.layout.padded_dim() == 128; }
+
 struct GroupWork {
   GroupWork(const AttentionArgs& args, const GroupItem& item)
       : a(args),
         s(item.s),
         padded(args.layout.padded_dim()),
         dim_tiles(static_cast<int>((padded + 31) / 32)),
-        value_tiles(static_cast<int>(padded / 16)) {}
+        value_tiles(static_cast<int>(padded / 16)),
+        sixteens(can_weave(args) && item.rows > 4 * kGroupRows) {}
   const AttentionArgs& a;
   const int64_t s, padded;           // sequence, Dp
   const int dim_tiles, value_tiles;  // of queries and keys, of values
+  const bool sixteens;               // groups are filled up to sixteen rows, for Weave
   int groups = 0;
   Group group[kMaxGroups];
-  GroupState part[kMaxGroups], whole[kMaxGroups];                     // of the partition under way, of those before
-  int64_t partition = 0;                                              // first position
-  int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];             // elements before head 0's, where somebody looks
-  alignas(64) float totals[kMaxGroups][kGroupRows][16];               // of the partition, by position modulo 16
-  alignas(64) float sums[2 * kMaxGroups * kGroupRows * kMaxHeadDim];  // of part and whole
-  alignas(64) bf16 queries[kMaxGroups * kGroupRows * kMaxHeadDim];    // [groups][dim_tiles]
+  __mmask16 rising[kMaxGroups];                            // the rows whose tops rise with every tile
+  alignas(64) float base[kMaxGroups][kGroupRows];          // top * log2(e), of the partition
+  GroupState part[kMaxGroups], whole[kMaxGroups];          // of the partition under way, of those before
+  int64_t partition = 0;                                   // first position
+  int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];  // elements before head 0's, where somebody looks
+  alignas(64) float totals[kMaxGroups][kGroupRows][16];    // of the partition, by position modulo 16
+  alignas(64) float sums[2 * kGroupRows * kMaxGroupDims];  // of part and whole
+  alignas(64) bf16 queries[kGroupRows * kMaxGroupDims];    // [groups][dim_tiles]
   UnitMemory memory[2];
-  alignas(64) bf16 values[kSpan * kMaxHeadDim];  // [pairs][Dp/16] tiles; zero where no group looks
+  alignas(64) bf16 values[kPartitionPositions * kMaxHeadDim / 2];  // of a unit or the partition: [pairs][Dp/16] tiles;
+                                                                   // zero where no group looks
+  alignas(64) float idle[kGroupRows * kMaxHeadDim / 2];            // sums of nothing
 };
 
 // ---- before the first partition ----
@@ -93,10 +106,18 @@ inline void place_query(GroupWork& w, const Row& row, bf16* tiles, int r) {
   for (int64_t d = 0; d < w.padded; d += kTileDims)
     store_rounded(load(d), load(d + 16), tiles + d / kTileDims * kTileElements + r * kTileDims);
 }
+// Adds rows that nobody asked for, with queries of zeros.
+inline void fill_up(const GroupWork& w, Group& group, bf16* tiles) {
+  for (; group.filled < kGroupRows; ++group.filled) {
+    group.row[group.filled] = group.row[group.rows - 1];
+    for (int i = 0; i < w.dim_tiles; ++i)
+      _mm512_store_si512(tiles + i * kTileElements + group.filled * kTileDims, _mm512_setzero_si512());
+  }
+}
 inline void add_group(GroupWork& w, int64_t g, int64_t first, int64_t rows, int sharing) {
   const int index = w.groups++;
   Group& group = w.group[index];
-  group.g = g, group.rows = static_cast<int>(rows), group.sharing = sharing, group.after = 0;
+  group.g = g, group.rows = group.filled = static_cast<int>(rows), group.sharing = sharing, group.after = 0;
   for (int i = index - sharing; i < index; ++i) ++w.group[i].after;
   const int64_t heads = w.a.H / w.a.layout.kv_heads;
   bf16* const tiles = query_tiles(w, index);
@@ -110,8 +131,19 @@ inline void add_group(GroupWork& w, int64_t g, int64_t first, int64_t rows, int 
     place_query(w, row, tiles, r);
   }
   group.seen = {group.row[0].seen.begin, group.row[rows - 1].seen.end};
+  if (w.sixteens) fill_up(w, group, tiles);
+}
+// Asks for the queries of `rows` rows of head g.
+inline void ask_for_queries(const GroupWork& w, int64_t g, int64_t first, int64_t rows) {
+  const AttentionArgs& a = w.a;
+  const int64_t heads = a.H / a.layout.kv_heads, floats = heads * a.layout.head_dim;
+  for (int64_t t = first / heads; t <= (first + rows - 1) / heads; ++t) {
+    const float* const q = a.q + (a.query_start[w.s] + t) * a.q_stride + g * floats;
+    for (int64_t i = 0; i < floats; i += 16) _mm_prefetch(q + i, _MM_HINT_T0);
+  }
 }
 inline void add_groups(GroupWork& w, const GroupItem& item) {
+  for (int64_t g = item.g; g < item.g + item.heads; ++g) ask_for_queries(w, g, item.row, item.rows);
   for (int64_t g = item.g; g < item.g + item.heads; ++g)
     for (int64_t r = 0; r < item.rows; r += kGroupRows)
       add_group(w, g, item.row + r, std::min<int64_t>(kGroupRows, item.rows - r), static_cast<int>(r / kGroupRows));
@@ -341,13 +373,13 @@ inline void copy_pair(const GroupWork& w, const Unit& unit, int pair, bf16* to, 
     }
   }
 }
-// All values of the unit's tile that groups of the head see.
+// All values of the unit's tile that groups of the head see; zero for the others.
 inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to, Ahead& ahead) {
   const Group& group = w.group[unit.group];
   const Visible seen =
       within({w.group[unit.group - group.sharing].seen.begin, w.group[unit.group + group.after].seen.end}, unit.tile,
              unit.tile + kSpan);
-  for (int64_t p = (seen.begin - unit.tile) / kPair; p * kPair < seen.end - unit.tile; ++p) {
+  for (int64_t p = 0; p < kSpanPairs; ++p) {
     const int64_t at = unit.tile + p * kPair;
     if (at >= seen.begin && at + kPair <= seen.end)
       copy_pair(w, unit, static_cast<int>(p), to, ahead);
@@ -358,107 +390,219 @@ inline void gather_values(const GroupWork& w, const Unit& unit, bf16* to, Ahead&
 
 // ---- weights ----
 
-// Which positions of a unit a row sees, sixteen at a time.
-struct SeenBits {
-  __mmask16 of[kSpanSubtiles];
-};
-inline SeenBits seen_bits16(const Visible& seen, int64_t tile) {
-  SeenBits bits;
-  for (int i = 0; i < kSpanSubtiles; ++i) {
-    const int64_t begin = std::clamp<int64_t>(seen.begin - tile - 16 * i, 0, 16),
-                  end = std::clamp<int64_t>(seen.end - tile - 16 * i, 0, 16);
-    bits.of[i] = static_cast<__mmask16>((1u << end) - (1u << std::min(begin, end)));
-  }
-  return bits;
+// The positions of a unit that a row sees, as bits.
+inline uint64_t seen_bits64(const Visible& seen, int64_t tile) {
+  const int64_t begin = std::max<int64_t>(0, seen.begin - tile), end = std::min<int64_t>(kSpan, seen.end - tile);
+  return begin < end ? ~uint64_t{0} >> (kSpan - (end - begin)) << begin : 0;
 }
+inline __mmask16 sixteen_of(uint64_t seen, int subtile) { return static_cast<__mmask16>(seen >> (16 * subtile)); }
 
 inline void finish_scores(const GroupWork& w, const Unit& unit, UnitMemory& memory) {
   const Group& group = w.group[unit.group];
   for (int i = 2 * unit.first; i < 2 * unit.end; ++i)
-    for (int r = 0; r < group.rows; ++r)
+    for (int r = 0; r < group.filled; ++r)
       finished_score(w.a, group.row[r], Vec::load(memory.scores[i][r]), unit.tile + 16 * i).store(memory.scores[i][r]);
 }
 
 // The highest score of each row.
-template <bool kWhole>
-inline __m512 highest_of(const Unit& unit, int rows, const SeenBits* seen, const UnitMemory& memory) {
-  alignas(64) float highest[kGroupRows][16];
-  const int begin = kWhole ? 0 : 2 * unit.first, end = kWhole ? kSpanSubtiles : 2 * unit.end;
-  for (int r = 0; r < rows; ++r) {
-    __m512 top = _mm512_set1_ps(-__builtin_inff());
-#pragma GCC unroll 8
-    for (int i = begin; i < end; ++i) {
-      const __m512 score = _mm512_load_ps(memory.scores[i][r]);
-      top = kWhole ? _mm512_max_ps(top, score) : _mm512_mask_max_ps(top, seen[r].of[i], top, score);
-    }
-    _mm512_store_ps(highest[r], top);
+inline __m512 highest_of(const Unit& unit, int rows, const uint64_t* seen, const UnitMemory& memory) {
+  __m512 highest[kGroupRows];
+  for (int r = 0; r < kGroupRows; ++r) {
+    highest[r] = _mm512_set1_ps(-__builtin_inff());
+    if (r >= rows) continue;
+    for (int i = 2 * unit.first; i < 2 * unit.end; ++i)
+      highest[r] =
+          _mm512_mask_max_ps(highest[r], sixteen_of(seen[r], i), highest[r], _mm512_load_ps(memory.scores[i][r]));
   }
-  __m512 rows_highest[kGroupRows];
-#pragma GCC unroll 16
-  for (int r = 0; r < kGroupRows; ++r)
-    rows_highest[r] = r < rows ? _mm512_load_ps(highest[r]) : _mm512_set1_ps(-__builtin_inff());
-  return reduce_each(rows_highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+  return reduce_each(highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
 }
 
-// Row r's scores to weights 2^(factor * score - base), whose sum is added to what `keep` leaves of its total.
+// What all rows of a unit have in common.
+struct Weighing {
+  __m512 factor;           // of a raw product
+  const float* base;       // [rows]
+  uint32_t shrinking = 0;  // the rows whose earlier sums are to be multiplied with `keep`
+  uint64_t seen[kGroupRows];
+  alignas(64) float keep[kGroupRows];
+};
+
+// Tops of the rows that have none so far, and of those that rise.
+__attribute__((noinline)) void raise_tops(GroupWork& w, const Unit& unit, __mmask16 which, float scale,
+                                          const UnitMemory& memory, Weighing& how) {
+  constexpr float kLog2E = 1.44269504f;
+  const int rows = w.group[unit.group].filled;
+  GroupState& state = w.part[unit.group];
+  const Vec top = Vec::load(state.top);
+  const Vec highest = Vec{highest_of(unit, rows, how.seen, memory)} * Vec::set(scale);
+  const Vec raised{_mm512_mask_max_ps(top.v, which, top.v, highest.v)};
+  raised.store(state.top);
+  (raised * Vec::set(kLog2E)).store(w.base[unit.group]);
+  const __mmask16 begun = _mm512_cmp_ps_mask(top.v, _mm512_set1_ps(-__builtin_inff()), _CMP_NEQ_UQ);
+  how.shrinking = _mm512_mask_cmp_ps_mask(begun, top.v, raised.v, _CMP_NEQ_UQ) & ((1u << rows) - 1);
+  if (how.shrinking != 0) exp(top - raised).store(how.keep);
+}
+
+inline void shrink_sums(GroupWork& w, int group, const Weighing& how) {
+  for (uint32_t rows = how.shrinking; rows != 0; rows &= rows - 1) {
+    const int r = __builtin_ctz(rows);
+    const Vec factor = Vec::set(how.keep[r]);
+    float* sums = w.part[group].sums + 16 * r;
+    for (int i = 0; i < w.value_tiles; ++i, sums += kTileFloats) (Vec::load(sums) * factor).store(sums);
+  }
+}
+inline void shrink_totals(GroupWork& w, int group, const Weighing& how) {
+  for (uint32_t rows = how.shrinking; rows != 0; rows &= rows - 1) {
+    const int r = __builtin_ctz(rows);
+    (Vec::load(w.totals[group][r]) * Vec::set(how.keep[r])).store(w.totals[group][r]);
+  }
+}
+
+// Finds what the unit's rows see, unless all see all of it, and their tops.
 template <bool kWhole>
-inline __attribute__((always_inline)) void weigh_row(const Unit& unit, int r, const SeenBits& seen, __m512 factor,
-                                                     float base, float keep, UnitMemory& memory, float* total) {
-  const __m512 bases = _mm512_set1_ps(base);
+inline void prepare_weighing(GroupWork& w, const Unit& unit, UnitMemory& memory, Weighing& how) {
+  constexpr float kLog2E = 1.44269504f;
+  const Group& group = w.group[unit.group];
+  const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
+  if (finish) finish_scores(w, unit, memory);
+  const float scale = finish ? 1.0f : w.a.scale;
+  how.factor = _mm512_set1_ps(scale * kLog2E);
+  how.base = w.base[unit.group];
+  const __mmask16 fresh =
+      _mm512_cmp_ps_mask(_mm512_load_ps(w.part[unit.group].top), _mm512_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
+  const uint32_t which = (fresh | w.rising[unit.group]) & ((1u << group.filled) - 1);
+  if (!kWhole || which)
+    for (int r = 0; r < group.filled; ++r) how.seen[r] = seen_bits64(group.row[r].seen, unit.tile);
+  if (!which) return;
+  raise_tops(w, unit, static_cast<__mmask16>(which), scale, memory, how);
+  shrink_totals(w, unit.group, how);
+}
+
+// Row r's scores to weights 2^(factor * score - base), whose sum is added to its total; of all pairs or the unit's.
+template <bool kWhole, bool kAll = kWhole>
+inline __attribute__((always_inline)) void weigh_row(const Unit& unit, int r, const Weighing& how, UnitMemory& memory,
+                                                     float* total) {
+  const __m512 bases = _mm512_set1_ps(how.base[r]);
   __m512 sum = _mm512_setzero_ps();
   const auto weight = [&](int i) __attribute__((always_inline)) {
-    __m512 p = power_for_bf16(_mm512_fmsub_ps(_mm512_load_ps(memory.scores[i][r]), factor, bases));
-    if constexpr (!kWhole) p = _mm512_maskz_mov_ps(seen.of[i], p);
+    __m512 p = power_for_bf16(_mm512_fmsub_ps(_mm512_load_ps(memory.scores[i][r]), how.factor, bases));
+    if constexpr (!kWhole) p = _mm512_maskz_mov_ps(sixteen_of(how.seen[r], i), p);
     sum = _mm512_add_ps(sum, p);
     return Vec{p};
   };
-  const int begin = kWhole ? 0 : unit.first, end = kWhole ? kSpanPairs : unit.end;
+  const int begin = kAll ? 0 : unit.first, end = kAll ? kSpanPairs : unit.end;
 #pragma GCC unroll 4
   for (int i = begin; i < end; ++i) {
     const Vec low = weight(2 * i), high = weight(2 * i + 1);
     store_rounded(low, high, memory.weights[i][r]);
   }
-  _mm512_store_ps(total, _mm512_fmadd_ps(_mm512_load_ps(total), _mm512_set1_ps(keep), sum));
-}
-
-// Multiplies the sums of the rows in `changed` with `keep`.
-inline void shrink_sums(const GroupWork& w, const GroupState& state, uint32_t changed, const float* keep) {
-  for (; changed != 0; changed &= changed - 1) {
-    const int r = __builtin_ctz(changed);
-    float* sums = state.sums + 16 * r;
-    const Vec factor = Vec::set(keep[r]);
-    for (int i = 0; i < w.value_tiles; ++i, sums += kTileFloats) (Vec::load(sums) * factor).store(sums);
-  }
+  _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), sum));
 }
 
 template <bool kWhole>
 inline void weigh_unit(GroupWork& w, const Unit& unit, UnitMemory& memory, Products& products, Ahead& ahead) {
-  constexpr float kLog2E = 1.44269504f;
-  const Group& group = w.group[unit.group];
-  const int rows = group.rows;
-  GroupState& state = w.part[unit.group];
-  SeenBits seen[kGroupRows];
-  if constexpr (!kWhole)
-    for (int r = 0; r < rows; ++r) seen[r] = seen_bits16(group.row[r].seen, unit.tile);
-  const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
-  if (finish) finish_scores(w, unit, memory);
-  const float scale = finish ? 1.0f : w.a.scale;
-  const Vec top = Vec::load(state.top);
-  const Vec raised = Vec::max(top, Vec{highest_of<kWhole>(unit, rows, seen, memory)} * Vec::set(scale));
-  raised.store(state.top);
-  const __mmask16 same = _mm512_cmp_ps_mask(top.v, raised.v, _CMP_EQ_OQ);  // also where nothing was seen so far
-  alignas(64) float keep[kGroupRows], base[kGroupRows];
-  Vec{_mm512_mask_blend_ps(same, exp(top - raised).v, _mm512_set1_ps(1.0f))}.store(keep);
-  (raised * Vec::set(kLog2E)).store(base);
-  const __m512 factor = _mm512_set1_ps(scale * kLog2E);
-  const int all = products.left();
+  Weighing how;
+  prepare_weighing<kWhole>(w, unit, memory, how);
+  const int rows = w.group[unit.group].rows, all = products.left();
   for (int r = 0; r < rows; ++r) {
     while (products.left() > all * (rows - 1 - r) / rows) products.step(), ahead.step();
     ahead.step();
-    weigh_row<kWhole>(unit, r, seen[r], factor, base[r], keep[r], memory, w.totals[unit.group][r]);
+    weigh_row<kWhole>(unit, r, how, memory, w.totals[unit.group][r]);
   }
-  shrink_sums(w, state, ~static_cast<uint32_t>(same) & ((1u << rows) - 1), keep);
+  shrink_sums(w, unit.group, how);  // which now hold all before this unit
 }
+
+// ---- units of sixteen rows with heads of 64 or 128 ----
+
+// What tiles do while vectors weigh a unit: products of the next one's queries with keys, of the one before's weights
+// with values.
+struct TileWork {
+  const bf16 *keys[kSpanSubtiles], *queries, *weights, *values;
+  float *scores, *sums;
+};
+// Subtiles that no row of the unit sees stand for others.
+inline void aim_keys(GroupWork& w, const Unit& unit, UnitMemory& memory, TileWork& t) {
+  const auto* const keys = static_cast<const bf16*>(w.a.k_cache) + head_offset(w, w.group[unit.group]);
+  const int64_t* const subtiles = w.subtile_at + (unit.tile - w.partition) / kKvLanes;
+  const int64_t low = (unit.seen.begin - unit.tile) / kKvLanes, high = (unit.seen.end - 1 - unit.tile) / kKvLanes;
+  for (int64_t i = 0; i < kSpanSubtiles; ++i) t.keys[i] = keys + subtiles[std::clamp(i, low, high)];
+  t.queries = query_tiles(w, unit.group);
+  t.scores = memory.scores[0][0];
+}
+inline bf16* tile_values(GroupWork& w, int64_t tile) { return w.values + (tile - w.partition) * w.padded; }
+inline void aim_values(GroupWork& w, const Unit& unit, const UnitMemory& memory, TileWork& t) {
+  t.weights = memory.weights[0][0];
+  t.values = tile_values(w, unit.tile);
+  t.sums = w.part[unit.group].sums;
+}
+
+template <int... kStep>
+using Steps = std::integer_sequence<int, kStep...>;
+
+// Sums of heads of 64 stay in tiles 0 to 3 while a group goes through the partition, those of 128 in memory.
+template <int kDimTiles>
+struct Weave {
+  static constexpr bool kHeld = kDimTiles == 2;
+  static constexpr int kValueTiles = 2 * kDimTiles;
+  static constexpr int kKeySteps = kSpanSubtiles * kDimTiles, kSteps = kKeySteps + kSpanPairs * kValueTiles;
+
+  // One product of each step: of a subtile's 32 dimensions.
+  template <int kStep>
+  static inline __attribute__((always_inline)) void key_step(const TileWork& t) {
+    constexpr int pair = kStep / (2 * kDimTiles), d = kStep / 2 % kDimTiles, i = kStep % 2, sum = 4 + i;
+    if constexpr (d == 0) tile_zero<sum>();
+    if constexpr (i == 0) tile_load<6>(t.queries + d * kTileElements, 64);
+    tile_load<7>(t.keys[2 * pair + i] + d * kTileElements, 64);
+    tile_multiply<sum, 6, 7>();
+    if constexpr (d + 1 == kDimTiles) tile_store<sum>(t.scores + (2 * pair + i) * kTileFloats, 64);
+  }
+  // Of a pair of subtiles and sixteen dimensions.
+  template <int kStep>
+  static inline __attribute__((always_inline)) void value_step(const TileWork& t) {
+    constexpr int pair = kStep / 4 % kSpanPairs, i = kStep % 4, to = kStep / 8 * 4 + i;
+    if constexpr (!kHeld && pair == 0) tile_load<i>(t.sums + to * kTileFloats, 64);
+    if constexpr (i == 0) tile_load<6>(t.weights + pair * kTileElements, 64);
+    tile_load<7>(t.values + (pair * kValueTiles + to) * kTileElements, 64);
+    tile_multiply<i, 6, 7>();
+    if constexpr (!kHeld && pair + 1 == kSpanPairs) tile_store<i>(t.sums + to * kTileFloats, 64);
+  }
+  template <int kStep>
+  static inline __attribute__((always_inline)) void step(const TileWork& t) {
+    if constexpr (kStep < kKeySteps)
+      key_step<kStep>(t);
+    else
+      value_step<kStep - kKeySteps>(t);
+  }
+  template <int kFirst, int... kStep>
+  static inline __attribute__((always_inline)) void steps(const TileWork& t, Steps<kStep...>) {
+    (step<kFirst + kStep>(t), ...);
+  }
+  template <bool kWhole, int... kRow>
+  static inline __attribute__((always_inline)) void rows(const TileWork& t, const Unit& unit, const Weighing& how,
+                                                         UnitMemory& memory, float (*totals)[16], Steps<kRow...>) {
+    constexpr int kEach = kSteps / kGroupRows;
+    ((steps<kRow * kEach>(t, std::make_integer_sequence<int, kEach>()),
+      weigh_row<kWhole, true>(unit, kRow, how, memory, totals[kRow])),
+     ...);
+  }
+  template <bool kWhole>
+  static void run(GroupWork& w, const Unit& unit, UnitMemory& memory, const TileWork& t) {
+    Weighing how;
+    prepare_weighing<kWhole>(w, unit, memory, how);
+    rows<kWhole>(t, unit, how, memory, w.totals[unit.group], std::make_integer_sequence<int, kGroupRows>());
+  }
+  static void find_scores(const TileWork& t) { steps<0>(t, std::make_integer_sequence<int, kKeySteps>()); }
+  static void add_values(const TileWork& t) {
+    steps<kKeySteps>(t, std::make_integer_sequence<int, kSteps - kKeySteps>());
+  }
+  static void begin_sums() {
+    if constexpr (kHeld) tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+  }
+  static void end_sums(float* sums) {
+    if constexpr (!kHeld) return;
+    tile_store<0>(sums, 64), tile_store<1>(sums + kTileFloats, 64);
+    tile_store<2>(sums + 2 * kTileFloats, 64), tile_store<3>(sums + 3 * kTileFloats, 64);
+  }
+};
 
 // ---- partitions ----
 
@@ -473,14 +617,20 @@ inline bool sees_all(const Group& group, int64_t tile) {
   return group.row[0].seen.end >= tile + kSpan && group.row[group.rows - 1].seen.begin <= tile;
 }
 
-// All groups over the partition: their states in w.part.
-inline void run_partition(GroupWork& w, int64_t partition) {
+inline void begin_partition(GroupWork& w, int64_t partition) {
   w.partition = partition * kPartitionPositions;
   find_subtiles(w);
   for (int i = 0; i < w.groups; ++i) {
     clear_state(w, w.part[i]);
     std::fill_n(&w.totals[i][0][0], kGroupRows * 16, 0.0f);
   }
+}
+inline bool same_tile(const GroupWork& w, const Unit& a, const Unit& b) {
+  return w.group[a.group].g == w.group[b.group].g && a.tile == b.tile;
+}
+
+// All groups over the partition, any number of rows and dimensions: their states in w.part.
+inline void visit_units(GroupWork& w) {
   Unit before{}, unit{.group = -1, .tile = w.partition}, next;
   if (!advance(w, unit)) return;
   Products first(w, &unit, w.memory[0].scores[0][0], nullptr, nullptr, nullptr);
@@ -493,18 +643,113 @@ inline void run_partition(GroupWork& w, int64_t partition) {
     more = advance(w, next);
     Products products(w, more ? &next : nullptr, w.memory[now ^ 1].scores[0][0], started ? &before : nullptr,
                       w.memory[now ^ 1].weights[0][0], w.values);
-    if (!started || w.group[unit.group].g != w.group[before.group].g || unit.tile != before.tile) ahead.aim(w, unit);
+    const bool enters = !started || !same_tile(w, unit, before);
+    if (enters) ahead.aim(w, unit);
     if (sees_all(w.group[unit.group], unit.tile))
       weigh_unit<true>(w, unit, w.memory[now], products, ahead);
     else
       weigh_unit<false>(w, unit, w.memory[now], products, ahead);
-    if (!started || w.group[unit.group].g != w.group[before.group].g || unit.tile != before.tile)
-      gather_values(w, unit, w.values, ahead);
+    if (enters) gather_values(w, unit, w.values, ahead);
     before = unit, unit = next, now ^= 1;
   }
   Products last(w, nullptr, nullptr, &before, w.memory[now ^ 1].weights[0][0], w.values);
   while (last.left() > 0) last.step();
+}
+
+// Goes on to the partition's next unit, group by group; false where there is none.
+inline bool advance_group(const GroupWork& w, Unit& unit) {
+  for (;;) {
+    unit.tile += kSpan;
+    if (unit.tile >= w.partition + kPartitionPositions || unit.tile >= w.group[unit.group].seen.end) {
+      if (++unit.group == w.groups) return false;
+      unit.tile = std::max(w.partition, w.group[unit.group].seen.begin / kSpan * kSpan);
+      if (unit.tile >= w.partition + kPartitionPositions) return false;  // later groups begin no earlier
+    }
+    if (visits(w, unit)) return true;
+  }
+}
+inline void gather_partition(GroupWork& w, const Visible& seen) {
+  Ahead ahead;
+  Unit unit{};
+  for (unit.tile = seen.begin / kSpan * kSpan; unit.tile < seen.end; unit.tile += kSpan)
+    gather_values(w, unit, tile_values(w, unit.tile), ahead);
+}
+
+inline void bring_near_for_writing(const void* line) {
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(line)));
+}
+// Where the group's rows will be written.
+inline void await_output(const GroupWork& w, const Group& group) {
+  const int64_t D = w.a.layout.head_dim, width = dtype_bytes(w.a.out_dtype);
+  for (int r = 0; r < group.rows; ++r) {
+    const char* const at =
+        static_cast<const char*>(w.a.out) + (group.row[r].token * w.a.out_stride + group.row[r].head * D) * width;
+    for (int64_t i = 0; i < D * width; i += 64) bring_near_for_writing(at + i);
+  }
+}
+
+// The same for groups of sixteen rows of one head, group by group.
+template <int kDimTiles>
+inline void weave_units(GroupWork& w) {
+  using Woven = Weave<kDimTiles>;
+  Unit before{}, unit{.group = 0, .tile = w.partition - kSpan}, next;
+  if (!advance_group(w, unit)) return;
+  gather_partition(w, within({w.group[0].seen.begin, w.group[w.groups - 1].seen.end}, w.partition,
+                             w.partition + kPartitionPositions));
+  const bool last = w.partition + kPartitionPositions >= w.group[0].seen.end;
+  TileWork t;
+  aim_keys(w, unit, w.memory[0], t);
+  Woven::find_scores(t);
+  int now = 0;
+  for (bool started = false, more = true; more; started = true) {
+    next = unit;
+    more = advance_group(w, next);
+    aim_keys(w, more ? next : unit, w.memory[now ^ 1], t);
+    aim_values(w, started ? before : unit, w.memory[now ^ 1], t);
+    if (!started) t.sums = w.idle;
+    if (last && (!started || before.group != unit.group)) await_output(w, w.group[unit.group]);
+    if (sees_all(w.group[unit.group], unit.tile))
+      Woven::template run<true>(w, unit, w.memory[now], t);
+    else
+      Woven::template run<false>(w, unit, w.memory[now], t);
+    if (started && before.group != unit.group) Woven::end_sums(w.part[before.group].sums);
+    if (!started || before.group != unit.group) Woven::begin_sums();
+    before = unit, unit = next, now ^= 1;
+  }
+  aim_values(w, before, w.memory[now ^ 1], t);
+  Woven::add_values(t);
+  Woven::end_sums(w.part[before.group].sums);
+}
+
+inline void run_partition_once(GroupWork& w, int64_t partition, bool rising) {
+  begin_partition(w, partition);
+  if (!w.sixteens || rising)
+    visit_units(w);
+  else if (w.dim_tiles == 2)
+    weave_units<2>(w);
+  else
+    weave_units<4>(w);
   for (int i = 0; i < w.groups; ++i) finish_totals(w, i);
+}
+
+// Lets the tops of rows rise whose sums have become too large without; whether there are any.
+inline bool find_rising(GroupWork& w) {
+  uint32_t any = 0;
+  for (int i = 0; i < w.groups; ++i) {
+    const __mmask16 beyond =
+        _mm512_cmp_ps_mask(_mm512_load_ps(w.part[i].total), _mm512_set1_ps(kMostTotal), _CMP_NLE_UQ);
+    const uint32_t found = beyond & ~w.rising[i] & ((1u << w.group[i].rows) - 1);
+    w.rising[i] |= static_cast<__mmask16>(found), any |= found;
+  }
+  return any != 0;
+}
+
+// All groups over the partition: their states in w.part.
+inline void run_partition(GroupWork& w, int64_t partition) {
+  const bool rising = w.a.alibi_slopes != nullptr;  // scores rise with the position
+  for (int i = 0; i < w.groups; ++i) w.rising[i] = rising ? 0xffff : 0;
+  run_partition_once(w, partition, rising);
+  if (find_rising(w)) run_partition_once(w, partition, true);
 }
 
 // Adds a partition's state of a group to that of the partitions before it. A row that saw nothing has total 0.
@@ -528,6 +773,14 @@ inline void merge_state(const GroupWork& w, int rows, GroupState& whole, const G
     }
 }
 
+inline void take_partition(GroupWork& w, bool first) {
+  for (int i = 0; i < w.groups; ++i)
+    if (first)
+      std::swap(w.whole[i], w.part[i]);
+    else
+      merge_state(w, w.group[i].rows, w.whole[i], w.part[i]);
+}
+
 inline void write_group(const GroupWork& w, int index) {
   const Group& group = w.group[index];
   const GroupState& state = w.whole[index];
@@ -548,14 +801,13 @@ inline void write_group(const GroupWork& w, int index) {
 inline int tile_rows(const GroupItem& item) { return static_cast<int>(std::min<int64_t>(item.rows, kGroupRows)); }
 
 inline void run_item(const AttentionArgs& a, const GroupItem& item) {
-  const TileUse use(group_shapes(tile_rows(item)));
   GroupWork w(a, item);
+  const TileUse use(w.sixteens ? TileShapes::full() : group_shapes(tile_rows(item)));
   add_groups(w, item);
-  for (int i = 0; i < w.groups; ++i) clear_state(w, w.whole[i]);
   const Visible partitions = partitions_of(w);
   for (int64_t p = partitions.begin; p < partitions.end; ++p) {
     run_partition(w, p);
-    for (int i = 0; i < w.groups; ++i) merge_state(w, w.group[i].rows, w.whole[i], w.part[i]);
+    take_partition(w, p == partitions.begin);
   }
   for (int i = 0; i < w.groups; ++i) write_group(w, i);
 }
@@ -567,11 +819,11 @@ struct GroupCut {
   int64_t heads, rows;
 };
 inline GroupCut cut_of(const AttentionArgs& a, int64_t s, int64_t most_heads) {
-  constexpr int64_t kRows = kMaxGroups * kGroupRows;
+  const int64_t most_groups = can_weave(a) ? kMaxGroups : kMaxGroups / 2, most_rows = most_groups * kGroupRows;
   const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
   const int64_t groups = (rows + kGroupRows - 1) / kGroupRows;
-  if (rows > kRows || groups == 0) return {1, kRows};
-  return {std::max<int64_t>(1, std::min({most_heads, kMaxGroups / groups, a.layout.kv_heads})), rows};
+  if (rows > most_rows || groups == 0) return {1, most_rows};
+  return {std::max<int64_t>(1, std::min({most_heads, kMaxGroups / 2 / groups, a.layout.kv_heads})), rows};
 }
 inline int64_t items_of(const AttentionArgs& a, int64_t s, const GroupCut& cut) {
   const int64_t rows = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
@@ -627,8 +879,8 @@ inline void for_each_part(const AttentionArgs& a, GroupWork& w, const GroupSplit
 
 inline void run_part(const AttentionArgs& a, const GroupSplit& plan, int64_t index, int64_t partition) {
   const GroupItem item = group_item_at(a, plan.heads, index);
-  const TileUse use(group_shapes(tile_rows(item)));
   GroupWork w(a, item);
+  const TileUse use(w.sixteens ? TileShapes::full() : group_shapes(tile_rows(item)));
   add_groups(w, item);
   const Visible partitions = partitions_of(w);
   if (partition < partitions.begin || partition >= partitions.end) return;
@@ -643,21 +895,20 @@ inline void merge_parts(const AttentionArgs& a, const GroupSplit& plan, int64_t 
   const GroupItem item = group_item_at(a, plan.heads, index);
   GroupWork w(a, item);
   add_groups(w, item);
-  for (int i = 0; i < w.groups; ++i) clear_state(w, w.whole[i]), clear_state(w, w.part[i]);
   const Visible partitions = partitions_of(w);
   for (int64_t p = partitions.begin; p < partitions.end; ++p) {
     for_each_part(a, w, plan, index, p, [&](GroupState& state, int r, const float* from) {
       for (int64_t d = 0; d < w.padded; d += 16) Vec::load(from + d).store(state.sums + 16 * (d + r));
       state.top[r] = from[w.padded], state.total[r] = from[w.padded + 1];
     });
-    for (int i = 0; i < w.groups; ++i) merge_state(w, w.group[i].rows, w.whole[i], w.part[i]);
+    take_partition(w, p == partitions.begin);
   }
   for (int i = 0; i < w.groups; ++i) write_group(w, i);
 }
 
 inline void attend_bf16(const AttentionArgs& a) {
   const int64_t enough = 4 * compute_threads();  // from here on the last item's end is little waited for
-  int64_t heads = kMaxGroups;
+  int64_t heads = kMaxGroups / 2;
   while (heads > 1 && count_group_items(a, heads) < enough) heads /= 2;
   const int64_t items = count_group_items(a, heads);
   if (compute_threads() > 1 && items < enough) {
