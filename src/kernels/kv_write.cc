@@ -83,6 +83,15 @@ void write_int8_token(const KvWriteArgs& a, int64_t t) {
   }
 }
 
+// Tokens that are worth a thread. Of many, sixteen positions that lie together stay together; a few are mostly of
+// sequences of their own, so that each waits for lines of its own.
+int64_t write_grain(const KvWriteArgs& a) {
+  constexpr int64_t kMany = 4 * kKvLanes, kLone = 4;
+  const int64_t most = std::max<int64_t>(1, 8192 / std::max<int64_t>(a.layout.kv_heads * a.layout.head_dim, 1));
+  if (a.T < kMany) return std::min(most, kLone);
+  return most >= kKvLanes / 2 ? (most + kKvLanes - 1) / kKvLanes * kKvLanes : most;
+}
+
 }  // namespace
 
 std::span<const Impl<KvQuantizeFn>> kv_quantize_impls() { return kQuantizeImpls; }
@@ -94,9 +103,7 @@ void kv_write(const KvWriteArgs& args) {
   const bool int8 = layout.dtype == DType::kI8, scaled = args.k_scales && args.v_scales;
   MR_CHECK(scaled == (int8 && !layout.token_scales), "scales given: {}; a cache of {}", scaled,
            dtype_name(layout.dtype));
-  const int64_t most = 8192 / std::max<int64_t>(layout.kv_heads * layout.head_dim, 1);
-  const int64_t grain = most >= kKvLanes / 2 ? (most + kKvLanes - 1) / kKvLanes * kKvLanes : std::max<int64_t>(1, most);
-  parallel_ranges(args.T, grain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(args.T, write_grain(args), [&](int64_t begin, int64_t end) {
     if (layout.dtype == DType::kBf16) return write_bf16_tokens(args, begin, end);
     for (int64_t t = begin; t < end; ++t) {
       if (layout.dtype == DType::kF32)
