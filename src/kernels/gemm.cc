@@ -42,6 +42,8 @@ void gemm(const GemmArgs& args) {
   static GemmFn* const bf16 = best_impl(gemm_impls(DType::kBf16));
   MR_CHECK(args.add_scale == 0 || gemm_adds(args.w_dtype), "products with weights of type {} are not added",
            dtype_name(args.w_dtype));
+  MR_CHECK(!args.packed_x || gemm_gated_packs(args.M, 2 * args.K, args.w_dtype), "x [{}, {}] that is packed", args.M,
+           args.K);
   if (args.M <= 0 || args.N <= 0) return;
   (args.w_dtype == DType::kF32 ? f32 : args.w_dtype == DType::kF16 ? f16 : bf16)(args);
 }
@@ -59,14 +61,23 @@ std::span<const Impl<GatedGemmFn>> gemm_gated_impls(DType weight) {
 
 void gemm_gated(const GatedGemmArgs& args) {
   static GatedGemmFn* const bf16 = best_impl(gemm_gated_impls(DType::kBf16));
-  if (args.product.M <= 0 || args.product.N <= 0) return;
-  if (args.product.w_dtype == DType::kBf16) return bf16(args);
+  const GemmArgs& a = args.product;
+  MR_CHECK(!args.packed_y || (gemm_gated_packs(a.M, a.N, a.w_dtype) && args.y_dtype == DType::kBf16),
+           "packed y of {} rows and {} columns", a.M, a.N);
+  if (a.M <= 0 || a.N <= 0) return;
+  if (a.w_dtype == DType::kBf16) return bf16(args);
   gemm_then_glu(args);
 }
 
 int64_t gemm_gated_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight) {
   return round_up_64(gemm_scratch_bytes(max_rows, N, K, weight)) + max_rows * N * 4;
 }
+
+bool gemm_gated_packs(int64_t M, int64_t N, DType weight) {
+  return weight == DType::kBf16 && cpu_has(Isa::kAmx) && amx::gemm_gated_packs(M, N);
+}
+
+int64_t gemm_packed_x_bytes(int64_t M, int64_t K) { return amx::gemm_packed_x_bytes(M, K); }
 
 void gemm_then_glu(const GatedGemmArgs& args) {
   const GemmArgs& a = args.product;

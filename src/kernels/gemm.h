@@ -39,6 +39,8 @@ struct GemmArgs {
   DType x_dtype = DType::kF32;  // kF32 or kBf16
   DType w_dtype = DType::kF32;  // kF32, kBf16 or kF16
   float add_scale = 0;          // where it is not 0: y += add_scale * product. Requires gemm_adds
+  // x as a gated product left it, 64-byte aligned, or null. Requires gemm_gated_packs; x and x_dtype are then unused.
+  const std::byte* packed_x = nullptr;
 };
 using GemmFn = void(const GemmArgs&);
 
@@ -59,12 +61,20 @@ struct GatedGemmArgs {
   void* y;  // [M, N/2], rows y_stride apart, y_dtype
   int64_t y_stride;
   DType y_dtype = DType::kF32;  // kF32 or kBf16
+  // Where not null, y is left here, 64-byte aligned, as gemm of K = N/2 packs it: gemm_packed_x_bytes. Requires
+  // gemm_gated_packs; y is then unused, y_dtype is kBf16.
+  std::byte* packed_y = nullptr;
 };
 using GatedGemmFn = void(const GatedGemmArgs&);
 
 void gemm_gated(const GatedGemmArgs& args);
 std::span<const Impl<GatedGemmFn>> gemm_gated_impls(DType weight);
 int64_t gemm_gated_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType weight);
+// Whether a gated product of M rows and N columns can leave its y packed for the gemm that follows, both with weights
+// of `weight`, which then need not: bits are the same either way.
+bool gemm_gated_packs(int64_t M, int64_t N, DType weight);
+// Of packed x [M, K].
+int64_t gemm_packed_x_bytes(int64_t M, int64_t K);
 
 // Packs rows [row_begin, row_end) of the matrix that `packed` holds from w [row_end - row_begin, K], rows w_stride
 // elements apart, any of kF32, kBf16, kF16. Rows beyond the last packed one must be zeroed by the caller beforehand

@@ -62,6 +62,7 @@ void gemm_w8a8(const GemmW8A8Args& args) {
   static GemmW8A8Fn* const best = best_impl(gemm_w8a8_impls());
   check_w8a8(args);
   MR_CHECK(args.add_scale == 0 || gemm_w8a8_adds(), "these products are not added");
+  MR_CHECK(!args.packed_x || gemm_gated_w8a8_packs(args.M, 2 * args.K), "x [{}, {}] that is packed", args.M, args.K);
   if (args.M > 0 && args.N > 0) best(args);
 }
 
@@ -76,12 +77,18 @@ std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls() { return kGated; 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& args) {
   static GatedGemmW8A8Fn* const best = best_impl(gemm_gated_w8a8_impls());
   check_w8a8(args.product);
+  MR_CHECK(!args.packed_y || (gemm_gated_w8a8_packs(args.product.M, args.product.N) && args.y_dtype == DType::kBf16),
+           "packed y of {} rows and {} columns", args.product.M, args.product.N);
   if (args.product.M > 0 && args.product.N > 0) best(args);
 }
 
 int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, int64_t x_digits) {
   return round_up_64(gemm_w8a8_scratch_bytes(max_rows, K, x_digits)) + max_rows * N * 4;
 }
+
+bool gemm_gated_w8a8_packs(int64_t M, int64_t N) { return cpu_has(Isa::kAmx) && amx::gemm_gated_w8a8_packs(M, N); }
+
+int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K) { return amx::gemm_w8a8_packed_x_bytes(M, K); }
 
 void gemm_w8a8_then_glu(const GatedGemmW8A8Args& args) {
   const GemmW8A8Args& a = args.product;

@@ -45,6 +45,9 @@ struct GemmW8A8Args {
   DType x_dtype = DType::kBf16;  // kF32, kBf16 or kI8
   int64_t x_digits = 1;          // 1, or 2: per token of kF32 or kBf16
   float add_scale = 0;           // where it is not 0: y += add_scale * product. Requires gemm_w8a8_adds
+  // x as a gated product left it, 64-byte aligned, or null. Requires gemm_gated_w8a8_packs; x and x_dtype are then
+  // unused.
+  const std::byte* packed_x = nullptr;
 };
 using GemmW8A8Fn = void(const GemmW8A8Args&);
 
@@ -62,12 +65,21 @@ struct GatedGemmW8A8Args {
   void* y;  // [M, N/2], rows y_stride apart, y_dtype
   int64_t y_stride;
   DType y_dtype = DType::kBf16;  // kF32 or kBf16
+  // Where not null, y is left here, 64-byte aligned, as gemm_w8a8 of K = N/2 takes packed_x: gemm_w8a8_packed_x_bytes.
+  // Requires gemm_gated_w8a8_packs; y is then unused, y_dtype is kBf16.
+  std::byte* packed_y = nullptr;
 };
 using GatedGemmW8A8Fn = void(const GatedGemmW8A8Args&);
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& args);
 std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls();
 int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, int64_t x_digits);
+// Whether a gated product of M rows and N columns can leave its y packed for the gemm_w8a8 that follows: as bf16 in
+// blocks of sixteen rows and columns, [M/16][N/32][16][16], for what becomes an integer depends on the whole row. Bits
+// are the same either way.
+bool gemm_gated_w8a8_packs(int64_t M, int64_t N);
+// Of packed x [M, K].
+int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K);
 
 // Packs rows [row_begin, row_end) of an [N, K] matrix from values [rows, K]; what is not packed must be zero (fresh
 // memory is). Threads: as many as the pool has; two calls must not share a panel at once.

@@ -180,6 +180,73 @@ TEST(Gemm, EveryGatedProductAgreesWithProductThenUnit) {
     }
 }
 
+// The product of `first`'s gated outputs and `second`, bf16, through rows of y or packed ones; memory is what it
+// happens to be.
+std::vector<float> product_of_gated(const Product& first, const Product& second, GluActivation activation,
+                                    bool packed) {
+  const int64_t M = first.M, F = second.K, N = second.N;
+  const Aligned scratch(gemm_gated_scratch_bytes(M, 2 * F, first.K, DType::kBf16)), rows(gemm_packed_x_bytes(M, F));
+  const Aligned own(gemm_scratch_bytes(M, N, F, DType::kBf16));
+  for (const Aligned* memory : {&scratch, &rows, &own}) std::memset(memory->data, 0xff, memory->size);
+  std::vector<bf16> hidden(M * F);
+  gemm_gated({.product = {.x = first.x.data(),
+                          .w = first.packed.data,
+                          .bias = first.bias.empty() ? nullptr : first.bias.data(),
+                          .y = nullptr,
+                          .scratch = scratch.data,
+                          .M = M,
+                          .N = 2 * F,
+                          .K = first.K,
+                          .x_stride = first.x_stride,
+                          .y_stride = 0,
+                          .x_dtype = first.x_dtype,
+                          .w_dtype = DType::kBf16},
+              .activation = activation,
+              .y = packed ? nullptr : hidden.data(),
+              .y_stride = F,
+              .y_dtype = DType::kBf16,
+              .packed_y = packed ? rows.data : nullptr});
+  std::vector<float> y(M * N, 7.0f);
+  gemm({.x = packed ? nullptr : hidden.data(),
+        .w = second.packed.data,
+        .bias = second.bias.empty() ? nullptr : second.bias.data(),
+        .y = y.data(),
+        .scratch = own.data,
+        .M = M,
+        .N = N,
+        .K = F,
+        .x_stride = F,
+        .y_stride = N,
+        .x_dtype = DType::kBf16,
+        .w_dtype = DType::kBf16,
+        .packed_x = packed ? rows.data : nullptr});
+  return y;
+}
+
+TEST(Gemm, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
+  EXPECT_FALSE(gemm_gated_packs(32, 64, DType::kBf16));  // few rows
+  EXPECT_FALSE(gemm_gated_packs(64, 48, DType::kBf16));  // gates and ups share a panel
+  EXPECT_FALSE(gemm_gated_packs(64, 64, DType::kF32));
+  EXPECT_EQ(gemm_gated_packs(33, 32, DType::kBf16), cpu_has(Isa::kAmx));
+  if (!gemm_gated_packs(33, 32, DType::kBf16)) return;
+  Random random(3);
+  const int all = compute_threads();
+  for (int i = 0; i < 24; ++i) {
+    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 700)),
+                  K = 1 + random() % (i % 2 ? 300 : 1200);
+    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
+    SCOPED_TRACE(testing::Message() << M << " rows, " << K << " to " << F << " to " << N);
+    const Product first(M, 2 * F, K, DType::kBf16, DType::kF32, /*with_bias=*/i % 2 == 0, i);
+    const Product second(M, N, F, DType::kBf16, DType::kBf16, /*with_bias=*/i % 3 == 0, 100 + i);
+    const auto activation = static_cast<GluActivation>(i % 4);
+    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
+    for (const int threads : {1, all}) {
+      set_compute_threads(threads);
+      ASSERT_EQ(product_of_gated(first, second, activation, /*packed=*/true), want) << threads << " threads";
+    }
+  }
+}
+
 // [37, 45] packed in ranges of rows that end at `cuts`, unpacked again.
 void check_packing(DType from, DType to, std::initializer_list<int64_t> cuts) {
   constexpr int64_t N = 37, K = 45;

@@ -305,6 +305,53 @@ TEST(GemmW8A8, EveryGatedProductIsProductThenUnit) {
   }
 }
 
+// The product of `first`'s gated outputs and `second`, through rows of y or packed ones; memory is what it happens to
+// be.
+std::vector<float> product_of_gated(const Product& first, const Product& second, GluActivation activation,
+                                    bool packed) {
+  const int64_t M = first.M, F = second.K, N = second.N;
+  const Aligned scratch(gemm_gated_w8a8_scratch_bytes(M, 2 * F, first.K, first.x_digits));
+  const Aligned rows(gemm_w8a8_packed_x_bytes(M, F)), own(gemm_w8a8_scratch_bytes(M, F, second.x_digits));
+  for (const Aligned* memory : {&scratch, &rows, &own}) std::memset(memory->data, 0xff, memory->size);
+  std::vector<bf16> hidden(M * F);
+  GatedGemmW8A8Args a{.product = first.args(), .activation = activation, .y = hidden.data(), .y_stride = F};
+  a.product.x = first.x.data(), a.product.M = M, a.product.scratch = scratch.data;
+  if (packed) a.packed_y = rows.data, a.y = nullptr;
+  gemm_gated_w8a8(a);
+  std::vector<float> y(M * (N + 1), 7.0f);
+  GemmW8A8Args b = second.args();
+  b.x = hidden.data(), b.x_stride = F, b.x_dtype = DType::kBf16, b.y = y.data(), b.M = M, b.scratch = own.data;
+  if (packed) b.packed_x = rows.data, b.x = nullptr;
+  gemm_w8a8(b);
+  return y;
+}
+
+TEST(GemmW8A8, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
+  EXPECT_FALSE(gemm_gated_w8a8_packs(32, 64));  // few rows
+  EXPECT_FALSE(gemm_gated_w8a8_packs(64, 48));  // gates and ups share a panel
+  EXPECT_EQ(gemm_gated_w8a8_packs(33, 32), cpu_has(Isa::kAmx));
+  if (!gemm_gated_w8a8_packs(33, 32)) return;
+  Random random(3);
+  const int all = compute_threads();
+  for (int i = 0; i < 24; ++i) {
+    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 700)),
+                  K = 1 + random() % (i % 2 ? 300 : 2500);
+    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
+    const auto [x_scale, x_digits] = kTreatments[i % 3];
+    SCOPED_TRACE(testing::Message() << M << " rows, " << K << " to " << F << " to " << N << ", digits " << x_digits);
+    Product first(M, 2 * F, K, DType::kBf16, 0, /*with_bias=*/i % 2 == 0, i % 5 ? x_digits : 3 - x_digits);
+    if (i == 7) first.scales[3] = std::numeric_limits<float>::infinity();  // rows that are not finite
+    const Product second(M, N, F, DType::kBf16, x_scale, /*with_bias=*/i % 3 == 0, x_digits);
+    const auto activation = static_cast<GluActivation>(i % 4);
+    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
+    for (const int threads : {1, all}) {
+      set_compute_threads(threads);
+      const auto got = product_of_gated(first, second, activation, /*packed=*/true);
+      ASSERT_EQ(0, std::memcmp(got.data(), want.data(), want.size() * sizeof(float))) << threads << " threads";
+    }
+  }
+}
+
 TEST(GemmW8A8, UnpacksTheWeightsItMultiplies) {
   const Product p(1, 37, 75, DType::kF32, 0);
   std::vector<float> row(p.K);

@@ -46,6 +46,8 @@ namespace amx {
 void gemm_bf16(const GemmArgs&);
 void gemm_gated_bf16(const GatedGemmArgs&);
 int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K);
+bool gemm_gated_packs(int64_t M, int64_t N);
+int64_t gemm_packed_x_bytes(int64_t M, int64_t K);
 }  // namespace amx
 
 }  // namespace millrace

@@ -93,6 +93,8 @@ namespace amx {
 void gemm_w8a8(const GemmW8A8Args&);
 void gemm_gated_w8a8(const GatedGemmW8A8Args&);
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K);
+bool gemm_gated_w8a8_packs(int64_t M, int64_t N);
+int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K);
 }  // namespace amx
 
 }  // namespace millrace

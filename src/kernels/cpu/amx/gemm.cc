@@ -18,10 +18,21 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-// x is rounded to bf16 and zero beyond M and K.
+// Packed rows of many rows of x.
+PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
+  const int64_t steps = gemm_padded_k(K, DType::kBf16) / kTileK;
+  return {.memory = memory,
+          .tile_rows = tile_rows_of(M),
+          .steps = steps,
+          .stretch = balanced(steps, kMostStretchSteps),
+          .step_bytes = kStepBytes};
+}
+
+// x is rounded to bf16 and zero beyond M and K, or packed already, where rows beyond M are any.
 struct Job : TileProduct {
   Job(const GemmArgs& args, const GatedGemmArgs* gates)
-      : TileProduct(args.w, args.scratch, args.M, args.N, gemm_padded_k(args.K, DType::kBf16) / kTileK, gates),
+      : TileProduct(args.w, args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch, args.M, args.N,
+                    gemm_padded_k(args.K, DType::kBf16) / kTileK, gates),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -87,6 +98,37 @@ class GatedEnds {
   const GatedRows rows_;
 };
 
+// To the packed rows of the product that follows: half a row of a tile each time.
+template <class Act>
+class PackedEnds {
+ public:
+  PackedEnds(const Job& job, int64_t pair)
+      : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
+        closes_(pair + 1 == job.pairs && pair % 2 == 0) {
+    const PackedTiles to = packed_tiles(job.gates->packed_y, job.M, job.N / 2);
+    const int64_t from = pair / 2 / to.stretch * to.stretch;
+    to_ = to.packed_row(0, pair / 2) + pair % 2 * kHalfRow;
+    tile_row_bytes_ = to.row_stretch(1, from) - to.row_stretch(0, from);
+  }
+  inline __attribute__((always_inline)) void fetch(int64_t) const {}
+  void store(int64_t row, const std::byte* first, const std::byte* second) const {
+    const Vec y = Act::apply(sums_at(first) + bias_[0]) * (sums_at(second) + bias_[1]);
+    std::byte* const to = to_ + row / kTileRows * tile_row_bytes_ + row % kTileRows * 64;
+    store_half(to, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(y.v)));
+    if (closes_) store_half(to + kHalfRow, _mm256_setzero_si256());
+  }
+
+ private:
+  static constexpr int64_t kHalfRow = 32;
+
+  static void store_half(std::byte* to, __m256i half) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), half); }
+
+  const Vec bias_[2];
+  const bool closes_;  // the last half of a tile, beyond K
+  std::byte* to_;      // the pair's half of the first row
+  int64_t tile_row_bytes_;
+};
+
 struct Kind {
   using Args = GemmArgs;
   using Gated = GatedGemmArgs;
@@ -94,20 +136,32 @@ struct Kind {
   using PlainEnds = amx::PlainEnds;
   template <class Act>
   using GatedEnds = amx::GatedEnds<Act>;
+  template <class Act>
+  using PackedEnds = amx::PackedEnds<Act>;
 };
 using Dense = Products<Kind>;
 
 }  // namespace
 
-void gemm_bf16(const GemmArgs& a) { Dense::run_alone(a); }
+void gemm_bf16(const GemmArgs& a) {
+  if (!a.packed_x) return Dense::run_alone(a);
+  multiply_packed<Job, PlainEnds>(Job(a, nullptr), a.scratch);
+}
 
-void gemm_gated_bf16(const GatedGemmArgs& gated) { is_ragged(gated) ? gemm_then_glu(gated) : Dense::run_alone(gated); }
+void gemm_gated_bf16(const GatedGemmArgs& gated) {
+  if (gated.packed_y) return Dense::run_packed(gated);
+  is_ragged(gated) ? gemm_then_glu(gated) : Dense::run_alone(gated);
+}
 
 void gemm_grouped_bf16(const GroupedGemmArgs& a) { Dense::run_many(a); }
 
 void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
   any_ragged(a.products) ? gemm_then_glu_grouped(a) : Dense::run_many(a);
 }
+
+bool gemm_gated_packs(int64_t M, int64_t N) { return tile_rows_of(M) > kThinTileRows && N % 32 == 0; }
+
+int64_t gemm_packed_x_bytes(int64_t M, int64_t K) { return packed_tiles(nullptr, M, K).tiles_bytes(); }
 
 int64_t gemm_own_bytes() { return kOwnBytes; }
 

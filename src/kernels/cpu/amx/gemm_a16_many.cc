@@ -122,7 +122,7 @@ class GatedEnds {
 template <class Act>
 class PackedEnds {
  public:
-  static constexpr int64_t kColumns = 2;
+  static constexpr int64_t kLines = 2;  // sums are y transposed: two columns
 
   PackedEnds(const Int4Job& job, int64_t pair)
       : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),

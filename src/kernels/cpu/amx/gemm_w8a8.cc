@@ -22,7 +22,27 @@ using avx512::Vec;
 
 constexpr int64_t kStepK = 64, kColumns = 16;  // of a tile of w
 
-// The packed rows' scales follow them. Rows of a tile beyond M stay as they are: their sums are not looked at.
+// Blocks of x that is left packed: sixteen rows of sixteen bf16, contiguous, those of sixteen rows one after the other.
+constexpr int64_t kBlockBytes = 512, kBlockRowBytes = 32;
+constexpr int64_t row_of_blocks_bytes(int64_t K) { return K / kColumns * kBlockBytes; }
+
+// The largest |x| of rows of blocks as the bits of floats, two rows a line of blocks.
+struct Largest {
+  void take(const std::byte* block) {
+#pragma GCC unroll 8
+    for (int line = 0; line < 8; ++line) {
+      const __m512i words = _mm512_load_si512(block + 64 * line);
+      of[line] = _mm512_max_epu16(of[line], _mm512_and_si512(words, _mm512_set1_epi16(0x7fff)));
+    }
+  }
+  uint32_t bits(int row) const {
+    const __m256i words = row % 2 ? _mm512_extracti64x4_epi64(of[row / 2], 1) : _mm512_castsi512_si256(of[row / 2]);
+    return static_cast<uint32_t>(_mm512_reduce_max_epu32(_mm512_cvtepu16_epi32(words))) << 16;
+  }
+  __m512i of[8] = {};
+};
+
+// The packed rows' scales follow them. Rows of a tile beyond M stay as they are, with scales of zero.
 template <int kDigitCount>
 struct Job : TileProduct {
   static constexpr int kDigits = kDigitCount;
@@ -38,23 +58,67 @@ struct Job : TileProduct {
   int64_t packed_bytes() const { return tiles_bytes() + tile_rows * kTileRows * static_cast<int64_t>(sizeof(float)); }
   int threads() const { return gemm_w8a8_threads(*a); }
   void pack(int64_t begin, int64_t end) const {
+    if (a->packed_x) return pack_blocks(begin / kDigits, end / kDigits);
     for (int64_t row = (begin + kDigits - 1) / kDigits; row * kDigits < std::min(end, M); ++row)
       scales()[row] = pack_row(row);
+    std::fill(scales() + std::min(end, std::max(begin, M)) / kDigits, scales() + end / kDigits, 0.0f);
   }
   // Returns its scale.
   float pack_row(int64_t row) const {
-    if constexpr (kDigits == 1)
-      return avx512::quantize_row(*a, row, steps * kStepK, [&](int64_t k, __m512i bytes) {
-        _mm512_store_si512(packed_row(row, k / kStepK), bytes);
-      });
-    else
-      return avx512::quantize_row_to_digits(*a, row, steps * kStepK, [&](int64_t k, __m512i high, __m512i low) {
-        std::byte* to = packed_row(2 * row, k / kStepK);
-        _mm512_store_si512(to, high);
-        _mm512_store_si512(to + 64, low);
-      });
+    if (a->x_dtype == DType::kI8) return copy_row(row);
+    const RowScale scale = avx512::row_scale(*a, row);
+    for (int64_t step = 0; step < steps; ++step) {
+      avx512::fetch_next(*a, row, step * kStepK);
+      store_step(packed_row(kDigits * row, step), avx512::elements(*a, row, step * kStepK), scale.factor);
+    }
+    return scale.scale;
+  }
+  // Of integers that were made before.
+  float copy_row(int64_t row) const {
+    const auto* x = static_cast<const int8_t*>(a->x) + row * a->x_stride;
+    for (int64_t step = 0; step < steps; ++step)
+      _mm512_store_si512(packed_row(row, step), _mm512_loadu_si512(x + step * kStepK));
+    return made_scale(x, a->K);
+  }
+  static void store_step(std::byte* to, const avx512::Elements& row, float factor) {
+    if constexpr (kDigits == 1) {
+      _mm512_store_si512(to, avx512::quantized(row, factor));
+    } else {
+      const avx512::TwoDigits p = avx512::two_digits(row, factor);
+      _mm512_store_si512(to, p.high), _mm512_store_si512(to + 64, p.low);
+    }
+  }
+  // Rows [begin, end) of x that lies in blocks, those of whole tiles.
+  void pack_blocks(int64_t begin, int64_t end) const {
+    for (int64_t row = begin; row < std::min(end, a->M); row += kRowsOfTile) pack_tile(row);
+  }
+  void pack_tile(int64_t first) const {
+    const int64_t blocks = a->K / kColumns, in_block = first % kTileRows;
+    const std::byte* x = a->packed_x + first / kTileRows * row_of_blocks_bytes(a->K);
+    Largest largest;
+    if (a->x_scale == 0)
+      for (int64_t i = 0; i < blocks; ++i) largest.take(x + i * kBlockBytes);
+    float factors[kRowsOfTile];
+    for (int row = 0; row < kRowsOfTile; ++row) {
+      const RowScale scale = RowScale::of(a->x_scale, largest.bits(in_block + row), kDigits);
+      scales()[first + row] = scale.scale;
+      factors[row] = scale.factor;
+    }
+    for (int64_t step = 0; step < steps; ++step)
+      pack_step(x + step * 4 * kBlockBytes + in_block * kBlockRowBytes, blocks - 4 * step, factors,
+                packed_row(first * kDigits, step));
+  }
+  // 64 of k, of which `blocks` blocks are there at most.
+  static void pack_step(const std::byte* x, int64_t blocks, const float* factors, std::byte* to) {
+    for (int row = 0; row < kRowsOfTile; ++row, x += kBlockRowBytes, to += kDigits * 64) {
+      const avx512::Elements elements = {avx512::widened(x, blocks > 0), avx512::widened(x + kBlockBytes, blocks > 1),
+                                         avx512::widened(x + 2 * kBlockBytes, blocks > 2),
+                                         avx512::widened(x + 3 * kBlockBytes, blocks > 3)};
+      store_step(to, elements, factors[row]);
+    }
   }
 
+  static constexpr int kRowsOfTile = kTileRows / kDigits;
   const GemmW8A8Args* a;
   const GatedGemmW8A8Args* gates;  // or null
 };
@@ -125,6 +189,37 @@ class GatedEnds {
   const GatedRows rows_;
 };
 
+// To blocks of the rows that the next product quantises; a line is two rows.
+template <int kDigits, class Act>
+class PackedEnds {
+ public:
+  static constexpr int64_t kLines = 2 * kDigits;
+
+  PackedEnds(const Job<kDigits>& job, int64_t pair)
+      : gate_(*job.a, pair * kColumns),
+        up_(*job.a, job.N / 2 + pair * kColumns),
+        scales_(job.scales()),
+        to_(job.gates->packed_y + pair * kBlockBytes),
+        blocks_bytes_(row_of_blocks_bytes(job.N / 2)) {}
+  inline __attribute__((always_inline)) void fetch(int64_t) const {}
+  void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
+    const Vec first = output(2 * i, gates, ups), second = output(2 * i + 1, gates + kDigits * 64, ups + kDigits * 64);
+    _mm512_store_si512(to_ + i / 8 * blocks_bytes_ + i % 8 * 64,
+                       reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v)));
+  }
+
+ private:
+  Vec output(int64_t row, const std::byte* gate, const std::byte* up) const {
+    const Vec scale = Vec::set(scales_[row]);
+    return Act::apply(gate_(gate, scale)) * up_(up, scale);
+  }
+
+  const Columns<kDigits> gate_, up_;
+  const float* const scales_;
+  std::byte* const to_;
+  const int64_t blocks_bytes_;
+};
+
 template <int kDigits>
 struct Kind {
   using Args = GemmW8A8Args;
@@ -133,6 +228,8 @@ struct Kind {
   using PlainEnds = amx::PlainEnds<kDigits>;
   template <class Act>
   using GatedEnds = amx::GatedEnds<kDigits, Act>;
+  template <class Act>
+  using PackedEnds = amx::PackedEnds<kDigits, Act>;
 };
 
 // run.operator()<Products>() with those of so many digits.
@@ -154,6 +251,8 @@ void run_many(const Grouped& a, int64_t x_digits) {
 void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, a.x_digits); }
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
+  if (gated.packed_y)
+    return with_digits(gated.product.x_digits, [&]<class Integers>() { Integers::run_packed(gated); });
   is_ragged(gated) ? gemm_w8a8_then_glu(gated) : run_alone(gated, gated.product.x_digits);
 }
 
@@ -162,6 +261,10 @@ void gemm_w8a8_grouped(const GroupedW8A8Args& a) { run_many(a, a.products[0].x_d
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
   any_ragged(a.products) ? gemm_w8a8_then_glu_grouped(a) : run_many(a, a.products[0].product.x_digits);
 }
+
+bool gemm_gated_w8a8_packs(int64_t M, int64_t N) { return tile_rows_of(M) > kThinTileRows && N % 32 == 0; }
+
+int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K) { return tile_rows_of(M) * row_of_blocks_bytes(K); }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t tile_rows = (max_rows + kTileRows - 1) / kTileRows;

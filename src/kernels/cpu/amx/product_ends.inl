@@ -50,7 +50,7 @@ class GatedRows {
 };
 
 // `Kind`: Args and Gated, the product's and the gated product's arguments; Job(const Args&, const Gated* or null);
-// PlainEnds and GatedEnds<Act> (products.h).
+// PlainEnds, GatedEnds<Act> and PackedEnds<Act> (products.h).
 template <class Kind>
 struct Products {
   using Job = typename Kind::Job;
@@ -75,6 +75,12 @@ struct Products {
   template <class Args>
   static void run_alone(const Args& args) {
     with_ends(args, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
+  }
+  // To packed_y: many rows.
+  static void run_packed(const Gated& gated) {
+    with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
+      multiply_thick<Job, typename Kind::template PackedEnds<Act>>(job_of(gated));
+    });
   }
 
   template <class Args>

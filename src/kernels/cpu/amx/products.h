@@ -13,9 +13,8 @@
 //   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
 //   static void turn(std::byte* sums)              if there is one: called with the two tiles of sixteen rows' sums
 //                                                  before the first of them is stored
-//   static constexpr int64_t kColumns              if there is one: sums are y transposed, and store(i, low, high) is
-//                                                  called with so many columns of sixteen rows, i counting through
-//                                                  tiles
+//   static constexpr int64_t kLines                if there is one: store(i, low, high) is called with so many lines of
+//                                                  the sums' tiles, of all tile rows, i counting through tiles
 #pragma once
 #include <immintrin.h>
 
@@ -414,22 +413,22 @@ class StoredPanels {
 // Sums of a pair that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
   std::byte* sums = nullptr;
-  int64_t pair = 0, row = 0, rows = 0, done = 0;  // rows, or as many lines of columns
+  int64_t pair = 0, row = 0, rows = 0, done = 0;  // rows, or as many lines of tiles
   int64_t following = 0;                          // rows of the block that come after these
   int64_t share = 0;                              // rows per step, in 1/1024
   int64_t held_back = 0;                          // 1/1024 rows that the first steps leave
 };
 
 template <class Ends>
-constexpr bool kTakesColumns = requires {
-  Ends::kColumns;
+constexpr bool kTakesLines = requires {
+  Ends::kLines;
 };
 
 // Lines of sums' tiles that are finished together.
 template <class Job, class Ends>
 consteval int64_t lines_at_once() {
-  if constexpr (kTakesColumns<Ends>)
-    return Ends::kColumns;
+  if constexpr (kTakesLines<Ends>)
+    return Ends::kLines;
   else
     return Job::kDigits;
 }
@@ -584,7 +583,7 @@ class BlockRun {
     finish();
     const int64_t row = (b_.tile_row + begin) * kTileRows, below = (b_.tile_row + end) * kTileRows;
     const int64_t lines = (b_.tile_row + b_.tile_rows) * kTileRows;
-    const int64_t last = kTakesColumns<Ends> ? lines : std::min(lines, job_.M), rows = std::min(below, last) - row;
+    const int64_t last = kTakesLines<Ends> ? lines : std::min(lines, job_.M), rows = std::min(below, last) - row;
     waiting_ = {sums_of(pair, begin / 2), b_.pair + pair, row, rows, 0, last - row - rows};
   }
   // The tiles have just let go of them when the next step ends.

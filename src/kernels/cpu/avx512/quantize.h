@@ -20,6 +20,12 @@ inline __m512 load_activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
 }
 
+// Sixteen bf16 as floats, or zeros, and `at` is not touched.
+inline __m512 widened(const std::byte* at, bool there) {
+  const __m256i words = _mm256_maskz_loadu_epi16(there ? 0xffff : 0, at);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
 // The largest |x| of a row as the bits of a float.
 inline uint32_t largest_bits(const float* x, int64_t K) {
   __m512i largest[2] = {};
@@ -65,20 +71,34 @@ inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
   return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
 }
 
-// 64 bytes of a row from k on.
-inline __m512i quantized(const GemmW8A8Args& a, int64_t row, int64_t k, __m512 factor) {
+// 64 elements of a row.
+struct Elements {
+  __m512 x[4];
+};
+// From k on.
+inline Elements elements(const GemmW8A8Args& a, int64_t row, int64_t k) {
+  return {load_activations(a, row, k), load_activations(a, row, k + 16), load_activations(a, row, k + 32),
+          load_activations(a, row, k + 48)};
+}
+
+// Their bytes; zeros where the row has no factor.
+inline __m512i quantized(const Elements& row, float factor) {
+  if (factor == 0) return _mm512_setzero_si512();
   __m512i p[4];
-  for (int i = 0; i < 4; ++i) p[i] = rounded(load_activations(a, row, k + 16 * i), factor);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) p[i] = rounded(row.x[i], _mm512_set1_ps(factor));
   return packed_bytes(_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3]));
 }
 
-// Two digits of 64 elements of a row from k on.
+// Their two digits.
 struct TwoDigits {
   __m512i high, low;
 };
-inline TwoDigits two_digits(const GemmW8A8Args& a, int64_t row, int64_t k, __m512 factor) {
+inline TwoDigits two_digits(const Elements& row, float factor) {
+  if (factor == 0) return TwoDigits{};
   __m512i p[4];
-  for (int i = 0; i < 4; ++i) p[i] = _mm512_cvtps_epi32(_mm512_mul_ps(load_activations(a, row, k + 16 * i), factor));
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) p[i] = _mm512_cvtps_epi32(_mm512_mul_ps(row.x[i], _mm512_set1_ps(factor)));
   const __m512i words[] = {_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3])};
   const auto high = [](__m512i w) { return _mm512_srai_epi16(_mm512_add_epi16(w, _mm512_set1_epi16(128)), 8); };
   const auto low = [](__m512i w) { return _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8); };
@@ -89,9 +109,8 @@ inline TwoDigits two_digits(const GemmW8A8Args& a, int64_t row, int64_t k, __m51
 template <class Store>
 inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
   const RowScale scale = row_scale(a, row);
-  const __m512 factor = _mm512_set1_ps(scale.factor);
   for (int64_t k = 0; k < padded_k; k += 64) {
-    const TwoDigits p = scale.factor == 0 ? TwoDigits{} : two_digits(a, row, k, factor);
+    const TwoDigits p = two_digits(elements(a, row, k), scale.factor);
     store(k, p.high, p.low);
   }
   return scale.scale;
@@ -113,10 +132,9 @@ inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, 
     return made_scale(x, a.K);
   }
   const RowScale scale = row_scale(a, row);
-  const __m512 factor = _mm512_set1_ps(scale.factor);
   for (int64_t k = 0; k < padded_k; k += 64) {
     fetch_next(a, row, k);
-    store(k, scale.factor == 0 ? _mm512_setzero_si512() : quantized(a, row, k, factor));
+    store(k, quantized(elements(a, row, k), scale.factor));
   }
   return scale.scale;
 }
