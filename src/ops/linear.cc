@@ -459,20 +459,24 @@ void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, 
   gemm_a16(args);
 }
 
-GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
-  check_input(x);
+GemmArgs Linear::dense(const Tensor& x, std::byte* scratch) const {
   return {.x = x.raw(),
           .w = packed_.raw(),
           .bias = bias_.data<float>(),
           .y = nullptr,
           .scratch = scratch,
-          .M = x.size(0),
+          .M = x.rank() == 2 ? x.size(0) : 0,
           .N = out_features_,
           .K = in_features_,
-          .x_stride = x.stride(0),
+          .x_stride = x.rank() == 2 ? x.stride(0) : 0,
           .y_stride = 0,
           .x_dtype = x.dtype(),
           .w_dtype = dtype_};
+}
+
+GemmArgs Linear::product(const Tensor& x, std::byte* scratch) const {
+  check_input(x);
+  return dense(x, scratch);
 }
 
 void Linear::check_output(const Tensor& y, int64_t rows, float add_scale) const {
@@ -503,71 +507,76 @@ int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {
   return Workspace::tensor_bytes(DType::kU8, {gemm_gated_scratch_bytes(max_rows, out_features_, in_features_, dtype_)});
 }
 
-GatedGemmA16Args Linear::gated_a16(const Tensor& x, GluActivation activation, Workspace& workspace) const {
+template <class Run>
+void Linear::with_gated(const Tensor& x, GluActivation activation, Workspace& workspace, const Run& run) const {
   check_input(x);
-  const Tensor ordered = in_order(x, workspace);
-  const int64_t bytes = gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_);
-  return {.product = a16(ordered, workspace.bytes(bytes)), .activation = activation, .y = nullptr, .y_stride = 0};
+  const Workspace::Scope scope(workspace);
+  if (format_ == LinearFormat::kW4A16) {
+    const Tensor ordered = in_order(x, workspace);
+    std::byte* const scratch = workspace.bytes(gemm_gated_a16_scratch_bytes(x.size(0), out_features_, in_features_));
+    return run(
+        GatedGemmA16Args{.product = a16(ordered, scratch), .activation = activation, .y = nullptr, .y_stride = 0},
+        gemm_gated_a16);
+  }
+  std::byte* const scratch = workspace.bytes(gated_scratch_bytes(x.size(0)));
+  if (is_int8(format_))
+    return run(GatedGemmW8A8Args{.product = w8a8(x, scratch), .activation = activation, .y = nullptr, .y_stride = 0},
+               gemm_gated_w8a8);
+  run(GatedGemmArgs{.product = dense(x, scratch), .activation = activation, .y = nullptr, .y_stride = 0}, gemm_gated);
 }
 
 void Linear::forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace) const {
   MR_CHECK(y.rank() == 2 && 2 * y.size(1) == out_features_ && y.size(0) == x.size(0) &&
                (y.dtype() == DType::kF32 || y.dtype() == DType::kBf16),
            "x {}, y {}, weights [{}, {}]", x.shape().to_string(), y.shape().to_string(), out_features_, in_features_);
-  const Workspace::Scope scope(workspace);
-  if (is_int8(format_)) {
-    check_input(x);
-    return gemm_gated_w8a8({.product = w8a8(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
-                            .activation = activation,
-                            .y = y.raw(),
-                            .y_stride = y.stride(0),
-                            .y_dtype = y.dtype()});
-  }
-  if (format_ == LinearFormat::kW4A16) {
-    GatedGemmA16Args args = gated_a16(x, activation, workspace);
+  with_gated(x, activation, workspace, [&](auto args, const auto& gemm) {
     args.y = y.raw();
     args.y_stride = y.stride(0);
     args.y_dtype = y.dtype();
-    return gemm_gated_a16(args);
-  }
-  gemm_gated({.product = product(x, workspace.bytes(gated_scratch_bytes(x.size(0)))),
-              .activation = activation,
-              .y = y.raw(),
-              .y_stride = y.stride(0),
-              .y_dtype = y.dtype()});
+    gemm(args);
+  });
 }
 
 bool Linear::feeds(const Linear& next, int64_t rows) const {
-  if (format_ != LinearFormat::kW4A16 || next.format_ != LinearFormat::kW4A16) return false;
-  return !next.order_.raw() && out_features_ == 2 * next.in_features_ && gemm_gated_a16_packs(rows, out_features_);
+  if (out_features_ != 2 * next.in_features_) return false;
+  if (is_int8(format_)) return is_int8(next.format_) && gemm_gated_w8a8_packs(rows, out_features_);
+  if (format_ != next.format_ || dtype_ != next.dtype_ || next.order_.raw()) return false;
+  if (format_ == LinearFormat::kW4A16) return gemm_gated_a16_packs(rows, out_features_);
+  return gemm_gated_packs(rows, out_features_, dtype_);
 }
 
 int64_t Linear::packed_rows_bytes(int64_t rows) const {
-  return format_ == LinearFormat::kW4A16 ? gemm_a16_packed_x_bytes(rows, in_features_) : 0;
+  if (is_int8(format_)) return gemm_w8a8_packed_x_bytes(rows, in_features_);
+  if (format_ == LinearFormat::kW4A16) return gemm_a16_packed_x_bytes(rows, in_features_);
+  return dtype_ == DType::kBf16 ? gemm_packed_x_bytes(rows, in_features_) : 0;
 }
 
 void Linear::forward_gated(const Tensor& x, GluActivation activation, const Linear& next, const PackedRows& y,
                            Workspace& workspace) const {
   MR_CHECK(y.rows == x.size(0) && feeds(next, y.rows), "{} packed rows of {} for weights [{}, {}]", y.rows, x.size(0),
            next.out_features_, next.in_features_);
-  const Workspace::Scope scope(workspace);
-  GatedGemmA16Args args = gated_a16(x, activation, workspace);
-  args.packed_y = y.memory;
-  gemm_gated_a16(args);
+  with_gated(x, activation, workspace, [&](auto args, const auto& gemm) {
+    args.packed_y = y.memory;
+    args.y_dtype = DType::kBf16;
+    gemm(args);
+  });
 }
 
 void Linear::forward(const PackedRows& x, Tensor& y, Workspace& workspace, float add_scale) const {
   check_output(y, x.rows, add_scale);
-  MR_CHECK(format_ == LinearFormat::kW4A16, "packed rows for weights [{}, {}] of {}", out_features_, in_features_,
-           dtype_name(dtype_));
   const Workspace::Scope scope(workspace);
-  GemmA16Args args = a16(Tensor(), workspace.bytes(gemm_a16_scratch_bytes(x.rows, in_features_)));
-  args.M = x.rows;
-  args.packed_x = x.memory;
-  args.y = y.data<float>();
-  args.y_stride = y.stride(0);
-  args.add_scale = add_scale;
-  gemm_a16(args);
+  const auto run = [&](auto args, const auto& gemm) {
+    args.M = x.rows;
+    args.packed_x = x.memory;
+    args.y = y.data<float>();
+    args.y_stride = y.stride(0);
+    args.add_scale = add_scale;
+    gemm(args);
+  };
+  std::byte* const scratch = workspace.bytes(scratch_bytes(x.rows));
+  if (is_int8(format_)) return run(w8a8(Tensor(), scratch), gemm_w8a8);
+  if (format_ == LinearFormat::kW4A16) return run(a16(Tensor(), scratch), gemm_a16);
+  run(dense(Tensor(), scratch), gemm);
 }
 
 void Linear::gather_row(int32_t token, float scale, float* to) const {

@@ -115,6 +115,8 @@ class Linear {
   friend void forward_gated_grouped(std::span<LinearCall> calls, GluActivation activation, Workspace& workspace);
   friend int64_t grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows);
   friend int64_t gated_grouped_scratch_bytes(const Linear& like, int64_t max_calls, int64_t max_rows);
+  // Products of x, or of none yet, without y.
+  GemmArgs dense(const Tensor& x, std::byte* scratch) const;
   GemmArgs product(const Tensor& x, std::byte* scratch) const;
   // Nothing packed yet.
   static Linear unpacked(LinearFormat format, int64_t rows, int64_t K, int64_t group);
@@ -135,8 +137,9 @@ class Linear {
   // What in_order takes for so many rows in so many calls.
   int64_t ordered_bytes(int64_t rows, int64_t calls = 1) const;
   void check_output(const Tensor& y, int64_t rows, float add_scale) const;
-  // The gated product without y, scratch taken from the workspace.
-  GatedGemmA16Args gated_a16(const Tensor& x, GluActivation activation, Workspace& workspace) const;
+  // run(arguments without y, the format's gated product), scratch taken from the workspace.
+  template <class Run>
+  void with_gated(const Tensor& x, GluActivation activation, Workspace& workspace, const Run& run) const;
   // The product of x in order, without y.
   GemmA16Args ordered_a16(const Tensor& x, Workspace& workspace) const;
   // kW4A16: of a column in a chunk (kernels/gemm_a16.h); else 0.

@@ -269,21 +269,14 @@ TEST(QuantizedLinear, TheGatedAndGroupedFormsAreTheirDefinitions) {
   }
 }
 
-TEST(QuantizedLinear, AGatedProductFeedsTheNextItsRowsPacked) {
-  Random random(9);
-  const auto packed = [](const Matrix& m) { return Linear::pack({&m.integers, 1}, {}); };
-  const Linear gate_up = packed(random_int4(random, 2 * K, 64, random_order(random)));
-  const Linear down = packed(random_int4(random, 40, 64, Tensor()));
-  EXPECT_FALSE(gate_up.feeds(down, 20));  // few rows
-  EXPECT_FALSE(gate_up.feeds(packed(random_int4(random, 40, 64, random_order(random))), 50));
-  EXPECT_FALSE(gate_up.feeds(packed(random_int8(random, 40, false)), 50));
-  EXPECT_FALSE(down.feeds(down, 50));  // other columns
+// 50 rows through `gate_up` and `down`, as rows and packed: the same bits.
+void expect_feeds(const Linear& gate_up, const Linear& down) {
   ASSERT_EQ(gate_up.feeds(down, 50), cpu_has(Isa::kAmx));
   if (!gate_up.feeds(down, 50)) return;
-
+  Random random(10);
   const Tensor x = random_tensor(random, {50, K});
-  Tensor hidden = Tensor::empty(DType::kBf16, {50, K}), want = Tensor::empty(DType::kF32, {50, 40});
-  Tensor got = Tensor::empty(DType::kF32, {50, 40});
+  Tensor hidden = Tensor::empty(DType::kBf16, {50, down.in_features()});
+  Tensor want = Tensor::empty(DType::kF32, {50, down.out_features()}), got = Tensor::empty(DType::kF32, want.shape());
   Workspace workspace(std::max(gate_up.gated_scratch_bytes(50), down.scratch_bytes(50)));
   gate_up.forward_gated(x, GluActivation::kSilu, hidden, workspace);
   down.forward(hidden, want, workspace);
@@ -293,6 +286,27 @@ TEST(QuantizedLinear, AGatedProductFeedsTheNextItsRowsPacked) {
   down.forward(rows, got, workspace);
   EXPECT_EQ(0, std::memcmp(got.raw(), want.raw(), static_cast<size_t>(got.bytes())));
   EXPECT_EQ(workspace.used_bytes(), 0);
+}
+
+TEST(QuantizedLinear, AGatedProductFeedsTheNextItsRowsPacked) {
+  Random random(9);
+  const auto packed = [](const Matrix& m) { return Linear::pack({&m.integers, 1}, {}); };
+  const Linear gate_up = packed(random_int4(random, 2 * K, 64, random_order(random)));
+  const Linear down = packed(random_int4(random, 40, 64, Tensor()));
+  EXPECT_FALSE(gate_up.feeds(down, 20));  // few rows
+  EXPECT_FALSE(gate_up.feeds(packed(random_int4(random, 40, 64, random_order(random))), 50));
+  EXPECT_FALSE(gate_up.feeds(packed(random_int8(random, 40, false)), 50));
+  EXPECT_FALSE(down.feeds(down, 50));  // other columns
+  expect_feeds(gate_up, down);
+
+  const Tensor wide = random_tensor(random, {2 * K, K}), narrow = random_tensor(random, {40, K});
+  const auto dense = [](const Tensor& w, DType type) { return Linear::pack({&w, 1}, {}, type); };
+  expect_feeds(dense(wide, DType::kBf16), dense(narrow, DType::kBf16));
+  EXPECT_FALSE(dense(wide, DType::kF32).feeds(dense(narrow, DType::kF32), 50));
+  EXPECT_FALSE(dense(wide, DType::kBf16).feeds(dense(narrow, DType::kF32), 50));
+  for (const auto first : {LinearFormat::kW8A8, LinearFormat::kW8A16})
+    for (const auto second : {LinearFormat::kW8A8, LinearFormat::kW8A16})
+      expect_feeds(Linear::quantize({&wide, 1}, {}, first).value(), Linear::quantize({&narrow, 1}, {}, second).value());
 }
 
 TEST(QuantizedLinear, RowsInAGroupOfAllFormatsAreThoseOfEachLinearAlone) {
