@@ -22,7 +22,7 @@ struct DecoderOptions {
   int64_t max_context = 4096;                        // longest sequence in tokens
   bool batch_invariant = false;   // latent attention too gives bit-identical rows however sequences are cut into steps
   PackedWeights* kept = nullptr;  // matrices packed before, and where new ones go; used by create() alone
-  int64_t tile_tokens = 512;      // tokens that run through the layers together; longer batches run tile by tile
+  int64_t tile_tokens = 1024;     // tokens that run through the layers together; longer batches run tile by tile
 };
 
 class Decoder {
