@@ -259,6 +259,33 @@ TEST(Glus, ExtremeGatesGiveTheLimits) {
   }
 }
 
+// silu(x) = x / (1 + e^-x) of double, from where it is smaller than any normal float to where it is x.
+TEST(Glus, SiluOfBf16OutputsStaysCloseBeforeItIsRounded) {
+  std::vector<float> gate;
+  for (int i = -9000; i <= 9000; ++i) gate.push_back(0.01f * static_cast<float>(i) + 0.003f);
+  std::vector<bf16> y(gate.size());
+  for (const auto& impl : glu_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    const auto n = static_cast<int64_t>(gate.size());
+    impl.run({.gate = gate.data(),
+              .up = nullptr,
+              .y = y.data(),
+              .T = 1,
+              .F = n,
+              .x_stride = n,
+              .y_stride = n,
+              .activation = GluActivation::kSilu,
+              .y_dtype = DType::kBf16});
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double exact = gate[i] / (1 + std::exp(-static_cast<double>(gate[i])));
+      if (gate[i] < -80)
+        ASSERT_NEAR(to_float(y[i]), 0, 1e-32) << impl.name << ' ' << gate[i];
+      else
+        ASSERT_TRUE(rounds_nearly(to_float(y[i]), static_cast<float>(exact), 1.5e-4f)) << impl.name << ' ' << gate[i];
+    }
+  }
+}
+
 TEST(CastRows, EveryImplementationRoundsPadsAndPlacesAsPortable) {
   Random random(4);
   for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16})

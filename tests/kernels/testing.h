@@ -1,5 +1,6 @@
 // What the kernel tests share: random operands and comparing.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -55,6 +56,12 @@ inline float value_at(const std::vector<uint8_t>& bytes, DType dtype, int64_t i)
 inline float step_of(float x, DType dtype) {
   const float relative = dtype == DType::kF32 ? 0x1p-23f : dtype == DType::kBf16 ? 0x1p-7f : 0x1p-10f;
   return relative * std::abs(x) + 1e-30f;
+}
+
+// Whether `found` is a bf16 nearest to some value whose relative distance from x is at most `relative`.
+inline bool rounds_nearly(float found, float x, float relative) {
+  const float towards = to_float(to_bf16(x * (1 - relative))), away = to_float(to_bf16(x * (1 + relative)));
+  return std::min(towards, away) <= found && found <= std::max(towards, away);
 }
 
 }  // namespace millrace
