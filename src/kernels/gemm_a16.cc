@@ -47,8 +47,8 @@ std::span<const Impl<GatedGemmA16Fn>> gemm_gated_a16_impls() { return kGated; }
 
 void gemm_gated_a16(const GatedGemmA16Args& args) {
   static GatedGemmA16Fn* const best = best_impl(gemm_gated_a16_impls());
-  MR_CHECK(!args.packed_y || gemm_gated_a16_packs(args.product.M, args.product.N), "packed y of {} rows and {} columns",
-           args.product.M, args.product.N);
+  MR_CHECK(!args.packed_y || (gemm_gated_a16_packs(args.product.M, args.product.N) && args.y_dtype == DType::kBf16),
+           "packed y of {} rows and {} columns", args.product.M, args.product.N);
   if (args.product.M > 0 && args.product.N > 0) best(args);
 }
 

@@ -65,8 +65,8 @@ struct GatedGemmA16Args {
   void* y;  // [M, N/2], rows y_stride apart, y_dtype
   int64_t y_stride;
   DType y_dtype = DType::kBf16;  // kF32 or kBf16
-  // Where not null, y is left here, 64-byte aligned, as bf16, as gemm_a16 of K = N/2 packs it: gemm_a16_packed_x_bytes.
-  // Requires gemm_gated_a16_packs; y is then unused.
+  // Where not null, y is left here, 64-byte aligned, as gemm_a16 of K = N/2 packs it: gemm_a16_packed_x_bytes.
+  // Requires gemm_gated_a16_packs; y is then unused, y_dtype is kBf16.
   std::byte* packed_y = nullptr;
 };
 using GatedGemmA16Fn = void(const GatedGemmA16Args&);
