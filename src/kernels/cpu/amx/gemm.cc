@@ -18,21 +18,16 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-// Packed rows of many rows of x.
-PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
-  const int64_t steps = gemm_padded_k(K, DType::kBf16) / kTileK;
-  return {.memory = memory,
-          .tile_rows = tile_rows_of(M),
-          .steps = steps,
-          .stretch = balanced(steps, kMostStretchSteps),
-          .step_bytes = kStepBytes};
-}
+int64_t steps_of(int64_t K) { return gemm_padded_k(K, DType::kBf16) / kTileK; }
+
+// Of many rows of x.
+PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) { return thick_tiles(memory, M, steps_of(K)); }
 
 // x is rounded to bf16 and zero beyond M and K, or packed already, where rows beyond M are any.
 struct Job : TileProduct {
   Job(const GemmArgs& args, const GatedGemmArgs* gates)
       : TileProduct(args.w, args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch, args.M, args.N,
-                    gemm_padded_k(args.K, DType::kBf16) / kTileK, gates),
+                    steps_of(args.K), gates),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -67,19 +62,15 @@ inline Vec sums_at(const std::byte* sums) { return Vec::load(reinterpret_cast<co
 class PlainEnds {
  public:
   PlainEnds(const Job& job, int64_t pair)
-      : bias_{bias_at(*job.a, column_of(pair)), bias_at(*job.a, column_of(pair) + kPanelColumns)},
-        low_(*job.a, column_of(pair)),
-        high_(*job.a, column_of(pair) + kPanelColumns) {}
+      : low_(*job.a, 2 * pair * kPanelColumns), high_(*job.a, (2 * pair + 1) * kPanelColumns) {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
-    low_.store(row, sums_at(first) + bias_[0]);
-    high_.store(row, sums_at(second) + bias_[1]);
+    low_.store(row, first);
+    high_.store(row, second);
   }
 
  private:
-  static int64_t column_of(int64_t pair) { return 2 * pair * kPanelColumns; }
-  const Vec bias_[2];
-  const PlainRows low_, high_;
+  const PlainColumns low_, high_;
 };
 
 template <class Act>
@@ -104,18 +95,13 @@ class PackedEnds {
  public:
   PackedEnds(const Job& job, int64_t pair)
       : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
-        closes_(pair + 1 == job.pairs && pair % 2 == 0) {
-    const PackedTiles to = packed_tiles(job.gates->packed_y, job.M, job.N / 2);
-    const int64_t from = pair / 2 / to.stretch * to.stretch;
-    to_ = to.packed_row(0, pair / 2) + pair % 2 * kHalfRow;
-    tile_row_bytes_ = to.row_stretch(1, from) - to.row_stretch(0, from);
-  }
+        to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfRow) {}
   inline __attribute__((always_inline)) void fetch(int64_t) const {}
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
     const Vec y = Act::apply(sums_at(first) + bias_[0]) * (sums_at(second) + bias_[1]);
-    std::byte* const to = to_ + row / kTileRows * tile_row_bytes_ + row % kTileRows * 64;
+    std::byte* const to = to_.of_tile_row(row / kTileRows) + row % kTileRows * 64;
     store_half(to, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(y.v)));
-    if (closes_) store_half(to + kHalfRow, _mm256_setzero_si256());
+    if (to_.closes()) store_half(to + kHalfRow, _mm256_setzero_si256());
   }
 
  private:
@@ -124,9 +110,7 @@ class PackedEnds {
   static void store_half(std::byte* to, __m256i half) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), half); }
 
   const Vec bias_[2];
-  const bool closes_;  // the last half of a tile, beyond K
-  std::byte* to_;      // the pair's half of the first row
-  int64_t tile_row_bytes_;
+  const PackedHalf to_;
 };
 
 struct Kind {
@@ -159,7 +143,7 @@ void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
   any_ragged(a.products) ? gemm_then_glu_grouped(a) : Dense::run_many(a);
 }
 
-bool gemm_gated_packs(int64_t M, int64_t N) { return tile_rows_of(M) > kThinTileRows && N % 32 == 0; }
+bool gemm_gated_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
 
 int64_t gemm_packed_x_bytes(int64_t M, int64_t K) { return packed_tiles(nullptr, M, K).tiles_bytes(); }
 

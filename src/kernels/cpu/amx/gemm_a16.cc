@@ -293,7 +293,7 @@ struct Thin {
   template <int kSum>
   void store_panel(int64_t panel, int64_t tile) {
     x.template take<kSum>(streams.sums);
-    const A16Columns columns(product.a, panel);
+    const PlainColumns columns(product.a, panel * 16);
     for (int64_t r = 0; r < x.width(tile); ++r) columns.store(tile * 16 + r, streams.sums + r * 64);
   }
   template <int kTile>
@@ -391,8 +391,7 @@ void run_few_rows(const FewRows& product) {
   });
 }
 
-bool is_few(int64_t M) { return M <= kThinTileRows * kTileRows; }
-bool is_few(const GemmA16Args& a) { return is_few(a.M); }
+bool is_few(const GemmA16Args& a) { return is_thin(a.M); }
 bool is_few(const GatedGemmA16Args& gated) { return is_few(gated.product); }
 
 // ---- as one of many products: few rows are prepared as one step ----
@@ -472,7 +471,7 @@ void gemm_gated_a16_grouped(const GroupedGatedA16Args& a) {
 
 int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
 
-bool gemm_gated_a16_packs(int64_t M, int64_t N) { return !is_few(M) && N % 32 == 0; }
+bool gemm_gated_a16_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
 
 int64_t gemm_a16_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t row_bytes = a16_padded_k(K) / kTileK * kTileBytes;  // of sixteen

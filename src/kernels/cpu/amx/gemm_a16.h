@@ -15,35 +15,6 @@ namespace millrace::amx {
 
 constexpr int64_t kInt4Units = 4;  // tiles in a chunk
 
-// What a panel's sums become, or are added to.
-class A16Columns {
- public:
-  A16Columns(const GemmA16Args& a, int64_t panel)
-      : shifted_(a.bias),
-        stride_(a.y_stride),
-        y_(a.y + panel * 16),
-        lanes_(lanes_below(a.N - panel * 16)),
-        adds_(a.add_scale != 0),
-        scale_(avx512::Vec::set(a.add_scale)),
-        bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_, a.bias + panel * 16) : _mm512_setzero_ps()} {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { __builtin_prefetch(y_ + row * stride_, 1); }
-  void store(int64_t row, const std::byte* sums) const {
-    avx512::Vec y = avx512::Vec::load(reinterpret_cast<const float*>(sums));
-    if (shifted_) y = y + bias_;
-    float* const to = y_ + row * stride_;
-    if (adds_) y = avx512::Vec::fma(scale_, y, {_mm512_maskz_loadu_ps(lanes_, to)});
-    _mm512_mask_storeu_ps(to, lanes_, y.v);
-  }
-
- private:
-  const bool shifted_;
-  const int64_t stride_;
-  float* const y_;
-  const __mmask16 lanes_;
-  const bool adds_;
-  const avx512::Vec scale_, bias_;
-};
-
 constexpr int64_t kFetchAhead = 8 << 10;  // bytes of a run that are on their way
 
 inline __attribute__((always_inline)) void fetch_line(const std::byte* at) {

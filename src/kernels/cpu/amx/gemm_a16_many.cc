@@ -24,11 +24,7 @@ using avx512::Vec;
 // do not meet.
 PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
   const int64_t steps = (K + kTileK - 1) / kTileK, units = (steps + kInt4Units - 1) / kInt4Units;
-  return {.memory = memory,
-          .tile_rows = tile_rows_of(M),
-          .steps = steps,
-          .stretch = balanced(units, kMostStretchSteps / kInt4Units) * kInt4Units,
-          .step_bytes = kStepBytes};
+  return thick_tiles(memory, M, steps, balanced(units, kMostStretchSteps / kInt4Units) * kInt4Units);
 }
 
 // Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y
@@ -84,7 +80,7 @@ inline void transpose_pair(std::byte* sums) { transpose_tile(sums), transpose_ti
 
 class Ends {
  public:
-  Ends(const Int4Job& job, int64_t pair) : low_(*job.a, 2 * pair), high_(*job.a, 2 * pair + 1) {}
+  Ends(const Int4Job& job, int64_t pair) : low_(*job.a, 2 * pair * 16), high_(*job.a, (2 * pair + 1) * 16) {}
   static void turn(std::byte* sums) { transpose_pair(sums); }
   inline __attribute__((always_inline)) void fetch(int64_t row) const { low_.fetch(row), high_.fetch(row); }
   void store(int64_t row, const std::byte* low, const std::byte* high) const {
@@ -93,7 +89,7 @@ class Ends {
   }
 
  private:
-  const A16Columns low_, high_;
+  const PlainColumns low_, high_;
 };
 
 inline Vec bias_at(const GemmA16Args& a, int64_t column) { return a.bias ? Vec::load(a.bias + column) : Vec::zero(); }
@@ -127,12 +123,7 @@ class PackedEnds {
   PackedEnds(const Int4Job& job, int64_t pair)
       : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),
         up_bias_(job.a->bias ? gate_bias_ + job.N / 2 : nullptr),
-        closes_(pair + 1 == job.pairs && pair % 2 == 0) {
-    const PackedTiles to = packed_tiles(job.gates->packed_y, job.M, job.N / 2);
-    const int64_t from = pair / 2 / to.stretch * to.stretch;
-    to_ = to.packed_row(0, pair / 2) + pair % 2 * kHalfTile;
-    tile_row_bytes_ = to.row_stretch(1, from) - to.row_stretch(0, from);
-  }
+        to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfTile) {}
   inline __attribute__((always_inline)) void fetch(int64_t i) const { __builtin_prefetch(line(i), 1); }
   void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
     const int64_t column = i % kLinesOfPair * 2;
@@ -140,13 +131,13 @@ class PackedEnds {
     const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
     std::byte* const to = line(i);
     _mm512_store_si512(to, _mm512_permutexvar_epi16(pairs_, both));
-    if (closes_) _mm512_store_si512(to + kHalfTile, _mm512_setzero_si512());
+    if (to_.closes()) _mm512_store_si512(to + kHalfTile, _mm512_setzero_si512());
   }
 
  private:
   static constexpr int64_t kHalfTile = kTileBytes / 2, kLinesOfPair = 8;
 
-  std::byte* line(int64_t i) const { return to_ + i / kLinesOfPair * tile_row_bytes_ + i % kLinesOfPair * 64; }
+  std::byte* line(int64_t i) const { return to_.of_tile_row(i / kLinesOfPair) + i % kLinesOfPair * 64; }
   inline __attribute__((always_inline)) Vec output(int64_t column, const std::byte* gates, const std::byte* ups) const {
     Vec gate_bias = Vec::zero(), up_bias = Vec::zero();
     if (gate_bias_) gate_bias = Vec::set(gate_bias_[column]), up_bias = Vec::set(up_bias_[column]);
@@ -155,9 +146,7 @@ class PackedEnds {
   }
 
   const float *const gate_bias_, *const up_bias_;  // of the pair's first column, or null
-  const bool closes_;                              // the last half of a tile, beyond K
-  std::byte* to_;                                  // the pair's half of the first tile row's tile
-  int64_t tile_row_bytes_;
+  const PackedHalf to_;
   // Element r of either half, side by side.
   const __m512i pairs_ = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);

@@ -65,28 +65,17 @@ struct Job : TileProduct {
   }
   // Returns its scale.
   float pack_row(int64_t row) const {
-    if (a->x_dtype == DType::kI8) return copy_row(row);
-    const RowScale scale = avx512::row_scale(*a, row);
-    for (int64_t step = 0; step < steps; ++step) {
-      avx512::fetch_next(*a, row, step * kStepK);
-      store_step(packed_row(kDigits * row, step), avx512::elements(*a, row, step * kStepK), scale.factor);
-    }
-    return scale.scale;
+    const auto store = [&](int64_t k, auto... digits) {
+      store_digits(packed_row(kDigits * row, k / kStepK), digits...);
+    };
+    if constexpr (kDigits == 1)
+      return avx512::quantize_row(*a, row, steps * kStepK, store);
+    else
+      return avx512::quantize_row_to_digits(*a, row, steps * kStepK, store);
   }
-  // Of integers that were made before.
-  float copy_row(int64_t row) const {
-    const auto* x = static_cast<const int8_t*>(a->x) + row * a->x_stride;
-    for (int64_t step = 0; step < steps; ++step)
-      _mm512_store_si512(packed_row(row, step), _mm512_loadu_si512(x + step * kStepK));
-    return made_scale(x, a->K);
-  }
-  static void store_step(std::byte* to, const avx512::Elements& row, float factor) {
-    if constexpr (kDigits == 1) {
-      _mm512_store_si512(to, avx512::quantized(row, factor));
-    } else {
-      const avx512::TwoDigits p = avx512::two_digits(row, factor);
-      _mm512_store_si512(to, p.high), _mm512_store_si512(to + 64, p.low);
-    }
+  static void store_digits(std::byte* to, __m512i bytes) { _mm512_store_si512(to, bytes); }
+  static void store_digits(std::byte* to, __m512i high, __m512i low) {
+    _mm512_store_si512(to, high), _mm512_store_si512(to + 64, low);
   }
   // Rows [begin, end) of x that lies in blocks, those of whole tiles.
   void pack_blocks(int64_t begin, int64_t end) const {
@@ -111,12 +100,19 @@ struct Job : TileProduct {
   // 64 of k, of which `blocks` blocks are there at most.
   static void pack_step(const std::byte* x, int64_t blocks, const float* factors, std::byte* to) {
     for (int row = 0; row < kRowsOfTile; ++row, x += kBlockRowBytes, to += kDigits * 64) {
-      const avx512::Elements elements = {avx512::widened(x, blocks > 0), avx512::widened(x + kBlockBytes, blocks > 1),
-                                         avx512::widened(x + 2 * kBlockBytes, blocks > 2),
-                                         avx512::widened(x + 3 * kBlockBytes, blocks > 3)};
-      store_step(to, elements, factors[row]);
+      const avx512::Elements elements = {block_row(x, blocks > 0), block_row(x + kBlockBytes, blocks > 1),
+                                         block_row(x + 2 * kBlockBytes, blocks > 2),
+                                         block_row(x + 3 * kBlockBytes, blocks > 3)};
+      if constexpr (kDigits == 1) {
+        store_digits(to, avx512::quantized(elements, factors[row]));
+      } else {
+        const avx512::TwoDigits p = avx512::two_digits(elements, factors[row]);
+        store_digits(to, p.high, p.low);
+      }
     }
   }
+  // Sixteen elements, or zeros, and `at` is not touched.
+  static __m512 block_row(const std::byte* at, bool there) { return avx512::widened(at, there ? 0xffff : 0); }
 
   static constexpr int kRowsOfTile = kTileRows / kDigits;
   const GemmW8A8Args* a;
@@ -262,7 +258,7 @@ void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
   any_ragged(a.products) ? gemm_w8a8_then_glu_grouped(a) : run_many(a, a.products[0].product.x_digits);
 }
 
-bool gemm_gated_w8a8_packs(int64_t M, int64_t N) { return tile_rows_of(M) > kThinTileRows && N % 32 == 0; }
+bool gemm_gated_w8a8_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
 
 int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K) { return tile_rows_of(M) * row_of_blocks_bytes(K); }
 

@@ -26,6 +26,23 @@ class PlainRows {
   const Vec scale_;
 };
 
+// The same from float32 sums, which get their bias.
+class PlainColumns {
+ public:
+  template <class Args>
+  PlainColumns(const Args& a, int64_t column)
+      : bias_(column < a.N && a.bias ? Vec::load_n(a.bias + column, lanes_left(column, a.N)) : Vec::zero()),
+        rows_(a, column) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
+  void store(int64_t row, const std::byte* sums) const {
+    rows_.store(row, Vec::load(reinterpret_cast<const float*>(sums)) + bias_);
+  }
+
+ private:
+  const Vec bias_;
+  const PlainRows rows_;
+};
+
 // Sixteen columns of a gated product's y, from `column` on.
 class GatedRows {
  public:
@@ -102,10 +119,13 @@ struct Products {
 };
 
 // Whether a pair's gates would share a panel with ups.
+constexpr bool is_ragged(int64_t N) { return N % 32 != 0; }
 template <class Gated>
 bool is_ragged(const Gated& gated) {
-  return gated.product.N % 32 != 0;
+  return is_ragged(gated.product.N);
 }
+// Whether a gated product's outputs [M, N/2] can stay packed.
+constexpr bool gated_packs(int64_t M, int64_t N) { return !is_thin(M) && !is_ragged(N); }
 template <class Gated>
 bool any_ragged(std::span<Gated> gated) {
   return std::any_of(gated.begin(), gated.end(), is_ragged<Gated>);

@@ -92,6 +92,41 @@ struct PackedTiles {
 
 constexpr int64_t tile_rows_of(int64_t M) { return (M + kTileRows - 1) / kTileRows; }
 
+// Packed rows of many rows of x, whose stretches are `stretch` steps.
+inline PackedTiles thick_tiles(std::byte* memory, int64_t M, int64_t steps, int64_t stretch) {
+  return {.memory = memory, .tile_rows = tile_rows_of(M), .steps = steps, .stretch = stretch, .step_bytes = kStepBytes};
+}
+// Those of stored panels: equal stretches.
+inline PackedTiles thick_tiles(std::byte* memory, int64_t M, int64_t steps) {
+  return thick_tiles(memory, M, steps, balanced(steps, kMostStretchSteps));
+}
+// Of few rows, whose tiles are as high as there are rows and one stretch each.
+inline PackedTiles thin_tiles(std::byte* memory, int64_t M, int64_t steps) {
+  PackedTiles tiles = thick_tiles(memory, M, steps, steps);
+  if (tiles.tile_rows == 1) tiles.step_bytes = M * 64;
+  return tiles;
+}
+constexpr bool is_thin(int64_t M) { return tile_rows_of(M) <= kThinTileRows; }
+
+// Where a pair of gated panels leaves its outputs in packed rows of bf16: half of every tile row's tile.
+class PackedHalf {
+ public:
+  // `half_bytes`: from a tile's first half to its second.
+  PackedHalf(const PackedTiles& to, int64_t pair, int64_t pairs, int64_t half_bytes)
+      : first_(to.packed_row(0, pair / 2) + pair % 2 * half_bytes),
+        tile_row_bytes_(to.row_stretch(1, stretch_of(to, pair)) - to.row_stretch(0, stretch_of(to, pair))),
+        closes_(pair + 1 == pairs && pair % 2 == 0) {}
+  std::byte* of_tile_row(int64_t tile_row) const { return first_ + tile_row * tile_row_bytes_; }
+  // Whether the tile's other half lies beyond K.
+  bool closes() const { return closes_; }
+
+ private:
+  static int64_t stretch_of(const PackedTiles& to, int64_t pair) { return pair / 2 / to.stretch * to.stretch; }
+  std::byte* const first_;
+  const int64_t tile_row_bytes_;
+  const bool closes_;
+};
+
 // In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
 struct TileProduct : PackedTiles {
   using Panels = StoredPanels;
@@ -99,18 +134,14 @@ struct TileProduct : PackedTiles {
 
   // M: rows of tiles.
   TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
-      : PackedTiles{.memory = memory,
-                    .tile_rows = tile_rows_of(M),
-                    .steps = steps,
-                    .stretch = tile_rows_of(M) <= kThinTileRows ? steps : balanced(steps, kMostStretchSteps),
-                    .step_bytes = tile_rows_of(M) == 1 ? M * 64 : kStepBytes},
+      : PackedTiles(is_thin(M) ? thin_tiles(memory, M, steps) : thick_tiles(memory, M, steps)),
         w(static_cast<const std::byte*>(w)),
         M(M),
         N(N),
         panel_bytes(steps * kStepBytes),
         panels((N + 15) / 16),
         pairs(gated ? panels / 2 : (panels + 1) / 2),
-        thin(tile_rows <= kThinTileRows),
+        thin(is_thin(M)),
         gated(gated) {}
 
   const std::byte* first(int64_t pair) const { return panel(gated ? pair : 2 * pair); }

@@ -11,19 +11,18 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 namespace millrace::avx512 {
 
+// Sixteen bf16 as floats, zero outside the mask.
+inline __m512 widened(const void* at, __mmask16 mask) {
+  const __m256i words = _mm256_maskz_loadu_epi16(mask, at);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+}
+
 // Sixteen elements of a row from k on, zero from K on.
 inline __m512 load_activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
   const int64_t left = a.K - k, at = row * a.x_stride + k;
   const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : left <= 0 ? 0 : (1u << left) - 1);
   if (a.x_dtype == DType::kF32) return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(a.x) + at);
-  const __m256i words = _mm256_maskz_loadu_epi16(mask, static_cast<const bf16*>(a.x) + at);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
-}
-
-// Sixteen bf16 as floats, or zeros, and `at` is not touched.
-inline __m512 widened(const std::byte* at, bool there) {
-  const __m256i words = _mm256_maskz_loadu_epi16(there ? 0xffff : 0, at);
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16));
+  return widened(static_cast<const bf16*>(a.x) + at, mask);
 }
 
 // The largest |x| of a row as the bits of a float.
@@ -105,17 +104,6 @@ inline TwoDigits two_digits(const Elements& row, float factor) {
   return {packed_bytes(high(words[0]), high(words[1])), packed_bytes(low(words[0]), low(words[1]))};
 }
 
-// store(k, 64 high digits, 64 low digits) for k from 0 to padded_k; returns the row's scale.
-template <class Store>
-inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
-  const RowScale scale = row_scale(a, row);
-  for (int64_t k = 0; k < padded_k; k += 64) {
-    const TwoDigits p = two_digits(elements(a, row, k), scale.factor);
-    store(k, p.high, p.low);
-  }
-  return scale.scale;
-}
-
 // The row after `row`, 64 elements from k on: its largest is looked for next.
 inline __attribute__((always_inline)) void fetch_next(const GemmW8A8Args& a, int64_t row, int64_t k) {
   const int64_t bytes = dtype_bytes(a.x_dtype);
@@ -135,6 +123,18 @@ inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, 
   for (int64_t k = 0; k < padded_k; k += 64) {
     fetch_next(a, row, k);
     store(k, quantized(elements(a, row, k), scale.factor));
+  }
+  return scale.scale;
+}
+
+// store(k, 64 high digits, 64 low digits) for k from 0 to padded_k; returns the row's scale.
+template <class Store>
+inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, const Store& store) {
+  const RowScale scale = row_scale(a, row);
+  for (int64_t k = 0; k < padded_k; k += 64) {
+    fetch_next(a, row, k);
+    const TwoDigits p = two_digits(elements(a, row, k), scale.factor);
+    store(k, p.high, p.low);
   }
   return scale.scale;
 }
