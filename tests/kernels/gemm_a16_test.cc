@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/parallel.h"
+#include "tests/kernels/packed_outputs.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -224,21 +225,11 @@ TEST(GemmA16, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
   EXPECT_FALSE(gemm_gated_a16_packs(64, 48));  // gates and ups share a panel
   EXPECT_EQ(gemm_gated_a16_packs(33, 32), cpu_has(Isa::kAmx));
   if (!gemm_gated_a16_packs(33, 32)) return;
-  Random random(3);
-  const int all = compute_threads();
-  for (int i = 0; i < 24; ++i) {
-    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 900)), K = 1 + random() % 300;
-    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
-    const auto activation = static_cast<GluActivation>(i % 4);
-    const Product first({M, 2 * F, K, K}, DType::kBf16, /*with_bias=*/i % 2 == 0, i);
-    const Product second({M, N, F, i % 5 ? F : 32}, DType::kBf16, /*with_bias=*/i % 3 == 0, 100 + i);
-    SCOPED_TRACE(testing::Message() << describe(first.c) << " then " << describe(second.c));
-    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
-    for (const int threads : {1, all}) {
-      set_compute_threads(threads);
-      ASSERT_EQ(product_of_gated(first, second, activation, /*packed=*/true), want) << threads << " threads";
-    }
-  }
+  expect_packed_as_rows(900, 300, [](const PackedDraw& d, const auto& compare) {
+    const Product first({d.M, 2 * d.F, d.K, d.K}, DType::kBf16, /*with_bias=*/d.i % 2 == 0, d.i);
+    const Product second({d.M, d.N, d.F, d.i % 5 ? d.F : 32}, DType::kBf16, /*with_bias=*/d.i % 3 == 0, 100 + d.i);
+    compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
 }
 
 TEST(GemmA16, UnpacksTheWeightsItMultiplies) {

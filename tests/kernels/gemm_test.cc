@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/parallel.h"
+#include "tests/kernels/packed_outputs.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -229,22 +230,11 @@ TEST(Gemm, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
   EXPECT_FALSE(gemm_gated_packs(64, 64, DType::kF32));
   EXPECT_EQ(gemm_gated_packs(33, 32, DType::kBf16), cpu_has(Isa::kAmx));
   if (!gemm_gated_packs(33, 32, DType::kBf16)) return;
-  Random random(3);
-  const int all = compute_threads();
-  for (int i = 0; i < 24; ++i) {
-    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 700)),
-                  K = 1 + random() % (i % 2 ? 300 : 1200);
-    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
-    SCOPED_TRACE(testing::Message() << M << " rows, " << K << " to " << F << " to " << N);
-    const Product first(M, 2 * F, K, DType::kBf16, DType::kF32, /*with_bias=*/i % 2 == 0, i);
-    const Product second(M, N, F, DType::kBf16, DType::kBf16, /*with_bias=*/i % 3 == 0, 100 + i);
-    const auto activation = static_cast<GluActivation>(i % 4);
-    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
-    for (const int threads : {1, all}) {
-      set_compute_threads(threads);
-      ASSERT_EQ(product_of_gated(first, second, activation, /*packed=*/true), want) << threads << " threads";
-    }
-  }
+  expect_packed_as_rows(700, 1200, [](const PackedDraw& d, const auto& compare) {
+    const Product first(d.M, 2 * d.F, d.K, DType::kBf16, DType::kF32, /*with_bias=*/d.i % 2 == 0, d.i);
+    const Product second(d.M, d.N, d.F, DType::kBf16, DType::kBf16, /*with_bias=*/d.i % 3 == 0, 100 + d.i);
+    compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
 }
 
 // [37, 45] packed in ranges of rows that end at `cuts`, unpacked again.

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/parallel.h"
+#include "tests/kernels/packed_outputs.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -331,25 +332,13 @@ TEST(GemmW8A8, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
   EXPECT_FALSE(gemm_gated_w8a8_packs(64, 48));  // gates and ups share a panel
   EXPECT_EQ(gemm_gated_w8a8_packs(33, 32), cpu_has(Isa::kAmx));
   if (!gemm_gated_w8a8_packs(33, 32)) return;
-  Random random(3);
-  const int all = compute_threads();
-  for (int i = 0; i < 24; ++i) {
-    const int64_t M = 33 + static_cast<int64_t>(random() % (i % 4 ? 100 : 700)),
-                  K = 1 + random() % (i % 2 ? 300 : 2500);
-    const int64_t F = 16 * (1 + static_cast<int64_t>(random() % (i % 3 ? 12 : 80))), N = 1 + random() % 70;
-    const auto [x_scale, x_digits] = kTreatments[i % 3];
-    SCOPED_TRACE(testing::Message() << M << " rows, " << K << " to " << F << " to " << N << ", digits " << x_digits);
-    Product first(M, 2 * F, K, DType::kBf16, 0, /*with_bias=*/i % 2 == 0, i % 5 ? x_digits : 3 - x_digits);
-    if (i == 7) first.scales[3] = std::numeric_limits<float>::infinity();  // rows that are not finite
-    const Product second(M, N, F, DType::kBf16, x_scale, /*with_bias=*/i % 3 == 0, x_digits);
-    const auto activation = static_cast<GluActivation>(i % 4);
-    const auto want = product_of_gated(first, second, activation, /*packed=*/false);
-    for (const int threads : {1, all}) {
-      set_compute_threads(threads);
-      const auto got = product_of_gated(first, second, activation, /*packed=*/true);
-      ASSERT_EQ(0, std::memcmp(got.data(), want.data(), want.size() * sizeof(float))) << threads << " threads";
-    }
-  }
+  expect_packed_as_rows(700, 2500, [](const PackedDraw& d, const auto& compare) {
+    const auto [x_scale, x_digits] = kTreatments[d.i % 3];
+    Product first(d.M, 2 * d.F, d.K, DType::kBf16, 0, /*with_bias=*/d.i % 2 == 0, d.i % 5 ? x_digits : 3 - x_digits);
+    if (d.i == 7) first.scales[3] = std::numeric_limits<float>::infinity();  // rows that are not finite
+    const Product second(d.M, d.N, d.F, DType::kBf16, x_scale, /*with_bias=*/d.i % 3 == 0, x_digits);
+    compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
 }
 
 TEST(GemmW8A8, UnpacksTheWeightsItMultiplies) {

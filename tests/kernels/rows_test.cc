@@ -247,14 +247,23 @@ TEST(Glus, ExtremeGatesGiveTheLimits) {
     for (const auto activation : {GluActivation::kSilu, GluActivation::kGelu, GluActivation::kGeluTanh}) {
       SCOPED_TRACE(testing::Message() << impl.name << ' ' << static_cast<int>(activation));
       const float gate[] = {-1000, 1000, 0, -90, 90}, up[] = {2, 2, 2, 2, 2};
-      float y[5];
-      impl.run(
-          {.gate = gate, .up = up, .y = y, .T = 1, .F = 5, .x_stride = 5, .y_stride = 5, .activation = activation});
-      EXPECT_NEAR(y[0], 0, 1e-6);
-      EXPECT_EQ(y[1], 2000);
-      EXPECT_EQ(y[2], 0);
-      EXPECT_NEAR(y[3], 0, 1e-6);
-      EXPECT_EQ(y[4], 180);
+      for (const DType dtype : {DType::kF32, DType::kBf16}) {
+        std::vector<uint8_t> y(5 * dtype_bytes(dtype));
+        impl.run({.gate = gate,
+                  .up = up,
+                  .y = y.data(),
+                  .T = 1,
+                  .F = 5,
+                  .x_stride = 5,
+                  .y_stride = 5,
+                  .activation = activation,
+                  .y_dtype = dtype});
+        EXPECT_NEAR(value_at(y, dtype, 0), 0, 1e-6);
+        EXPECT_EQ(value_at(y, dtype, 1), 2000);
+        EXPECT_EQ(value_at(y, dtype, 2), 0);
+        EXPECT_NEAR(value_at(y, dtype, 3), 0, 1e-6);
+        EXPECT_EQ(value_at(y, dtype, 4), 180);
+      }
     }
   }
 }
