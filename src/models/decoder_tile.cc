@@ -43,6 +43,20 @@ void DecoderTile::cut_sequences() {
     wanted_.push_back(static_cast<int32_t>(*row - begin_));
 }
 
+const AttentionStep& DecoderTile::wanted_step() {
+  wanted_start_.assign(1, 0);
+  wanted_context_.clear(), wanted_table_.clear();
+  for (size_t s = 0, i = 0; i < wanted_.size(); ++i) {
+    while (wanted_[i] >= query_start_[s + 1]) ++s;
+    wanted_start_.push_back(static_cast<int32_t>(i + 1));
+    wanted_context_.push_back(positions()[wanted_[i]] + 1);
+    const auto blocks = block_table_.begin() + static_cast<int64_t>(s) * batch_->max_blocks;
+    wanted_table_.insert(wanted_table_.end(), blocks, blocks + batch_->max_blocks);
+  }
+  wanted_step_ = {wanted_start_, wanted_context_, wanted_table_, batch_->max_blocks};
+  return wanted_step_;
+}
+
 const RopeFrequencies& DecoderTile::frequencies(int64_t length) {
   if (!rope_.depends_on_length()) length = 0;
   if (length != frequencies_length_) {

@@ -32,6 +32,8 @@ class DecoderTile {
   // Wanted rows, counted within the tile, and the number of wanted rows of earlier tiles.
   std::span<const int32_t> wanted_rows() const { return wanted_; }
   int64_t wanted_before() const { return wanted_before_; }
+  // The wanted rows alone, each as a sequence of one new token; until the next call or assign().
+  const AttentionStep& wanted_step();
 
  private:
   void cut_sequences();
@@ -43,7 +45,8 @@ class DecoderTile {
   int64_t begin_ = 0, end_ = 0, wanted_before_ = 0;
   std::vector<int32_t> query_start_, context_len_, block_table_, rope_len_, wanted_;
   std::vector<int64_t> slots_;
-  AttentionStep step_;
+  AttentionStep step_, wanted_step_;
+  std::vector<int32_t> wanted_start_, wanted_context_, wanted_table_;  // of wanted_step_
   Tensor cos_, sin_;
   RopeFrequencies frequencies_;
   int64_t frequencies_length_ = -1;

@@ -63,11 +63,17 @@ class GroupedQueryMixer : public Mixer {
     prepare(q, k, step.tile);
     step.cache.write(layer, k, v, step.tile.slots());
     if (y.size(0) == 0) return;
-    Tensor mixed = step.workspace.tensor(out_.input_dtype(), {T, q_width()});
+    const bool alone = only_wanted && takes_alone(step.tile);
+    if (alone) {
+      keep_rows(qkv, step.tile.wanted_rows());
+      q = heads_of(qkv, 0, gqa_.heads, gqa_.head_dim);
+    }
+    Tensor mixed = step.workspace.tensor(out_.input_dtype(), {q.size(0), q_width()});
     AttentionParams params = params_;
     if (gqa_.logn_length > 0) params.q_factors = step.tile.logn_factors(gqa_.logn_length);
-    paged_attention(q, step.cache, layer, step.tile.step(), params, mixed, step.workspace);
-    if (only_wanted) keep_rows(mixed, step.tile.wanted_rows());
+    paged_attention(q, step.cache, layer, alone ? step.tile.wanted_step() : step.tile.step(), params, mixed,
+                    step.workspace);
+    if (only_wanted && !alone) keep_rows(mixed, step.tile.wanted_rows());
     out_.forward(mixed, y, step.workspace, add_scale);
   }
 
@@ -87,6 +93,13 @@ class GroupedQueryMixer : public Mixer {
   int64_t q_width() const { return gqa_.heads * gqa_.head_dim; }
   int64_t kv_width() const { return gqa_.kv_heads * gqa_.head_dim; }
   int64_t qkv_width() const { return q_width() + 2 * kv_width(); }
+
+  // Whether only the wanted rows of a last layer attend: at most one of a sequence, for together they share reads.
+  bool takes_alone(const DecoderTile& tile) const {
+    const auto sequences = static_cast<int64_t>(tile.step().context_len.size());
+    const auto wanted = static_cast<int64_t>(tile.wanted_rows().size());
+    return wanted < tile.num_tokens() && wanted <= sequences && gqa_.logn_length == 0;
+  }
 
   // Norm and rotation of queries and keys, in place.
   void prepare(Tensor& q, Tensor& k, DecoderTile& tile) const {
