@@ -36,10 +36,10 @@ struct Int4Job : TileProduct {
         gates(gates) {
     std::byte* const rows = args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch;
     static_cast<PackedTiles&>(*this) = packed_tiles(rows, args.M, args.K);
-    // A tile is unpacked once for 512 rows. Rows stay over the whole of K where they fit, else for a stretch beside
-    // sums.
+    // A tile is unpacked once for 512 rows. Rows stay over the whole of K where they fit, else for a stretch beside the
+    // sums of as many pairs as there is memory for: a block's rows come from the third-level cache once.
     const bool fit = std::min<int64_t>(tile_rows, 32) * steps <= 1024;
-    blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = fit ? 1024 : 512};
+    blocking = {.tile_rows = 32, .resident_tiles = fit ? 1024 : 512};
   }
   template <int kSum, int kX, int kW>
   static void multiply() {
