@@ -106,9 +106,9 @@ void expect_right(const Product& p, const std::vector<float>& y) {
 }
 
 constexpr std::tuple<int64_t, int64_t, int64_t> kShapes[] = {
-    {1, 1, 1},     {1, 16, 128},  {2, 17, 33},    {1, 331, 96},   {7, 100, 192}, {12, 48, 64},
-    {16, 64, 256}, {17, 33, 100}, {33, 130, 545}, {70, 96, 1152}, {130, 33, 40}, {3, 1, 700},
-    {257, 16, 2},  {40, 544, 96}, {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640}, {560, 20, 160}};
+    {1, 1, 1},      {1, 16, 128},   {2, 17, 33},    {1, 331, 96},   {7, 100, 192}, {12, 48, 64}, {16, 64, 256},
+    {17, 33, 100},  {33, 130, 545}, {70, 96, 1152}, {130, 33, 40},  {3, 1, 700},   {257, 16, 2}, {40, 544, 96},
+    {31, 40, 2080}, {5, 48, 1024},  {64, 80, 640},  {560, 20, 160}, {50, 48, 1024}};
 
 std::vector<Case> cases() {
   std::vector<Case> all;
@@ -225,7 +225,7 @@ TEST(GemmA16, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
   EXPECT_FALSE(gemm_gated_a16_packs(64, 48));  // gates and ups share a panel
   EXPECT_EQ(gemm_gated_a16_packs(33, 32), cpu_has(Isa::kAmx));
   if (!gemm_gated_a16_packs(33, 32)) return;
-  expect_packed_as_rows(900, 300, [](const PackedDraw& d, const auto& compare) {
+  expect_packed_as_rows(900, 1100, [](const PackedDraw& d, const auto& compare) {
     const Product first({d.M, 2 * d.F, d.K, d.K}, DType::kBf16, /*with_bias=*/d.i % 2 == 0, d.i);
     const Product second({d.M, d.N, d.F, d.i % 5 ? d.F : 32}, DType::kBf16, /*with_bias=*/d.i % 3 == 0, 100 + d.i);
     compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });

@@ -24,7 +24,8 @@ using avx512::Vec;
 // do not meet.
 PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
   const int64_t steps = (K + kTileK - 1) / kTileK, units = (steps + kInt4Units - 1) / kInt4Units;
-  return thick_tiles(memory, M, steps, balanced(units, kMostStretchSteps / kInt4Units) * kInt4Units);
+  const int64_t most = steps <= kMostUnpackedSteps ? kMostUnpackedSteps : kMostStretchSteps;
+  return thick_tiles(memory, M, steps, balanced(units, most / kInt4Units) * kInt4Units);
 }
 
 // Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y
@@ -114,35 +115,36 @@ class GatedEnds {
   const GatedRows rows_;
 };
 
-// Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows.
+// Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows. A
+// whole tile row at a time; its lines are written whole and need no fetching.
 template <class Act>
 class PackedEnds {
  public:
-  static constexpr int64_t kLines = 2;  // sums are y transposed: two columns
+  static constexpr int64_t kLines = kTileRows;
 
   PackedEnds(const Int4Job& job, int64_t pair)
       : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),
         up_bias_(job.a->bias ? gate_bias_ + job.N / 2 : nullptr),
         to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfTile) {}
-  inline __attribute__((always_inline)) void fetch(int64_t i) const { __builtin_prefetch(line(i), 1); }
-  void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
-    const int64_t column = i % kLinesOfPair * 2;
-    const Vec first = output(column, gates, ups), second = output(column + 1, gates + 64, ups + 64);
-    const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
-    std::byte* const to = line(i);
-    _mm512_store_si512(to, _mm512_permutexvar_epi16(pairs_, both));
-    if (to_.closes()) _mm512_store_si512(to + kHalfTile, _mm512_setzero_si512());
+  inline __attribute__((always_inline)) void fetch(int64_t) const {}
+  void store(int64_t tile_row, const std::byte* gates, const std::byte* ups) const {
+    std::byte* const to = to_.of_tile_row(tile_row);
+    for (int64_t at = 0, column = 0; at < kHalfTile; at += 64, column += 2) {
+      const Vec first = output(column, gates, ups), second = output(column + 1, gates, ups);
+      const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
+      _mm512_store_si512(to + at, _mm512_permutexvar_epi16(pairs_, both));
+      if (to_.closes()) _mm512_store_si512(to + at + kHalfTile, _mm512_setzero_si512());
+    }
   }
 
  private:
-  static constexpr int64_t kHalfTile = kTileBytes / 2, kLinesOfPair = 8;
+  static constexpr int64_t kHalfTile = kTileBytes / 2;
 
-  std::byte* line(int64_t i) const { return to_.of_tile_row(i / kLinesOfPair) + i % kLinesOfPair * 64; }
   inline __attribute__((always_inline)) Vec output(int64_t column, const std::byte* gates, const std::byte* ups) const {
-    Vec gate_bias = Vec::zero(), up_bias = Vec::zero();
-    if (gate_bias_) gate_bias = Vec::set(gate_bias_[column]), up_bias = Vec::set(up_bias_[column]);
-    const Vec gate = Vec::load(reinterpret_cast<const float*>(gates)) + gate_bias;
-    return Act::apply(gate) * (Vec::load(reinterpret_cast<const float*>(ups)) + up_bias);
+    Vec gate = Vec::load(reinterpret_cast<const float*>(gates + column * 64));
+    Vec up = Vec::load(reinterpret_cast<const float*>(ups + column * 64));
+    if (gate_bias_) gate = gate + Vec::set(gate_bias_[column]), up = up + Vec::set(up_bias_[column]);
+    return Act::apply(gate) * up;
   }
 
   const float *const gate_bias_, *const up_bias_;  // of the pair's first column, or null

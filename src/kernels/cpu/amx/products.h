@@ -32,7 +32,7 @@ namespace millrace::amx {
 constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per tile's depth of k
 
 constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
-constexpr int64_t kMostStretchSteps = 16;  // a pair of panels' stretch (32 KiB) stays in the first-level cache
+constexpr int64_t kMostStretchSteps = 16;  // of a pair of panels (32 KiB) stay in the first-level cache
 
 // The first n of sixteen lanes.
 inline __mmask16 lanes_below(int64_t n) {
@@ -504,13 +504,19 @@ inline void store_sums(std::byte* to) {
   tile_store<2>(to + 2 * kTileBytes, 64), tile_store<3>(to + 3 * kTileBytes, 64);
 }
 
+// A longer stretch's last panel tiles pass, too, so that the first ones stay.
 template <int kTileRowCount>
 inline __attribute__((always_inline)) void load_step(const Stretch& t, int64_t s) {
   const int64_t at = s * kStepBytes;
   tile_load_passing<4>(t.x[0] + at, 64);
   if constexpr (kTileRowCount == 2) tile_load_passing<5>(t.x[1] + at, 64);
-  tile_load<6>(t.w[0] + at, 64);
-  tile_load<7>(t.w[1] + at, 64);
+  if (s < kMostStretchSteps) {
+    tile_load<6>(t.w[0] + at, 64);
+    tile_load<7>(t.w[1] + at, 64);
+  } else {
+    tile_load_passing<6>(t.w[0] + at, 64);
+    tile_load_passing<7>(t.w[1] + at, 64);
+  }
 }
 
 // The first step: sums change places one tile at a time, while the products before are still under way.
