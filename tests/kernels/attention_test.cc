@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 
@@ -250,61 +251,125 @@ TEST(PagedAttention, ARowIsBitIdenticalAmongManySequences) {
   }
 }
 
-// Keys are zeros but at two positions, where scores are 200 and 400: each row's output is the value of the last of them
-// that it sees, or the mean of all. The exponent of 400 is rounded to 2^-15.
-TEST(PagedAttention, ScoresMayRiseBeyondFloat32WithinAPartition) {
-  constexpr int64_t n = 200, H = 8, D = 64;
-  const KvLayout layout{.block_tokens = 16, .kv_heads = 1, .head_dim = D, .dtype = DType::kBf16};
-  Random random(9);
-  std::vector<float> k(n * D), v = random_floats(random, n * D), q(n * H * D), want;
-  k[70 * D] = 8, k[150 * D] = 16;
-  for (size_t i = 0; i < q.size(); i += D) q[i] = 200;
-  for (float& x : v) x = to_float(to_bf16(x));
-  std::vector<float> sums(D);
-  for (int64_t t = 0; t < n; ++t)
-    for (int64_t d = 0; d < D; ++d) {
-      sums[d] += v[t * D + d];
-      want.push_back(t >= 150 ? v[150 * D + d] : t >= 70 ? v[70 * D + d] : sums[d] / static_cast<float>(t + 1));
+// One sequence whose keys are zeros but for some first elements, for queries that are 200 in theirs: a score is 25
+// times the key's element. Values are random.
+class FirstElements {
+ public:
+  static constexpr int64_t kLength = 200, H = 8, D = 64;
+  explicit FirstElements(const std::vector<std::pair<int64_t, float>>& keys) : q_(kLength * H * D), k_(kLength * D) {
+    Random random(9);
+    v_ = random_floats(random, kLength * D);
+    for (float& x : v_) x = to_float(to_bf16(x));
+    for (size_t i = 0; i < q_.size(); i += D) q_[i] = 200;
+    for (const auto& [position, key] : keys) k_[position * D] = key;
+    std::iota(table_.begin(), table_.end(), 0);
+    std::vector<int64_t> slots(kLength);
+    std::iota(slots.begin(), slots.end(), 0);
+    kv_write({.k = k_.data(),
+              .v = v_.data(),
+              .slots = slots.data(),
+              .k_cache = k_cache_.data(),
+              .v_cache = v_cache_.data(),
+              .layout = kLayout,
+              .T = kLength,
+              .stride = D});
+  }
+  // Rows of the last `fresh` of `context` positions.
+  std::vector<float> run(AttentionFn* attention, int32_t context, int32_t fresh) const {
+    const int32_t start[] = {0, fresh};
+    std::vector<float> out(fresh * H * D);
+    attention({.q = q_.data(),
+               .k_cache = k_cache_.data(),
+               .v_cache = v_cache_.data(),
+               .layout = kLayout,
+               .query_start = start,
+               .context_len = &context,
+               .block_table = table_.data(),
+               .out = out.data(),
+               .alibi_slopes = nullptr,
+               .q_factors = nullptr,
+               .scratch = nullptr,
+               .scratch_bytes = 0,
+               .S = 1,
+               .H = H,
+               .max_blocks = static_cast<int64_t>(table_.size()),
+               .q_stride = H * D,
+               .out_stride = H * D,
+               .scale = 0.125f});
+    return out;
+  }
+  // What all heads of position t have, in float64.
+  std::vector<double> row(int64_t t) const {
+    std::vector<double> sums(D);
+    double top = -INFINITY, total = 0;
+    for (int64_t j = 0; j <= t; ++j) top = std::max<double>(top, 25 * k_[j * D]);
+    for (int64_t j = 0; j <= t; ++j) {
+      const double weight = std::exp(25.0 * k_[j * D] - top);
+      total += weight;
+      for (int64_t d = 0; d < D; ++d) sums[d] += weight * v_[j * D + d];
     }
-  std::vector<int32_t> table((n + 15) / 16);
-  std::iota(table.begin(), table.end(), 0);
-  std::vector<int64_t> slots(n);
-  std::iota(slots.begin(), slots.end(), 0);
-  std::vector<uint8_t> k_cache(table.size() * layout.block_bytes()), v_cache(k_cache.size());
-  kv_write({.k = k.data(),
-            .v = v.data(),
-            .slots = slots.data(),
-            .k_cache = k_cache.data(),
-            .v_cache = v_cache.data(),
-            .layout = layout,
-            .T = n,
-            .stride = D});
+    for (double& sum : sums) sum /= total;
+    return sums;
+  }
+  void expect_rows(AttentionFn* attention, int32_t fresh) const {
+    const std::vector<float> got = run(attention, kLength, fresh);
+    for (int64_t t = 0; t < fresh; ++t) {
+      const auto want = row(kLength - fresh + t);
+      for (int64_t i = 0; i < H * D; ++i) ASSERT_NEAR(got[t * H * D + i], want[i % D], 1e-4) << "row " << t;
+    }
+  }
+
+ private:
+  static constexpr KvLayout kLayout{.block_tokens = 16, .kv_heads = 1, .head_dim = D, .dtype = DType::kBf16};
+  std::vector<float> q_, k_, v_;
+  std::vector<int32_t> table_ = std::vector<int32_t>((kLength + 15) / 16);
+  std::vector<uint8_t> k_cache_ = std::vector<uint8_t>(table_.size() * kLayout.block_bytes()), v_cache_ = k_cache_;
+};
+
+// Each row's output is the value of the last of two high scores that it sees, or the mean of all. The exponent of 400
+// is rounded to 2^-15. Rows that see neither are those of a sequence without.
+TEST(PagedAttention, ScoresMayRiseBeyondFloat32WithinAPartition) {
+  const FirstElements model({{90, 8}, {150, 16}});
   for (const auto& impl : paged_attention_impls()) {
     if (!cpu_has(impl.needs)) continue;
-    for (const int64_t fresh : {n, int64_t{1}}) {
-      const int32_t start[] = {0, static_cast<int32_t>(fresh)}, context = n;
-      std::vector<float> out(fresh * H * D);
-      impl.run({.q = q.data(),
-                .k_cache = k_cache.data(),
-                .v_cache = v_cache.data(),
-                .layout = layout,
-                .query_start = start,
-                .context_len = &context,
-                .block_table = table.data(),
-                .out = out.data(),
-                .alibi_slopes = nullptr,
-                .q_factors = nullptr,
-                .scratch = nullptr,
-                .scratch_bytes = 0,
-                .S = 1,
-                .H = H,
-                .max_blocks = static_cast<int64_t>(table.size()),
-                .q_stride = H * D,
-                .out_stride = H * D,
-                .scale = 0.125f});
-      for (int64_t i = 0; i < fresh * H * D; ++i)
-        ASSERT_NEAR(out[i], want[(n - fresh + i / (H * D)) * D + i % D], 1e-4f) << impl.name << " row " << i / (H * D);
+    SCOPED_TRACE(impl.name);
+    model.expect_rows(impl.run, model.kLength);
+    model.expect_rows(impl.run, 1);
+    const auto alone = model.run(impl.run, 90, 90);
+    auto together = model.run(impl.run, model.kLength, model.kLength);
+    together.resize(alone.size());
+    EXPECT_EQ(together, alone);
+  }
+}
+
+// Of any size below, and in a tile that all rows see or only some.
+TEST(PagedAttention, ScoresMayLieFarBelowTheTop) {
+  for (const float key : {-1.0f, -3.0f, -900.0f, -1100.0f, -3000.0f, -1e30f, -INFINITY}) {
+    const FirstElements model({{5, key}, {70, key}, {195, key}});
+    for (const auto& impl : paged_attention_impls()) {
+      if (!cpu_has(impl.needs)) continue;
+      SCOPED_TRACE(testing::Message() << impl.name << " key " << key);
+      model.expect_rows(impl.run, model.kLength);
+      model.expect_rows(impl.run, 2);
     }
+  }
+}
+
+TEST(PagedAttention, AKeyOfNanMakesNanOfTheRowsThatSeeIt) {
+  constexpr int64_t kRow = FirstElements::H * FirstElements::D;
+  const FirstElements sane({});
+  for (const auto& impl : paged_attention_impls()) {
+    if (!cpu_has(impl.needs)) continue;
+    const auto want = sane.run(impl.run, sane.kLength, sane.kLength);
+    for (const float key : {NAN, -NAN})
+      for (const int64_t position : {3, 170}) {
+        SCOPED_TRACE(testing::Message() << impl.name << " key " << key << " at " << position);
+        const FirstElements model({{position, key}});
+        const auto got = model.run(impl.run, model.kLength, model.kLength);
+        const auto first = got.begin() + position * kRow;
+        EXPECT_TRUE(std::equal(got.begin(), first, want.begin()));
+        EXPECT_TRUE(std::all_of(first, got.end(), [](float x) { return std::isnan(x); }));
+      }
   }
 }
 

@@ -11,7 +11,7 @@
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,bmi2,fma,f16c")
 namespace millrace::amx {
 namespace {
 

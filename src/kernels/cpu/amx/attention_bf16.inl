@@ -26,14 +26,15 @@ struct Group {
   Row row[kGroupRows];
 };
 
-// The unfinished softmax of a group's rows: sums over j of e^(s_j - top) v_j and of e^(s_j - top). `top` is the highest
-// score of the first tile of the partition that the row sees: any number will do that keeps the sums within float32.
-// Where the total shows that it did not, the partition is done again with tops that rise with every tile.
+// The unfinished softmax of a group's rows: sums over j of e^(s_j - top) v_j and of e^(s_j - top), times 2^-47. `top`
+// is the highest score of the first tile of the partition that the row sees, to the nearest 1/512 of a power of two:
+// any number will do that leaves no score 48 powers of two above it. Where the total shows that one did, the partition
+// is done again with tops that rise with every tile.
 struct GroupState {
   alignas(64) float top[kGroupRows], total[kGroupRows];
   float* sums;  // [Dp/16] tiles
 };
-constexpr float kMostTotal = 0x1p80f;  // of a row whose top stays
+constexpr float kMostTotal = 1;  // of a row whose top stays; the largest weight is almost 2
 
 // A group's visit to a tile, where its rows see something of the pairs [first, end) of subtiles.
 struct Unit {
@@ -64,12 +65,14 @@ struct GroupWork {
   const bool sixteens;               // groups are filled up to sixteen rows, for Weave
   int groups = 0;
   Group group[kMaxGroups];
-  __mmask16 rising[kMaxGroups];                            // the rows whose tops rise with every tile
-  alignas(64) float base[kMaxGroups][kGroupRows];          // top * log2(e), of the partition
-  GroupState part[kMaxGroups], whole[kMaxGroups];          // of the partition under way, of those before
-  int64_t partition = 0;                                   // first position
-  int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];  // elements before head 0's, where somebody looks
-  alignas(64) float totals[kMaxGroups][kGroupRows][16];    // of the partition, by position modulo 16
+  __mmask16 rising[kMaxGroups];                             // the rows whose tops rise with every tile
+  alignas(64) float base[kMaxGroups][kGroupRows];           // kPowerMagic - 512 * log2(e) * top, of the partition
+  GroupState part[kMaxGroups], whole[kMaxGroups];           // of the partition under way, of those before
+  int64_t partition = 0;                                    // first position
+  int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];   // elements before head 0's, where somebody looks
+  alignas(64) float totals[kMaxGroups][2][kGroupRows][16];  // of the partition, by pair of positions: before and after
+                                                            // a unit in turn
+  int now[kMaxGroups];                                     // which of the two
   alignas(64) float sums[2 * kGroupRows * kMaxGroupDims];  // of part and whole
   alignas(64) bf16 queries[kGroupRows * kMaxGroupDims];    // [groups][dim_tiles]
   UnitMemory memory[2];
@@ -157,9 +160,7 @@ inline Visible partitions_of(const GroupWork& w) {
   const Visible& last = w.group[w.groups - 1].seen;
   return {first.begin / kPartitionPositions, (last.end - 1) / kPartitionPositions + 1};
 }
-inline void clear_state(const GroupWork& w, GroupState& state) {
-  Vec::set(-__builtin_inff()).store(state.top);
-  Vec::zero().store(state.total);
+inline void clear_sums(const GroupWork& w, GroupState& state) {
   for (int64_t i = 0; i < w.value_tiles * kTileFloats; i += 16) Vec::zero().store(state.sums + i);
 }
 
@@ -343,13 +344,17 @@ class Ahead {
   int64_t bytes_ = 0, share_ = 0, at_ = 0;
 };
 
+// Where the weights of two neighbouring positions, of the sixteen such pairs of two subtiles, lie in a row of a tile,
+// and their values among its rows: as packing leaves them.
+inline int64_t row_of_pair(int64_t pair) { return pair % 8 / 2 * 4 + pair / 8 * 2 + pair % 2; }
+
 // Copies the values of a pair of subtiles that groups of the head see; zero for the others.
 inline void gather_pair(const GroupWork& w, const Unit& unit, const Visible& seen, int pair, bf16* to) {
   const __m512i even = _mm512_set1_epi32(0xffff), odd = _mm512_set1_epi32(-65536);
   const auto* const cache = static_cast<const bf16*>(w.a.v_cache);
   for (int64_t p = pair * kPair; p < (pair + 1) * kPair; p += 2) {
     const int64_t at = unit.tile + p;
-    bf16* row = to + p / kPair * w.value_tiles * kTileElements + p % kPair * 16;
+    bf16* row = to + p / kPair * w.value_tiles * kTileElements + row_of_pair(p % kPair / 2) * kPair;
     const bool sees_even = at >= seen.begin && at < seen.end, sees_odd = at + 1 >= seen.begin && at + 1 < seen.end;
     if (!sees_even && !sees_odd) {
       for (int i = 0; i < w.value_tiles; ++i) _mm512_store_si512(row + i * kTileElements, _mm512_setzero_si512());
@@ -365,11 +370,11 @@ inline void copy_pair(const GroupWork& w, const Unit& unit, int pair, bf16* to, 
   const auto* const cache = static_cast<const bf16*>(w.a.v_cache);
   for (int half = 0; half < 2; ++half) {
     const bf16* from = cache + group_offset(w, unit, 2 * pair + half);
-    bf16* rows = to + pair * w.value_tiles * kTileElements + half * 8 * 32;
     for (int r = 0; r < 8; ++r) {
+      bf16* const row = to + pair * w.value_tiles * kTileElements + row_of_pair(8 * half + r) * kPair;
       if (r % 2 == 0) ahead.step();
       for (int i = 0; i < w.value_tiles; ++i, from += 32)
-        _mm512_store_si512(rows + r * 32 + i * kTileElements, _mm512_loadu_si512(from));
+        _mm512_store_si512(row + i * kTileElements, _mm512_loadu_si512(from));
     }
   }
 }
@@ -405,40 +410,52 @@ inline void finish_scores(const GroupWork& w, const Unit& unit, UnitMemory& memo
 }
 
 // The highest score of each row.
-inline __m512 highest_of(const Unit& unit, int rows, const uint64_t* seen, const UnitMemory& memory) {
+template <bool kWhole>
+__attribute__((noinline)) __m512 highest_of(const Unit& unit, int rows, const uint64_t* seen,
+                                            const UnitMemory& memory) {
   __m512 highest[kGroupRows];
   for (int r = 0; r < kGroupRows; ++r) {
     highest[r] = _mm512_set1_ps(-__builtin_inff());
     if (r >= rows) continue;
-    for (int i = 2 * unit.first; i < 2 * unit.end; ++i)
-      highest[r] =
-          _mm512_mask_max_ps(highest[r], sixteen_of(seen[r], i), highest[r], _mm512_load_ps(memory.scores[i][r]));
+    const int begin = kWhole ? 0 : 2 * unit.first, end = kWhole ? kSpanSubtiles : 2 * unit.end;
+#pragma GCC unroll 4
+    for (int i = begin; i < end; ++i) {
+      const __mmask16 sees = kWhole ? 0xffff : sixteen_of(seen[r], i);
+      highest[r] = _mm512_mask_max_ps(highest[r], sees, highest[r], _mm512_load_ps(memory.scores[i][r]));
+    }
   }
   return reduce_each(highest, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
 }
 
 // What all rows of a unit have in common.
 struct Weighing {
-  __m512 factor;           // of a raw product
-  const float* base;       // [rows]
+  __m512 factor;              // of a raw product, for kPowerUnits
+  const float* base;          // [rows]
+  const float (*before)[16];  // totals
+  float (*after)[16];
   uint32_t shrinking = 0;  // the rows whose earlier sums are to be multiplied with `keep`
   uint64_t seen[kGroupRows];
   alignas(64) float keep[kGroupRows];
 };
 
+constexpr float kUnitsPerScore = 1.44269504f * kPowerUnits;
+
 // Tops of the rows that have none so far, and of those that rise.
-__attribute__((noinline)) void raise_tops(GroupWork& w, const Unit& unit, __mmask16 which, float scale,
-                                          const UnitMemory& memory, Weighing& how) {
-  constexpr float kLog2E = 1.44269504f;
+template <bool kWhole>
+inline void raise_tops(GroupWork& w, const Unit& unit, __mmask16 which, float scale, const UnitMemory& memory,
+                       Weighing& how) {
   const int rows = w.group[unit.group].filled;
   GroupState& state = w.part[unit.group];
-  const Vec top = Vec::load(state.top);
-  const Vec highest = Vec{highest_of(unit, rows, how.seen, memory)} * Vec::set(scale);
-  const Vec raised{_mm512_mask_max_ps(top.v, which, top.v, highest.v)};
+  float* const bases = w.base[unit.group];
+  const Vec top = Vec::load(state.top), magic = Vec::set(kPowerMagic);
+  const Vec highest = Vec{highest_of<kWhole>(unit, rows, how.seen, memory)} * Vec::set(scale);
+  const __mmask16 higher = _mm512_mask_cmp_ps_mask(which, highest.v, top.v, _CMP_NLE_UQ);
+  const Vec base = magic - Vec::round(highest * Vec::set(kUnitsPerScore));
+  const Vec raised{_mm512_mask_mov_ps(top.v, higher, ((magic - base) * Vec::set(1 / kUnitsPerScore)).v)};
   raised.store(state.top);
-  (raised * Vec::set(kLog2E)).store(w.base[unit.group]);
+  _mm512_store_ps(bases, _mm512_mask_mov_ps(_mm512_load_ps(bases), higher, base.v));
   const __mmask16 begun = _mm512_cmp_ps_mask(top.v, _mm512_set1_ps(-__builtin_inff()), _CMP_NEQ_UQ);
-  how.shrinking = _mm512_mask_cmp_ps_mask(begun, top.v, raised.v, _CMP_NEQ_UQ) & ((1u << rows) - 1);
+  how.shrinking = begun & higher & ((1u << rows) - 1);
   if (how.shrinking != 0) exp(top - raised).store(how.keep);
 }
 
@@ -453,61 +470,94 @@ inline void shrink_sums(GroupWork& w, int group, const Weighing& how) {
 inline void shrink_totals(GroupWork& w, int group, const Weighing& how) {
   for (uint32_t rows = how.shrinking; rows != 0; rows &= rows - 1) {
     const int r = __builtin_ctz(rows);
-    (Vec::load(w.totals[group][r]) * Vec::set(how.keep[r])).store(w.totals[group][r]);
+    float* const total = w.totals[group][w.now[group]][r];
+    (Vec::load(total) * Vec::set(how.keep[r])).store(total);
   }
 }
 
 // Finds what the unit's rows see, unless all see all of it, and their tops.
 template <bool kWhole>
 inline void prepare_weighing(GroupWork& w, const Unit& unit, UnitMemory& memory, Weighing& how) {
-  constexpr float kLog2E = 1.44269504f;
   const Group& group = w.group[unit.group];
   const bool finish = w.a.soft_cap > 0 || w.a.alibi_slopes;
   if (finish) finish_scores(w, unit, memory);
   const float scale = finish ? 1.0f : w.a.scale;
-  how.factor = _mm512_set1_ps(scale * kLog2E);
+  how.factor = _mm512_set1_ps(scale * kUnitsPerScore);
   how.base = w.base[unit.group];
+  int& now = w.now[unit.group];
+  how.before = w.totals[unit.group][now], how.after = w.totals[unit.group][now ^ 1];
   const __mmask16 fresh =
       _mm512_cmp_ps_mask(_mm512_load_ps(w.part[unit.group].top), _mm512_set1_ps(-__builtin_inff()), _CMP_EQ_OQ);
   const uint32_t which = (fresh | w.rising[unit.group]) & ((1u << group.filled) - 1);
-  if (!kWhole || which)
+  if (!kWhole)
     for (int r = 0; r < group.filled; ++r) how.seen[r] = seen_bits64(group.row[r].seen, unit.tile);
-  if (!which) return;
-  raise_tops(w, unit, static_cast<__mmask16>(which), scale, memory, how);
-  shrink_totals(w, unit.group, how);
+  if (which) {
+    raise_tops<kWhole>(w, unit, static_cast<__mmask16>(which), scale, memory, how);
+    shrink_totals(w, unit.group, how);
+  }
+  now ^= 1;
 }
 
-// Row r's scores to weights 2^(factor * score - base), whose sum is added to its total; of all pairs or the unit's.
-template <bool kWhole, bool kAll = kWhole>
+// NaN where a lane of a pair's exponents is.
+inline __m512i with_nans(__m512i weights, __m512 low, __m512 high) {
+  const __mmask32 nans =
+      power_mask(_mm512_cmp_ps_mask(low, low, _CMP_UNORD_Q), _mm512_cmp_ps_mask(high, high, _CMP_UNORD_Q));
+  return _mm512_mask_mov_epi16(weights, nans, _mm512_set1_epi16(0x7fc0));
+}
+
+enum class See { kAll, kSome, kAny };  // of a unit's positions; kAny: with scores of any size
+
+// Row r's scores to weights 2^(score - top - 47), whose sum is added to its total; of all pairs or the unit's. A sign
+// in `signs` tells that a score is too far below the top for all but kAny, or NaN.
+template <See kSee, bool kAllPairs>
 inline __attribute__((always_inline)) void weigh_row(const Unit& unit, int r, const Weighing& how, UnitMemory& memory,
-                                                     float* total) {
-  const __m512 bases = _mm512_set1_ps(how.base[r]);
-  __m512 sum = _mm512_setzero_ps();
-  const auto weight = [&](int i) __attribute__((always_inline)) {
-    __m512 p = power_for_bf16(_mm512_fmsub_ps(_mm512_load_ps(memory.scores[i][r]), how.factor, bases));
-    if constexpr (!kWhole) p = _mm512_maskz_mov_ps(sixteen_of(how.seen[r], i), p);
-    sum = _mm512_add_ps(sum, p);
-    return Vec{p};
+                                                     __m512i& signs) {
+  constexpr int kAnyOfThree = 0xfe;
+  const __m512 base = _mm512_set1_ps(how.base[r]);
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  const auto exponent = [&](int i) __attribute__((always_inline)) {
+    const __m512 score = _mm512_load_ps(memory.scores[i][r]);
+    if constexpr (kSee == See::kAll) return _mm512_fmadd_ps(score, how.factor, base);
+    return _mm512_maskz_fmadd_ps(sixteen_of(how.seen[r], i), score, how.factor, base);  // 0 becomes a weight of 0
   };
-  const int begin = kAll ? 0 : unit.first, end = kAll ? kSpanPairs : unit.end;
+  __m512 total = _mm512_load_ps(how.before[r]);
+  const int begin = kAllPairs ? 0 : unit.first, end = kAllPairs ? kSpanPairs : unit.end;
 #pragma GCC unroll 4
   for (int i = begin; i < end; ++i) {
-    const Vec low = weight(2 * i), high = weight(2 * i + 1);
-    store_rounded(low, high, memory.weights[i][r]);
+    const __m512 low = exponent(2 * i), high = exponent(2 * i + 1);
+    __m512i weights;
+    if constexpr (kSee == See::kAny) {
+      weights = with_nans(powers_of_words(power_words_of_any(low, high)), low, high);
+    } else {
+      weights = powers_of_words(power_words(low, high));
+      signs = _mm512_ternarylogic_epi32(signs, _mm512_castps_si512(low), _mm512_castps_si512(high), kAnyOfThree);
+    }
+    _mm512_store_si512(memory.weights[i][r], weights);
+    total = _mm512_dpbf16_ps(total, reinterpret_cast<__m512bh>(weights), ones);
   }
-  _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), sum));
+  _mm512_store_ps(how.after[r], total);
 }
 
-template <bool kWhole>
+// Weighs all rows again where `signs` tells so.
+template <See kSee, bool kAllPairs>
+inline void weigh_far_rows(const Unit& unit, int rows, Weighing& how, UnitMemory& memory, __m512i signs) {
+  if (__builtin_expect(_mm512_movepi32_mask(signs) == 0, 1)) return;
+  if (kSee == See::kAll) std::fill_n(how.seen, kGroupRows, ~uint64_t{0});
+  for (int r = 0; r < rows; ++r) weigh_row<See::kAny, kAllPairs>(unit, r, how, memory, signs);
+}
+
+template <See kSee>
 inline void weigh_unit(GroupWork& w, const Unit& unit, UnitMemory& memory, Products& products, Ahead& ahead) {
   Weighing how;
-  prepare_weighing<kWhole>(w, unit, memory, how);
+  prepare_weighing<kSee == See::kAll>(w, unit, memory, how);
+  __m512i signs = _mm512_setzero_si512();
   const int rows = w.group[unit.group].rows, all = products.left();
   for (int r = 0; r < rows; ++r) {
     while (products.left() > all * (rows - 1 - r) / rows) products.step(), ahead.step();
     ahead.step();
-    weigh_row<kWhole>(unit, r, how, memory, w.totals[unit.group][r]);
+    weigh_row<kSee, kSee == See::kAll>(unit, r, how, memory, signs);
   }
+  weigh_far_rows<kSee, kSee == See::kAll>(unit, rows, how, memory, signs);
   shrink_sums(w, unit.group, how);  // which now hold all before this unit
 }
 
@@ -551,7 +601,7 @@ struct Weave {
     constexpr int pair = kStep / (2 * kDimTiles), d = kStep / 2 % kDimTiles, i = kStep % 2, sum = 4 + i;
     if constexpr (d == 0) tile_zero<sum>();
     if constexpr (i == 0) tile_load<6>(t.queries + d * kTileElements, 64);
-    tile_load<7>(t.keys[2 * pair + i] + d * kTileElements, 64);
+    tile_load_passing<7>(t.keys[2 * pair + i] + d * kTileElements, 64);
     tile_multiply<sum, 6, 7>();
     if constexpr (d + 1 == kDimTiles) tile_store<sum>(t.scores + (2 * pair + i) * kTileFloats, 64);
   }
@@ -561,7 +611,7 @@ struct Weave {
     constexpr int pair = kStep / 4 % kSpanPairs, i = kStep % 4, to = kStep / 8 * 4 + i;
     if constexpr (!kHeld && pair == 0) tile_load<i>(t.sums + to * kTileFloats, 64);
     if constexpr (i == 0) tile_load<6>(t.weights + pair * kTileElements, 64);
-    tile_load<7>(t.values + (pair * kValueTiles + to) * kTileElements, 64);
+    tile_load_passing<7>(t.values + (pair * kValueTiles + to) * kTileElements, 64);
     tile_multiply<i, 6, 7>();
     if constexpr (!kHeld && pair + 1 == kSpanPairs) tile_store<i>(t.sums + to * kTileFloats, 64);
   }
@@ -576,19 +626,21 @@ struct Weave {
   static inline __attribute__((always_inline)) void steps(const TileWork& t, Steps<kStep...>) {
     (step<kFirst + kStep>(t), ...);
   }
-  template <bool kWhole, int... kRow>
+  template <See kSee, int... kRow>
   static inline __attribute__((always_inline)) void rows(const TileWork& t, const Unit& unit, const Weighing& how,
-                                                         UnitMemory& memory, float (*totals)[16], Steps<kRow...>) {
+                                                         UnitMemory& memory, __m512i& signs, Steps<kRow...>) {
     constexpr int kEach = kSteps / kGroupRows;
     ((steps<kRow * kEach>(t, std::make_integer_sequence<int, kEach>()),
-      weigh_row<kWhole, true>(unit, kRow, how, memory, totals[kRow])),
+      weigh_row<kSee, true>(unit, kRow, how, memory, signs)),
      ...);
   }
-  template <bool kWhole>
+  template <See kSee>
   static void run(GroupWork& w, const Unit& unit, UnitMemory& memory, const TileWork& t) {
     Weighing how;
-    prepare_weighing<kWhole>(w, unit, memory, how);
-    rows<kWhole>(t, unit, how, memory, w.totals[unit.group], std::make_integer_sequence<int, kGroupRows>());
+    prepare_weighing<kSee == See::kAll>(w, unit, memory, how);
+    __m512i signs = _mm512_setzero_si512();
+    rows<kSee>(t, unit, how, memory, signs, std::make_integer_sequence<int, kGroupRows>());
+    weigh_far_rows<kSee, true>(unit, kGroupRows, how, memory, signs);
   }
   static void find_scores(const TileWork& t) { steps<0>(t, std::make_integer_sequence<int, kKeySteps>()); }
   static void add_values(const TileWork& t) {
@@ -609,7 +661,7 @@ struct Weave {
 inline void finish_totals(GroupWork& w, int group) {
   __m512 totals[kGroupRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kGroupRows; ++r) totals[r] = _mm512_load_ps(w.totals[group][r]);
+  for (int r = 0; r < kGroupRows; ++r) totals[r] = _mm512_load_ps(w.totals[group][w.now[group]][r]);
   _mm512_store_ps(w.part[group].total, reduce_each(totals, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); }));
 }
 
@@ -617,20 +669,27 @@ inline bool sees_all(const Group& group, int64_t tile) {
   return group.row[0].seen.end >= tile + kSpan && group.row[group.rows - 1].seen.begin <= tile;
 }
 
-inline void begin_partition(GroupWork& w, int64_t partition) {
+// `held`: sums are stored at the end of the groups that see something.
+inline void begin_partition(GroupWork& w, int64_t partition, bool held) {
   w.partition = partition * kPartitionPositions;
   find_subtiles(w);
   for (int i = 0; i < w.groups; ++i) {
-    clear_state(w, w.part[i]);
-    std::fill_n(&w.totals[i][0][0], kGroupRows * 16, 0.0f);
+    const Visible seen = within(w.group[i].seen, w.partition, w.partition + kPartitionPositions);
+    if (!held || seen.begin >= seen.end) clear_sums(w, w.part[i]);
+    Vec::set(-__builtin_inff()).store(w.part[i].top);
+    Vec::set(__builtin_inff()).store(w.base[i]);
+    for (int r = 0; r < kGroupRows; ++r)
+      for (int side = 0; side < 2; ++side) Vec::zero().store(w.totals[i][side][r]);
+    w.now[i] = 0;
   }
 }
 inline bool same_tile(const GroupWork& w, const Unit& a, const Unit& b) {
   return w.group[a.group].g == w.group[b.group].g && a.tile == b.tile;
 }
 
-// All groups over the partition, any number of rows and dimensions: their states in w.part.
-inline void visit_units(GroupWork& w) {
+// All groups over the partition, any number of rows and dimensions: their states in w.part. `far`: with scores of any
+// size, or NaN.
+inline void visit_units(GroupWork& w, bool far) {
   Unit before{}, unit{.group = -1, .tile = w.partition}, next;
   if (!advance(w, unit)) return;
   Products first(w, &unit, w.memory[0].scores[0][0], nullptr, nullptr, nullptr);
@@ -645,10 +704,12 @@ inline void visit_units(GroupWork& w) {
                       w.memory[now ^ 1].weights[0][0], w.values);
     const bool enters = !started || !same_tile(w, unit, before);
     if (enters) ahead.aim(w, unit);
-    if (sees_all(w.group[unit.group], unit.tile))
-      weigh_unit<true>(w, unit, w.memory[now], products, ahead);
+    if (far)
+      weigh_unit<See::kAny>(w, unit, w.memory[now], products, ahead);
+    else if (sees_all(w.group[unit.group], unit.tile))
+      weigh_unit<See::kAll>(w, unit, w.memory[now], products, ahead);
     else
-      weigh_unit<false>(w, unit, w.memory[now], products, ahead);
+      weigh_unit<See::kSome>(w, unit, w.memory[now], products, ahead);
     if (enters) gather_values(w, unit, w.values, ahead);
     before = unit, unit = next, now ^= 1;
   }
@@ -709,9 +770,9 @@ inline void weave_units(GroupWork& w) {
     if (!started) t.sums = w.idle;
     if (last && (!started || before.group != unit.group)) await_output(w, w.group[unit.group]);
     if (sees_all(w.group[unit.group], unit.tile))
-      Woven::template run<true>(w, unit, w.memory[now], t);
+      Woven::template run<See::kAll>(w, unit, w.memory[now], t);
     else
-      Woven::template run<false>(w, unit, w.memory[now], t);
+      Woven::template run<See::kSome>(w, unit, w.memory[now], t);
     if (started && before.group != unit.group) Woven::end_sums(w.part[before.group].sums);
     if (!started || before.group != unit.group) Woven::begin_sums();
     before = unit, unit = next, now ^= 1;
@@ -722,9 +783,10 @@ inline void weave_units(GroupWork& w) {
 }
 
 inline void run_partition_once(GroupWork& w, int64_t partition, bool rising) {
-  begin_partition(w, partition);
-  if (!w.sixteens || rising)
-    visit_units(w);
+  const bool weaves = w.sixteens && !rising;
+  begin_partition(w, partition, weaves && Weave<2>::kHeld && w.dim_tiles == 2);
+  if (!weaves)
+    visit_units(w, rising);
   else if (w.dim_tiles == 2)
     weave_units<2>(w);
   else
@@ -785,16 +847,21 @@ inline void write_group(const GroupWork& w, int index) {
   const Group& group = w.group[index];
   const GroupState& state = w.whole[index];
   const int64_t D = w.a.layout.head_dim;
+  alignas(64) float inverse[kGroupRows];
+  (Vec::set(1.0f) / Vec::load(state.total)).store(inverse);
   for (int r = 0; r < group.rows; ++r) {
     const int64_t at = group.row[r].token * w.a.out_stride + group.row[r].head * D;
-    const Vec inverse = Vec::set(1.0f / state.total[r]);
-    for (int64_t d = 0; d < D; d += 16) {
-      const Vec value = Vec::load(state.sums + d / 16 * kTileFloats + 16 * r) * inverse;
-      if (w.a.out_dtype == DType::kBf16)
-        value.store_n(static_cast<bf16*>(w.a.out) + at + d, lanes_left(d, D));
-      else
-        value.store_n(static_cast<float*>(w.a.out) + at + d, lanes_left(d, D));
+    const auto value = [&](int64_t d) {
+      return Vec::load(state.sums + d / 16 * kTileFloats + 16 * r) * Vec::set(inverse[r]);
+    };
+    if (w.a.out_dtype != DType::kBf16) {
+      for (int64_t d = 0; d < D; d += 16) value(d).store_n(static_cast<float*>(w.a.out) + at + d, lanes_left(d, D));
+      continue;
     }
+    bf16* const to = static_cast<bf16*>(w.a.out) + at;
+    int64_t d = 0;
+    for (; d + 32 <= D; d += 32) store_rounded(value(d), value(d + 16), to + d);
+    for (; d < D; d += 16) value(d).store_n(to + d, lanes_left(d, D));
   }
 }
 
@@ -843,7 +910,8 @@ inline GroupItem group_item_at(const AttentionArgs& a, int64_t most_heads, int64
   }
   const int64_t all = (a.query_start[s + 1] - a.query_start[s]) * (a.H / a.layout.kv_heads);
   const int64_t blocks = (all + cut.rows - 1) / cut.rows;
-  const int64_t g = index / blocks * cut.heads, row = index % blocks * cut.rows;
+  const int64_t g = index / blocks * cut.heads;
+  const int64_t row = (blocks - 1 - index % blocks) * cut.rows;  // those that see most first, so that short ones end
   return {s, g, std::min(cut.heads, a.layout.kv_heads - g), row, std::min(cut.rows, all - row)};
 }
 
