@@ -678,8 +678,7 @@ inline void begin_partition(GroupWork& w, int64_t partition, bool held) {
     if (!held || seen.begin >= seen.end) clear_sums(w, w.part[i]);
     Vec::set(-__builtin_inff()).store(w.part[i].top);
     Vec::set(__builtin_inff()).store(w.base[i]);
-    for (int r = 0; r < kGroupRows; ++r)
-      for (int side = 0; side < 2; ++side) Vec::zero().store(w.totals[i][side][r]);
+    for (float(&total)[16] : w.totals[i][0]) Vec::zero().store(total);
     w.now[i] = 0;
   }
 }
