@@ -70,7 +70,9 @@ template <int kUnit, int kScales>
 inline __attribute__((always_inline)) __m512i unpack_int4_unit(const std::byte* column,
                                                                const Int4Tables<kScales>& tables, int n) {
   const __m512i words = _mm512_loadu_si512(column + kUnit / 2), table = tables.at(kScales * kUnit / 4, n);
-  return _mm512_permutexvar_epi16(kUnit % 2 == 0 ? words : _mm512_srli_epi16(words, 4), table);
+  if constexpr (kUnit % 2 == 0) return _mm512_permutexvar_epi16(words, table);
+  const __m512i sixteenths = _mm512_mulhi_epu16(words, _mm512_set1_epi16(1 << 12));  // shifts would slow look-ups down
+  return _mm512_permutexvar_epi16(sixteenths, table);
 }
 template <int kScales>
 inline __attribute__((always_inline)) void unpack_int4_units(const std::byte* column, const Int4Tables<kScales>& tables,
