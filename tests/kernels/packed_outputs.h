@@ -20,12 +20,13 @@ struct PackedDraw {
 };
 
 // body(draw, compare) calls compare(run), and run(packed) gives y [M, N] through rows or packed outputs: whose bits
-// must agree, on one thread and on all.
+// must agree, on one thread, on all, and on more, which have few columns each.
 template <class Body>
 void expect_packed_as_rows(uint64_t most_rows, uint64_t most_k, const Body& body) {
   Random random(3);
-  const int all = compute_threads();
+  const int all = compute_threads(), most = all + 3;
   for (int64_t i = 0; i < 24; ++i) {
+    set_compute_threads(most);  // scratch is for so many
     const auto below = [&](uint64_t n) { return static_cast<int64_t>(random() % n); };
     const PackedDraw draw{.i = i,
                           .M = 33 + below(i % 4 ? 100 : most_rows),
@@ -36,13 +37,14 @@ void expect_packed_as_rows(uint64_t most_rows, uint64_t most_k, const Body& body
     SCOPED_TRACE(testing::Message() << draw.M << " rows, " << draw.K << " to " << draw.F << " to " << draw.N);
     body(draw, [&](const auto& run) {
       const std::vector<float> want = run(/*packed=*/false);
-      for (const int threads : {1, all}) {
+      for (const int threads : {1, all, most}) {
         set_compute_threads(threads);
         const std::vector<float> got = run(/*packed=*/true);
         ASSERT_EQ(got.size(), want.size());
         ASSERT_EQ(0, std::memcmp(got.data(), want.data(), want.size() * sizeof(float))) << threads << " threads";
       }
     });
+    set_compute_threads(all);
     if (testing::Test::HasFatalFailure()) return;
   }
 }

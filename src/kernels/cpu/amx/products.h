@@ -63,10 +63,21 @@ class StoredPanels;
 
 // How much of a product of many rows is worked on at once (below).
 struct Blocking {
-  int64_t tile_rows = 16;         // of a group; up to half as many more make no block of their own
-  int64_t pairs = 32;             // of a block, at most
-  int64_t resident_tiles = 1024;  // of packed rows, beside what else the second-level cache holds
+  int64_t tile_rows = 16;                      // of a group
+  int64_t most_tile_rows = tile_rows * 3 / 2;  // up to here a group is not divided
+  int64_t pairs = 32;                          // of a block, at most
+  int64_t resident_tiles = 1024;               // of packed rows, beside what else the second-level cache holds
 };
+
+// A gated product's groups are twice as high where such rows stay over the whole of K: half as many weights come with
+// every step. Rows of plain ones are read next by the thread that has them.
+inline Blocking blocking_of(int64_t steps, bool gated) {
+  const Blocking usual;
+  if (!gated) return usual;
+  const int64_t high = 2 * usual.tile_rows, most = usual.resident_tiles / std::max<int64_t>(steps, 1);
+  if (most < high) return usual;
+  return {.tile_rows = high, .most_tile_rows = std::min(most, high * 3 / 2)};
+}
 
 // Packed rows are tiles of sixteen rows, stretch after stretch of k: [K/stretch][M/16][steps][16][64 bytes]. What a
 // block of outputs needs at a time is contiguous; at the strides of whole rows it would fall into few cache sets. A
@@ -158,7 +169,7 @@ struct TileProduct : PackedTiles {
   int64_t M, N, panel_bytes, panels, pairs;
   bool thin;  // few rows: every panel is read once, straight through
   bool gated;
-  Blocking blocking;
+  Blocking blocking = blocking_of(steps, gated);
 };
 
 // Sums lie in tiles: [row pair][tile row][panel].
@@ -394,7 +405,7 @@ inline int64_t most_pairs(const TileProduct& job, int64_t tile_rows) {
 }
 
 struct OutputBlock {
-  int64_t tile_row, tile_rows, pair, pairs;
+  int64_t tile_row = 0, tile_rows = 0, pair = 0, pairs = 0;
   int64_t row_pairs() const { return (tile_rows + 1) / 2; }
 };
 
@@ -661,44 +672,71 @@ class BlockRun {
   std::byte* held_ = nullptr;  // where the sums belong that are in the tiles
 };
 
-// How outputs are cut: groups of rows, each of blocks.
+// How outputs are cut: groups of rows, and of columns where those are fewer than threads; each of blocks.
 struct Grid {
-  // With as many blocks of columns as keep `threads` equally busy.
+  // With groups for `threads`, as far as there may be so many.
   Grid(const TileProduct& job, int64_t threads)
       : job(job),
         group_rows(rows_of_group(job)),
-        groups((job.tile_rows + group_rows - 1) / group_rows),
-        block_rows(balanced(group_rows, job.blocking.tile_rows * 3 / 2)),
+        row_groups((job.tile_rows + group_rows - 1) / group_rows),
+        parts((std::min(kMostGroups, threads) + row_groups - 1) / row_groups),
+        groups(row_groups * parts),
+        block_rows(balanced(group_rows, job.blocking.most_tile_rows)),
         row_blocks((group_rows + block_rows - 1) / block_rows),
-        block_pairs(balanced(
-            job.pairs, span_of(job, block_rows) < job.steps ? most_pairs(job, block_rows) : kResidentPairs, threads)),
-        pair_blocks((job.pairs + block_pairs - 1) / block_pairs) {}
+        stays(span_of(job, block_rows) == job.steps),
+        block_pairs(balanced((job.pairs + parts - 1) / parts, stays ? kResidentPairs : most_pairs(job, block_rows))) {}
 
   // As many groups as come nearest to blocking.tile_rows each: a few rows more than that are no group of their own.
   static int64_t rows_of_group(const TileProduct& job) {
-    const int64_t each = job.blocking.tile_rows;
-    const int64_t groups = std::clamp<int64_t>((job.tile_rows + each / 2 - 1) / each, 1, kMostGroups);
+    const int64_t each = job.blocking.tile_rows, most = job.blocking.most_tile_rows;
+    const int64_t nearest = (job.tile_rows + each / 2 - 1) / each, least = (job.tile_rows + most - 1) / most;
+    const int64_t groups = std::clamp<int64_t>(std::max(nearest, least), 1, kMostGroups);
     return (job.tile_rows + groups - 1) / groups;
   }
-  int64_t group_items() const { return row_blocks * pair_blocks; }
-  OutputBlock block(int64_t group, int64_t item) const {
-    const int64_t begin = group * group_rows, tile_row = begin + item % row_blocks * block_rows;
+  PairRange pairs_of(int64_t group) const {
+    const int64_t part = group % parts;
+    return {job.pairs * part / parts, job.pairs * (part + 1) / parts};
+  }
+  // From the group's pair `from` on, which counts through its blocks of rows: `pairs` of them, of one block of rows.
+  OutputBlock block(int64_t group, int64_t from, int64_t pairs) const {
+    const auto [first, last] = pairs_of(group);
+    const int64_t begin = group / parts * group_rows, tile_row = begin + from / (last - first) * block_rows;
     const int64_t end = std::min({job.tile_rows, begin + group_rows, tile_row + block_rows});
-    const int64_t pair = item / row_blocks * block_pairs;
-    return {tile_row, std::max<int64_t>(0, end - tile_row), pair, std::min(block_pairs, job.pairs - pair)};
+    const int64_t pair = first + from % (last - first);
+    return {tile_row, std::max<int64_t>(0, end - tile_row), pair, std::min(pairs, last - pair)};
   }
 
-  static constexpr int64_t kMostGroups = 64;
+  static constexpr int64_t kMostGroups = 64;     // of rows, and of threads that have columns of their own
   static constexpr int64_t kResidentPairs = 14;  // a block where rows stay: small ones are shared out more evenly
   const TileProduct& job;
-  const int64_t group_rows, groups, block_rows, row_blocks, block_pairs, pair_blocks;
+  const int64_t group_rows, row_groups, parts, groups, block_rows, row_blocks;
+  const bool stays;  // rows, over the whole of K
+  const int64_t block_pairs;
 };
 
-// The items of a product's groups, which its threads take.
-struct GroupQueues {
+// The blocks of a product's groups, which its threads take.
+class GroupQueues {
+ public:
   explicit GroupQueues(const TileProduct& job) : grid(job, compute_threads()) {}
+  // Without pairs where the group has no more. Where rows stay, blocks become smaller towards the end, for threads wait
+  // for who has the last one.
+  OutputBlock take(int64_t group) {
+    const auto [first, last] = grid.pairs_of(group);
+    const int64_t all = (last - first) * grid.row_blocks;
+    int64_t from = begun_[group].load(std::memory_order_relaxed);
+    OutputBlock block;
+    do {
+      if (from >= all) return {};
+      const int64_t pairs = grid.stays ? std::clamp<int64_t>((all - from) / 2, 1, grid.block_pairs) : grid.block_pairs;
+      block = grid.block(group, from, pairs);
+    } while (!begun_[group].compare_exchange_weak(from, from + block.pairs, std::memory_order_relaxed));
+    return block;
+  }
+
   const Grid grid;
-  std::atomic<int64_t> begun[Grid::kMostGroups] = {};
+
+ private:
+  std::atomic<int64_t> begun_[2 * Grid::kMostGroups] = {};  // pairs
 };
 
 // A member's share of the rows of x.
@@ -707,7 +745,8 @@ inline void pack_share(const auto& job, const TeamMember& me) {
   job.pack(begin * kTileRows, end * kTileRows);
 }
 
-// A thread begins with a group of its own, so that its caches have the group's rows; then it helps with others.
+// A thread begins with a group of its own, so that its caches have the group's rows or weights; then it helps with
+// others.
 // `own`: kOwnBytes of the thread's.
 template <class Job, class Ends>
 void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::byte* own) {
@@ -715,8 +754,7 @@ void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::
   const Grid& grid = queues.grid;
   for (int64_t i = 0; i < grid.groups; ++i) {
     const int64_t group = (me.index * grid.groups / me.size + i) % grid.groups;
-    for (int64_t item; (item = queues.begun[group].fetch_add(1, std::memory_order_relaxed)) < grid.group_items();)
-      BlockRun<Job, Ends>(job, grid.block(group, item), own).run();
+    for (OutputBlock block; (block = queues.take(group)).pairs > 0;) BlockRun<Job, Ends>(job, block, own).run();
   }
 }
 
@@ -749,10 +787,13 @@ void multiply(const Job& job) {
 
 // ---- as one of many products: tile rows are packed, then items run, each on any thread ----
 
+// For one thread a group has all columns.
+inline int64_t blocks_across(const Grid& grid) { return (grid.job.pairs + grid.block_pairs - 1) / grid.block_pairs; }
+
 inline int64_t items_of(const TileProduct& job) {
   if (job.thin) return thin_items(job);
   const Grid grid(job, 1);
-  return grid.groups * grid.group_items();
+  return grid.groups * grid.row_blocks * blocks_across(grid);
 }
 
 // `own`: kOwnBytes of the thread's.
@@ -764,7 +805,9 @@ void run_item(const Job& job, int64_t item, std::byte* own) {
   }
   const TileUse use(TileShapes::full());
   const Grid grid(job, 1);
-  BlockRun<Job, Ends>(job, grid.block(item % grid.groups, item / grid.groups), own).run();
+  const int64_t i = item / grid.groups, across = blocks_across(grid);
+  const int64_t from = i / across * job.pairs + i % across * grid.block_pairs;
+  BlockRun<Job, Ends>(job, grid.block(item % grid.groups, from, grid.block_pairs), own).run();
 }
 
 inline void pack_tile_row(const auto& job, int64_t tile_row) {
