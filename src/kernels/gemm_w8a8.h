@@ -75,8 +75,8 @@ void gemm_gated_w8a8(const GatedGemmW8A8Args& args);
 std::span<const Impl<GatedGemmW8A8Fn>> gemm_gated_w8a8_impls();
 int64_t gemm_gated_w8a8_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, int64_t x_digits);
 // Whether a gated product of M rows and N columns can leave its y packed for the gemm_w8a8 that follows: as bf16 in
-// blocks of sixteen rows and columns, [M/16][N/32][16][16], for what becomes an integer depends on the whole row. Bits
-// are the same either way.
+// blocks of sixteen rows and columns, [N/32][M/16][16][16] and 64 bytes after those of each sixteen columns, for what
+// becomes an integer depends on the whole row. Bits are the same either way.
 bool gemm_gated_w8a8_packs(int64_t M, int64_t N);
 // Of packed x [M, K].
 int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K);

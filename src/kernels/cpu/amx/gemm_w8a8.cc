@@ -22,9 +22,10 @@ using avx512::Vec;
 
 constexpr int64_t kStepK = 64, kColumns = 16;  // of a tile of w
 
-// Blocks of x that is left packed: sixteen rows of sixteen bf16, contiguous, those of sixteen rows one after the other.
+// Blocks of x that is left packed: sixteen rows of sixteen bf16, contiguous. Those of sixteen columns lie one after the
+// other, for they are written together; a line more, and those of a row do not meet in few sets of the caches.
 constexpr int64_t kBlockBytes = 512, kBlockRowBytes = 32;
-constexpr int64_t row_of_blocks_bytes(int64_t K) { return K / kColumns * kBlockBytes; }
+constexpr int64_t blocks_bytes(int64_t M) { return tile_rows_of(M) * kBlockBytes + 64; }
 
 // The largest |x| of rows of blocks as the bits of floats, two rows a line of blocks.
 struct Largest {
@@ -82,11 +83,11 @@ struct Job : TileProduct {
     for (int64_t row = begin; row < std::min(end, a->M); row += kRowsOfTile) pack_tile(row);
   }
   void pack_tile(int64_t first) const {
-    const int64_t blocks = a->K / kColumns, in_block = first % kTileRows;
-    const std::byte* x = a->packed_x + first / kTileRows * row_of_blocks_bytes(a->K);
+    const int64_t blocks = a->K / kColumns, apart = blocks_bytes(a->M), in_block = first % kTileRows;
+    const std::byte* x = a->packed_x + first / kTileRows * kBlockBytes;
     Largest largest;
     if (a->x_scale == 0)
-      for (int64_t i = 0; i < blocks; ++i) largest.take(x + i * kBlockBytes);
+      for (int64_t i = 0; i < blocks; ++i) largest.take(x + i * apart);
     float factors[kRowsOfTile];
     for (int row = 0; row < kRowsOfTile; ++row) {
       const RowScale scale = RowScale::of(a->x_scale, largest.bits(in_block + row), kDigits);
@@ -94,15 +95,14 @@ struct Job : TileProduct {
       factors[row] = scale.factor;
     }
     for (int64_t step = 0; step < steps; ++step)
-      pack_step(x + step * 4 * kBlockBytes + in_block * kBlockRowBytes, blocks - 4 * step, factors,
+      pack_step(x + step * 4 * apart + in_block * kBlockRowBytes, apart, blocks - 4 * step, factors,
                 packed_row(first * kDigits, step));
   }
-  // 64 of k, of which `blocks` blocks are there at most.
-  static void pack_step(const std::byte* x, int64_t blocks, const float* factors, std::byte* to) {
+  // 64 of k, of which `blocks` blocks are there at most, so many bytes apart.
+  static void pack_step(const std::byte* x, int64_t apart, int64_t blocks, const float* factors, std::byte* to) {
     for (int row = 0; row < kRowsOfTile; ++row, x += kBlockRowBytes, to += kDigits * 64) {
-      const avx512::Elements elements = {block_row(x, blocks > 0), block_row(x + kBlockBytes, blocks > 1),
-                                         block_row(x + 2 * kBlockBytes, blocks > 2),
-                                         block_row(x + 3 * kBlockBytes, blocks > 3)};
+      const avx512::Elements elements = {block_row(x, blocks > 0), block_row(x + apart, blocks > 1),
+                                         block_row(x + 2 * apart, blocks > 2), block_row(x + 3 * apart, blocks > 3)};
       if constexpr (kDigits == 1) {
         store_digits(to, avx512::quantized(elements, factors[row]));
       } else {
@@ -195,13 +195,11 @@ class PackedEnds {
       : gate_(*job.a, pair * kColumns),
         up_(*job.a, job.N / 2 + pair * kColumns),
         scales_(job.scales()),
-        to_(job.gates->packed_y + pair * kBlockBytes),
-        blocks_bytes_(row_of_blocks_bytes(job.N / 2)) {}
+        to_(job.gates->packed_y + pair * blocks_bytes(job.a->M)) {}
   inline __attribute__((always_inline)) void fetch(int64_t) const {}
   void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
     const Vec first = output(2 * i, gates, ups), second = output(2 * i + 1, gates + kDigits * 64, ups + kDigits * 64);
-    _mm512_store_si512(to_ + i / 8 * blocks_bytes_ + i % 8 * 64,
-                       reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v)));
+    _mm512_store_si512(to_ + i * 64, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v)));
   }
 
  private:
@@ -213,7 +211,6 @@ class PackedEnds {
   const Columns<kDigits> gate_, up_;
   const float* const scales_;
   std::byte* const to_;
-  const int64_t blocks_bytes_;
 };
 
 template <int kDigits>
@@ -260,7 +257,7 @@ void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& a) {
 
 bool gemm_gated_w8a8_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
 
-int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K) { return tile_rows_of(M) * row_of_blocks_bytes(K); }
+int64_t gemm_w8a8_packed_x_bytes(int64_t M, int64_t K) { return K / kColumns * blocks_bytes(M); }
 
 int64_t gemm_w8a8_scratch_bytes(int64_t max_rows, int64_t K) {
   const int64_t tile_rows = (max_rows + kTileRows - 1) / kTileRows;
