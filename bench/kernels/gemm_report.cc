@@ -60,9 +60,8 @@ void report(const ProductShape& shape, DType dtype, const std::vector<int64_t>& 
     };
     const double seconds = median_seconds(ours);
     const double flops = 2.0 * static_cast<double>(M * shape.N * shape.K);
-    const double peak =
-        dtype == DType::kBf16 && ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
-    const double bound = std::max(static_cast<double>(bytes) / ceilings.read_bytes_per_s, flops / peak);
+    const double bound =
+        std::max(static_cast<double>(bytes) / ceilings.read_bytes_per_s, flops / ceilings.product_flops(dtype));
     std::string peer;
     if (dtype != DType::kF16) {
       const auto theirs = [&](int64_t i) {

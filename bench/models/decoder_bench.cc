@@ -222,8 +222,8 @@ double operations(const DecoderSpec& spec, int64_t rows) {
 }
 
 double matrix_peak(const MachineCeilings& machine, DType dtype, LinearFormat format) {
-  const double tiles = format == LinearFormat::kW8A8 ? machine.int8_tile_ops : machine.bf16_tile_flops;
-  return dtype == DType::kBf16 && tiles > 0 ? tiles : machine.f32_flops;
+  const bool integers = format == LinearFormat::kW8A8 && dtype == DType::kBf16 && machine.int8_tile_ops > 0;
+  return integers ? machine.int8_tile_ops : machine.product_flops(dtype);
 }
 
 KvType kv_type(const std::string& name, DType dtype) {

@@ -9,7 +9,8 @@ namespace {
 constexpr Impl<GemmFn> kF32[] = {{"avx512", Isa::kAvx512, avx512::gemm_f32},
                                  {"avx2", Isa::kAvx2, avx2::gemm_f32},
                                  {"portable", Isa::kPortable, portable::gemm}};
-constexpr Impl<GemmFn> kF16[] = {{"avx512", Isa::kAvx512, avx512::gemm_f16},
+constexpr Impl<GemmFn> kF16[] = {{"amx", Isa::kAmx, amx::gemm_f16},
+                                 {"avx512", Isa::kAvx512, avx512::gemm_f16},
                                  {"avx2", Isa::kAvx2, avx2::gemm_f16},
                                  {"portable", Isa::kPortable, portable::gemm}};
 constexpr Impl<GemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_bf16},
@@ -34,7 +35,7 @@ std::span<const Impl<GemmFn>> gemm_impls(DType weight) {
   return kBf16;
 }
 
-bool gemm_adds(DType weight) { return weight == DType::kBf16 && cpu_has(Isa::kAmx); }
+bool gemm_adds(DType weight) { return weight != DType::kF32 && cpu_has(Isa::kAmx); }
 
 void gemm(const GemmArgs& args) {
   static GemmFn* const f32 = best_impl(gemm_impls(DType::kF32));
@@ -50,8 +51,10 @@ void gemm(const GemmArgs& args) {
 
 int64_t gemm_scratch_bytes(int64_t max_rows, int64_t, int64_t K, DType weight) {
   const int64_t widened = (max_rows + kMostTileRows) * gemm_padded_k(K, weight) * 4;
-  if (weight != DType::kBf16 || !cpu_has(Isa::kAmx)) return widened;
-  return std::max(widened, amx::gemm_bf16_scratch_bytes(max_rows, K));
+  if (weight == DType::kF32 || !cpu_has(Isa::kAmx)) return widened;
+  const int64_t tiles =
+      weight == DType::kF16 ? amx::gemm_f16_scratch_bytes(max_rows, K) : amx::gemm_bf16_scratch_bytes(max_rows, K);
+  return std::max(widened, tiles);
 }
 
 std::span<const Impl<GatedGemmFn>> gemm_gated_impls(DType weight) {

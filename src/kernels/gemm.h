@@ -5,9 +5,10 @@
 //   kBf16:      [N/16][Kp/2][16][2]       Kp is K rounded up to 32; 32 of K are one AMX tile of 1 KiB
 // Columns beyond N and rows beyond K are zero.
 //
-// Precision: kF32 and kF16 weights meet float32 activations; kBf16 weights meet activations rounded to bf16. Sums are
-// float32, over k from 0 up. A row of y depends on its row of x alone: neither M nor the number of threads changes a
-// bit within one implementation.
+// Precision: kF32 weights meet float32 activations, kBf16 weights activations rounded to bf16, kF16 weights activations
+// rounded to the sum of two bf16, which has 16 significant bits or more (a float16 has 11); float16 weights must be
+// finite. Sums are float32, over k from 0 up. A row of y depends on its row of x alone: neither M nor the number of
+// threads changes a bit within one implementation.
 #pragma once
 #include <cstddef>
 #include <cstdint>

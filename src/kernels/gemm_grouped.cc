@@ -10,7 +10,8 @@ namespace {
 constexpr Impl<GroupedGemmFn> kF32[] = {{"avx512", Isa::kAvx512, avx512::gemm_grouped_f32},
                                         {"avx2", Isa::kAvx2, avx2::gemm_grouped_f32},
                                         {"portable", Isa::kPortable, portable::gemm_grouped}};
-constexpr Impl<GroupedGemmFn> kF16[] = {{"avx512", Isa::kAvx512, avx512::gemm_grouped_f16},
+constexpr Impl<GroupedGemmFn> kF16[] = {{"amx", Isa::kAmx, amx::gemm_grouped_f16},
+                                        {"avx512", Isa::kAvx512, avx512::gemm_grouped_f16},
                                         {"avx2", Isa::kAvx2, avx2::gemm_grouped_f16},
                                         {"portable", Isa::kPortable, portable::gemm_grouped}};
 constexpr Impl<GroupedGemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_grouped_bf16},
@@ -39,8 +40,13 @@ constexpr Impl<GroupedGatedA16Fn> kGatedA16[] = {{"amx", Isa::kAmx, amx::gemm_ga
                                                  {"composed", Isa::kPortable, gemm_a16_then_glu_grouped}};
 
 // What the products of a group share, and the copies of theirs that a composed gated group makes.
-int64_t shared_bytes(int64_t products, bool tiles) {
-  return 2 * starts_bytes(products) + (tiles ? compute_threads() * amx::gemm_own_bytes() : 0);
+int64_t shared_bytes(int64_t products, int64_t own_bytes) {
+  return 2 * starts_bytes(products) + compute_threads() * own_bytes;
+}
+// Of a thread's own.
+int64_t own_bytes(DType weight) {
+  if (weight == DType::kF32 || !cpu_has(Isa::kAmx)) return 0;
+  return weight == DType::kF16 ? amx::gemm_f16_own_bytes() : amx::gemm_own_bytes();
 }
 int64_t copies_bytes(int64_t products) { return round_up_to_64(products * static_cast<int64_t>(sizeof(GemmArgs))); }
 int64_t w8a8_copies_bytes(int64_t products) {
@@ -105,15 +111,15 @@ void gemm_grouped(const GroupedGemmArgs& args) {
 }
 
 int64_t gemm_grouped_scratch_bytes(std::span<const GemmArgs> products) {
-  const bool bf16 = !products.empty() && products[0].w_dtype == DType::kBf16;
-  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()), bf16);
-  for (const GemmArgs& a : products) bytes += prepared_bytes(a.M, a.K, a.w_dtype);
+  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()),
+                               own_bytes(products.empty() ? DType::kF32 : products[0].w_dtype));
+  for (const GemmArgs& a : products) bytes += prepared_bytes(a);
   return bytes;
 }
 
 int64_t gemm_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K, DType weight) {
-  return shared_bytes(max_products, weight == DType::kBf16) + prepared_bytes(max_rows, K, weight) +
-         max_products * prepared_bytes(0, K, weight);
+  return shared_bytes(max_products, own_bytes(weight)) + prepared_bytes(max_rows, K) +
+         max_products * prepared_bytes(0, K);
 }
 
 std::span<const Impl<GroupedGatedGemmFn>> gemm_gated_grouped_impls(DType weight) {
@@ -130,11 +136,11 @@ void gemm_gated_grouped(const GroupedGatedGemmArgs& args) {
 
 int64_t gemm_gated_grouped_scratch_bytes(std::span<const GatedGemmArgs> products) {
   const auto n = static_cast<int64_t>(products.size());
-  const bool bf16 = n > 0 && products[0].product.w_dtype == DType::kBf16;
-  int64_t bytes = shared_bytes(n, bf16) + copies_bytes(n), outputs = 0;
+  const DType weight = n > 0 ? products[0].product.w_dtype : DType::kF32;
+  int64_t bytes = shared_bytes(n, own_bytes(weight)) + copies_bytes(n), outputs = 0;
   for (const GatedGemmArgs& gated : products) {
     const GemmArgs& a = gated.product;
-    bytes += prepared_bytes(a.M, a.K, a.w_dtype);
+    bytes += prepared_bytes(a);
     outputs += a.M * a.N * 4;
   }
   return bytes + round_up_to_64(outputs);
@@ -169,19 +175,19 @@ void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args& args) {
 }
 
 int64_t gemm_w8a8_grouped_scratch_bytes(std::span<const GemmW8A8Args> products) {
-  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()), true);
+  int64_t bytes = shared_bytes(static_cast<int64_t>(products.size()), amx::gemm_own_bytes());
   for (const GemmW8A8Args& a : products) bytes += prepared_bytes(a);
   return bytes;
 }
 
 int64_t gemm_w8a8_grouped_scratch_bytes(int64_t max_products, int64_t max_rows, int64_t K, int64_t x_digits) {
-  return shared_bytes(max_products, true) + w8a8_prepared_bytes(max_rows * x_digits, K) +
+  return shared_bytes(max_products, amx::gemm_own_bytes()) + w8a8_prepared_bytes(max_rows * x_digits, K) +
          max_products * w8a8_prepared_bytes(0, K);
 }
 
 int64_t gemm_gated_w8a8_grouped_scratch_bytes(std::span<const GatedGemmW8A8Args> products) {
   const auto n = static_cast<int64_t>(products.size());
-  int64_t bytes = shared_bytes(n, true) + w8a8_copies_bytes(n), outputs = 0;
+  int64_t bytes = shared_bytes(n, amx::gemm_own_bytes()) + w8a8_copies_bytes(n), outputs = 0;
   for (const GatedGemmW8A8Args& gated : products) {
     bytes += prepared_bytes(gated.product);
     outputs += gated.product.M * gated.product.N * 4;

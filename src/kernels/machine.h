@@ -1,5 +1,6 @@
 // What bounds this machine, measured: every performance figure is a fraction of one of these.
 #pragma once
+#include "base/dtype.h"
 
 namespace millrace {
 
@@ -10,6 +11,12 @@ struct MachineCeilings {
   double bf16_tile_flops = 0;       // AMX, all compute threads; 0 without
   double int8_tile_ops = 0;
   double region_us = 0;  // an empty parallel region on all compute threads
+
+  // What bounds products with weights of a floating type; float16 takes four products of bf16 tiles.
+  double product_flops(DType weight) const {
+    if (weight == DType::kF32 || bf16_tile_flops == 0) return f32_flops;
+    return weight == DType::kF16 ? bf16_tile_flops / 4 : bf16_tile_flops;
+  }
 };
 // Takes about a second and half a gigabyte for that time.
 MachineCeilings measure_machine();

@@ -57,7 +57,9 @@ struct Product {
   }
   double activation(int64_t m, int64_t k) const {
     const float value = value_at(x, x_dtype, m * x_stride + k);
-    return weight == DType::kBf16 ? to_float(to_bf16(value)) : value;
+    const float high = to_float(to_bf16(value));
+    if (weight == DType::kF16) return high + to_float(to_bf16(value - high));
+    return weight == DType::kBf16 ? high : value;
   }
   const int64_t M, N, K;
   const DType weight, x_dtype;

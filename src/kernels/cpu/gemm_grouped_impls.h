@@ -31,11 +31,12 @@ inline GemmA16Args& product_of(GatedGemmA16Args& args) { return args.product; }
 
 constexpr int64_t round_up_to_64(int64_t n) { return (n + 63) / 64 * 64; }
 
-// Bytes that any implementation's prepared x takes: float32, blocks of up to twelve rows whole.
-constexpr int64_t prepared_bytes(int64_t rows, int64_t K, DType weight) {
-  return round_up_to_64((rows + 12) * gemm_padded_k(K, weight) * 4);
+// Bytes that any implementation's prepared x takes: float32, blocks of up to twelve rows whole, or tiles of sixteen
+// rows of bf16, one or two of which are a row of x.
+constexpr int64_t prepared_bytes(int64_t rows, int64_t K) {
+  return round_up_to_64((rows + 12) * ((K + 31) / 32 * 32) * 4);
 }
-inline int64_t prepared_bytes(const GemmArgs& a) { return prepared_bytes(a.M, a.K, a.w_dtype); }
+inline int64_t prepared_bytes(const GemmArgs& a) { return prepared_bytes(a.M, a.K); }
 // Likewise of int8, rows of digits: tiles of sixteen rows, or int16, and scales.
 constexpr int64_t w8a8_prepared_bytes(int64_t rows, int64_t K) { return (rows + 15) * (2 * w8a8_padded_k(K) + 64); }
 inline int64_t prepared_bytes(const GemmW8A8Args& a) { return w8a8_prepared_bytes(a.M * a.x_digits, a.K); }
@@ -173,8 +174,10 @@ void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_gated_w8a8_grouped(const GroupedGatedW8A8Args&);
 void gemm_grouped_bf16(const GroupedGemmArgs&);
 void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs&);
+void gemm_grouped_f16(const GroupedGemmArgs&);
 // What a thread needs for itself.
 int64_t gemm_own_bytes();
+int64_t gemm_f16_own_bytes();
 }  // namespace amx
 
 }  // namespace millrace

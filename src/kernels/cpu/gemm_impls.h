@@ -1,5 +1,7 @@
 // The implementations of gemm, for the list in kernels/gemm.cc.
 #pragma once
+#include <cmath>
+
 #include "kernels/gemm.h"
 
 namespace millrace {
@@ -8,6 +10,16 @@ namespace millrace {
 constexpr int64_t kSmallGemm = 1 << 18;
 // How many threads a product is worth: small ones stay on the caller.
 inline int gemm_threads(const GemmArgs& a) { return a.M * a.N * a.K <= kSmallGemm ? 1 : INT32_MAX; }
+
+// What float16 weights meet: the sum of two bf16 nearest to x, or x where that is not finite.
+inline float sum_of_two_bf16(float x) {
+  const float high = to_float(to_bf16(x));
+  return std::isfinite(high) ? high + to_float(to_bf16(x - high)) : high;
+}
+// What a float32 activation is for weights of `weight`.
+inline float rounded_activation(float x, DType weight) {
+  return weight == DType::kBf16 ? to_float(to_bf16(x)) : weight == DType::kF16 ? sum_of_two_bf16(x) : x;
+}
 
 // The unit of a gated product on `product`, whose y holds gates and ups.
 template <class Gated, class Product>
@@ -46,6 +58,8 @@ namespace amx {
 void gemm_bf16(const GemmArgs&);
 void gemm_gated_bf16(const GatedGemmArgs&);
 int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K);
+void gemm_f16(const GemmArgs&);
+int64_t gemm_f16_scratch_bytes(int64_t max_rows, int64_t K);
 bool gemm_gated_packs(int64_t M, int64_t N);
 int64_t gemm_packed_x_bytes(int64_t M, int64_t K);
 }  // namespace amx

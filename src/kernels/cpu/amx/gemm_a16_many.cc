@@ -31,6 +31,8 @@ PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
 // Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y
 // transposed, which Ends turn or take as they are.
 struct Int4Job : TileProduct {
+  static constexpr int64_t kOwn = kThickOwnBytes;
+
   explicit Int4Job(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
       : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
         a(&args),
@@ -252,9 +254,9 @@ template <class Args>
 void multiply_many_rows(const Args& args) {
   with_job(args, []<class Ends, class Job>(const Job& job) {
     if (job.a->packed_x)
-      multiply_packed<Job, Ends>(job, job.a->scratch, kThickOwnBytes);
+      multiply_packed<Job, Ends>(job, job.a->scratch);
     else
-      multiply_thick<Job, Ends>(job, kThickOwnBytes);
+      multiply_thick<Job, Ends>(job);
   });
 }
 
@@ -271,7 +273,7 @@ constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return s
                                  .prepare = [](const Args& args, int64_t i) { pack_tile_row(shape_of(args), i); },
                                  .items = [](const Args& args) { return items_of(shape_of(args)); },
                                  .run = run_step<Args>,
-                                 .own_bytes = kThickOwnBytes};
+                                 .own_bytes = Int4Job::kOwn};
 
 }  // namespace
 

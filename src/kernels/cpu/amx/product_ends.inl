@@ -34,9 +34,8 @@ class PlainColumns {
       : bias_(column < a.N && a.bias ? Vec::load_n(a.bias + column, lanes_left(column, a.N)) : Vec::zero()),
         rows_(a, column) {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
-  void store(int64_t row, const std::byte* sums) const {
-    rows_.store(row, Vec::load(reinterpret_cast<const float*>(sums)) + bias_);
-  }
+  void store(int64_t row, Vec sums) const { rows_.store(row, sums + bias_); }
+  void store(int64_t row, const std::byte* sums) const { store(row, Vec::load(reinterpret_cast<const float*>(sums))); }
 
  private:
   const Vec bias_;
@@ -109,7 +108,7 @@ struct Products {
                                           .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
                                           .items = [](const Args& args) { return items_of(job_of(args)); },
                                           .run = run_step<Args>,
-                                          .own_bytes = kOwnBytes};
+                                          .own_bytes = Job::kOwn};
 
   template <class Grouped>
   static void run_many(const Grouped& a) {

@@ -8,6 +8,8 @@
 //                                            be asked for
 //   int64_t packed_bytes()                   of all packed rows, and what is kept with them
 //   int threads()                            that the product is worth
+//   void run_few<Ends>(next)                 if there is one: few rows against the pairs that next() gives, until it
+//                                            gives -1
 // Ends say what becomes of the sums of a row of x with the two panels of a pair:
 //   Ends(job, pair), then store(row, low, high)    low, high: sixteen sums each for every digit, 64-byte aligned
 //   void fetch(int64_t row)                        brings the memory that store(row, ...) writes; any row
@@ -60,6 +62,9 @@ constexpr int64_t balanced(int64_t n, int64_t most, int64_t times = 1) {
 }
 
 class StoredPanels;
+
+// Memory of a thread's own: the sums of a block.
+constexpr int64_t kOwnBytes = 1 << 20;
 
 // How much of a product of many rows is worked on at once (below).
 struct Blocking {
@@ -142,6 +147,7 @@ class PackedHalf {
 struct TileProduct : PackedTiles {
   using Panels = StoredPanels;
   static constexpr int kDigits = 1;
+  static constexpr int64_t kOwn = kOwnBytes;  // of a thread's own memory
 
   // M: rows of tiles.
   TileProduct(const void* w, std::byte* memory, int64_t M, int64_t N, int64_t steps, bool gated)
@@ -174,9 +180,6 @@ struct TileProduct : PackedTiles {
 
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
-// Memory of a thread's own: the sums of a block.
-constexpr int64_t kOwnBytes = 1 << 20;
-
 template <class Byte>
 Byte* sums_of_row(Byte* sums, int64_t row) {
   const auto at = static_cast<uint64_t>(row);
@@ -317,6 +320,7 @@ void run_thin_pairs(const Job& job, int64_t pair, const Next& next) {
 
 template <class Job, class Ends, class Next>
 void run_thin(const Job& job, const Next& next) {
+  if constexpr (requires { job.template run_few<Ends>(next); }) return job.template run_few<Ends>(next);
   if (job.tile_rows == 1)
     run_thin_pairs<Job, Ends, 1>(job, next(), next);
   else
@@ -758,25 +762,24 @@ void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::
   }
 }
 
-// `own_bytes` of memory for every thread.
 template <class Job, class Ends>
-void multiply_thick(const Job& job, int64_t own_bytes = kOwnBytes) {
+void multiply_thick(const Job& job) {
   GroupQueues queues(job);
   parallel_team([&](const TeamMember& me) {
     pack_share(job, me);
     me.barrier();
-    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * own_bytes);
+    run_groups<Job, Ends>(job, queues, me, job.memory + job.packed_bytes() + me.index * Job::kOwn);
   });
 }
 
-// The same where job.memory holds packed rows already. `own`: own_bytes for every thread.
+// The same where job.memory holds packed rows already. `own`: kOwn for every thread.
 template <class Job, class Ends>
-void multiply_packed(const Job& job, std::byte* own, int64_t own_bytes = kOwnBytes) {
+void multiply_packed(const Job& job, std::byte* own) {
   GroupQueues queues(job);
-  parallel_team([&](const TeamMember& me) { run_groups<Job, Ends>(job, queues, me, own + me.index * own_bytes); });
+  parallel_team([&](const TeamMember& me) { run_groups<Job, Ends>(job, queues, me, own + me.index * Job::kOwn); });
 }
 
-// Memory: packed_bytes, then kOwnBytes for every thread.
+// Memory: packed_bytes, then kOwn for every thread.
 template <class Job, class Ends>
 void multiply(const Job& job) {
   if (job.thin)

@@ -8,8 +8,7 @@ namespace {
 float activation(const GemmArgs& a, int64_t row, int64_t k) {
   const int64_t at = row * a.x_stride + k;
   if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
-  const float x = static_cast<const float*>(a.x)[at];
-  return a.w_dtype == DType::kBf16 ? to_float(to_bf16(x)) : x;
+  return rounded_activation(static_cast<const float*>(a.x)[at], a.w_dtype);
 }
 
 float weight(const GemmArgs& a, int64_t n, int64_t k) {

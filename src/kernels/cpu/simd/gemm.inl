@@ -86,7 +86,7 @@ struct PreparedX {
   explicit PreparedX(const GemmArgs& a)
       : K(gemm_padded_k(a.K, a.w_dtype)),
         packed(a.M > kTileRows),
-        direct(!packed && a.x_dtype == DType::kF32 && a.w_dtype != DType::kBf16),
+        direct(!packed && a.x_dtype == DType::kF32 && a.w_dtype == DType::kF32),
         stride(direct ? a.x_stride : K),
         data(direct ? static_cast<const float*>(a.x) : reinterpret_cast<const float*>(a.scratch)) {}
   // `row` is a multiple of kTileRows.
@@ -101,8 +101,7 @@ struct PreparedX {
 inline float activation(const GemmArgs& a, int64_t row, int64_t k) {
   const int64_t at = row * a.x_stride + k;
   if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
-  const float x = static_cast<const float*>(a.x)[at];
-  return a.w_dtype == DType::kBf16 ? to_float(to_bf16(x)) : x;
+  return rounded_activation(static_cast<const float*>(a.x)[at], a.w_dtype);
 }
 
 inline void prepare_rows(const GemmArgs& a, const PreparedX& x, int64_t first) {
