@@ -34,8 +34,9 @@ constexpr const char* kPrecisions = R"(
 ## Precisions
 
 Every family runs in float32, bfloat16 and float16 (`--dtype`; by default what the checkpoint is stored in). Sums are float32
-everywhere. Matrices that AWQ, GPTQ, compressed-tensors or SmoothQuant quantised (`quantization_config`) stay integers in every
-family; what is not served of those methods is refused by the name of its key.
+everywhere. float32 weights meet float32 activations, bfloat16 weights activations rounded to bfloat16, float16 weights activations
+rounded to the sum of two bfloat16 (16 significant bits, where a float16 has 11). Matrices that AWQ, GPTQ, compressed-tensors or
+SmoothQuant quantised (`quantization_config`) stay integers in every family; what is not served of those methods is refused by the name of its key.
 )";
 
 constexpr const char* kVerified = R"(
