@@ -34,11 +34,8 @@ void with_scales(const GemmA16Args& a, const Run& run) {
   }
 }
 
-// The longest K whose unpacked pairs of panels (64 KiB) are one stretch: beside rows of 512 that stay in the
-// second-level cache.
-constexpr int64_t kMostUnpackedSteps = 32;
 // Unpacked tiles of a stretch of a panel, and a thread's memory in products of many rows.
-constexpr int64_t kStretchBytes = kMostUnpackedSteps * kTileBytes, kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
+constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes, kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
 
 // Products of more than kThinTileRows tiles of rows; gated ones with N a multiple of 32.
 void gemm_a16_many_rows(const GemmA16Args& a);

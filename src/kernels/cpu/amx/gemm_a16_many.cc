@@ -24,8 +24,7 @@ using avx512::Vec;
 // do not meet.
 PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
   const int64_t steps = (K + kTileK - 1) / kTileK, units = (steps + kInt4Units - 1) / kInt4Units;
-  const int64_t most = steps <= kMostUnpackedSteps ? kMostUnpackedSteps : kMostStretchSteps;
-  return thick_tiles(memory, M, steps, balanced(units, most / kInt4Units) * kInt4Units);
+  return thick_tiles(memory, M, steps, balanced(units, most_stretch_steps(steps) / kInt4Units) * kInt4Units);
 }
 
 // Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y

@@ -34,7 +34,11 @@ namespace millrace::amx {
 constexpr int64_t kStepBytes = kTileBytes;  // of a panel or of packed rows, per tile's depth of k
 
 constexpr int64_t kThinTileRows = 2;       // up to here every panel is read once, straight through
-constexpr int64_t kMostStretchSteps = 16;  // of a pair of panels (32 KiB) stay in the first-level cache
+constexpr int64_t kResidentSteps = 16;     // of a pair of panels (32 KiB) stay in the first-level cache
+constexpr int64_t kMostStretchSteps = 32;  // of K that is one stretch; longer ones have stretches that stay
+constexpr int64_t most_stretch_steps(int64_t steps) {
+  return steps <= kMostStretchSteps ? kMostStretchSteps : kResidentSteps;
+}
 
 // The first n of sixteen lanes.
 inline __mmask16 lanes_below(int64_t n) {
@@ -114,7 +118,7 @@ inline PackedTiles thick_tiles(std::byte* memory, int64_t M, int64_t steps, int6
 }
 // Those of stored panels: equal stretches.
 inline PackedTiles thick_tiles(std::byte* memory, int64_t M, int64_t steps) {
-  return thick_tiles(memory, M, steps, balanced(steps, kMostStretchSteps));
+  return thick_tiles(memory, M, steps, balanced(steps, most_stretch_steps(steps)));
 }
 // Of few rows, whose tiles are as high as there are rows and one stretch each.
 inline PackedTiles thin_tiles(std::byte* memory, int64_t M, int64_t steps) {
@@ -391,7 +395,7 @@ void run_thin_item(const Job& job, int64_t item) {
 //
 // A thread takes a block of rows of tiles x pairs (job.blocking) and walks it span of k by span: as much of the rows as
 // stays in the second-level cache. Within a span a pair of panels goes through its stretches at once: a stretch of the
-// pair (32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait between
+// pair (its first 32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait between
 // stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair; where K is
 // a single stretch, with the next pair of tile rows, before they leave the first-level cache.
 
@@ -525,7 +529,7 @@ inline __attribute__((always_inline)) void load_step(const Stretch& t, int64_t s
   const int64_t at = s * kStepBytes;
   tile_load_passing<4>(t.x[0] + at, 64);
   if constexpr (kTileRowCount == 2) tile_load_passing<5>(t.x[1] + at, 64);
-  if (s < kMostStretchSteps) {
+  if (s < kResidentSteps) {
     tile_load<6>(t.w[0] + at, 64);
     tile_load<7>(t.w[1] + at, 64);
   } else {
