@@ -138,8 +138,8 @@ TEST(Experts, AgreeWithOneExpertAfterAnotherInDouble) {
         const auto want = layer.plain(x, t);
         double squares = 0;
         for (const double value : want) squares += value * value;
-        // The hidden row is rounded once, to bf16 or, for float16 weights, to the sum of two: each output moves by about
-        // 2^-9 or 2^-18 of its terms' root sum of squares.
+        // The hidden row is rounded once, to bf16 or, for float16 weights, to the sum of two: each output moves by
+        // about 2^-9 or 2^-18 of its terms' root sum of squares.
         const double size = std::sqrt(squares / static_cast<double>(c.C));
         const double bound = size * (c.dtype == DType::kBf16 ? 0x1p-6 : c.dtype == DType::kF16 ? 0x1p-15 : 0x1p-18);
         for (int64_t i = 0; i < c.C; ++i) ASSERT_NEAR(y.data<float>()[t * c.C + i], want[i], bound) << t << ' ' << i;

@@ -395,9 +395,9 @@ void run_thin_item(const Job& job, int64_t item) {
 //
 // A thread takes a block of rows of tiles x pairs (job.blocking) and walks it span of k by span: as much of the rows as
 // stays in the second-level cache. Within a span a pair of panels goes through its stretches at once: a stretch of the
-// pair (its first 32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait between
-// stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair; where K is
-// a single stretch, with the next pair of tile rows, before they leave the first-level cache.
+// pair (its first 32 KiB) stays in the first-level cache while the rows' stretch streams from the second. Sums wait
+// between stretches and spans in the thread's memory. They are finished while the tiles are busy with the next pair;
+// where K is a single stretch, with the next pair of tile rows, before they leave the first-level cache.
 
 constexpr int64_t kFetchedRows = 8;  // of y, ahead of being written
 
