@@ -116,7 +116,7 @@ class Step {
 void report(const Model& m, const Load& load, DType dtype, const MachineCeilings& ceilings) {
   Step step(m, load, dtype);
   const double seconds = median_seconds([&](int64_t i) { step.run(i); });
-  const double peak = ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
+  const double peak = ceilings.product_flops(DType::kBf16);
   const double reading = step.bytes() / ceilings.read_bytes_per_s, products = step.flops() / peak;
   fmt::print("{:13} {:12} {:8}: {:9.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {:4.0f} % of {}\n", m.name,
              fmt::format("{}x{}+{}", load.sequences, load.context - load.fresh, load.fresh), dtype_name(dtype),

@@ -18,16 +18,14 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-int64_t steps_of(int64_t K) { return gemm_padded_k(K, DType::kBf16) / kTileK; }
-
 // Of many rows of x.
-PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) { return thick_tiles(memory, M, steps_of(K)); }
+PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) { return thick_tiles(memory, M, bf16_steps(K)); }
 
 // x is rounded to bf16 and zero beyond M and K, or packed already, where rows beyond M are any.
 struct Job : TileProduct {
   Job(const GemmArgs& args, const GatedGemmArgs* gates)
       : TileProduct(args.w, args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch, args.M, args.N,
-                    steps_of(args.K), gates),
+                    bf16_steps(args.K), gates),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -52,10 +50,6 @@ void Job::pack(int64_t begin, int64_t end) const {
 }
 
 // ---- sums to y ----
-
-inline Vec bias_at(const GemmArgs& a, int64_t column) {
-  return a.bias && column < a.N ? Vec::load_n(a.bias + column, lanes_left(column, a.N)) : Vec::zero();
-}
 
 inline Vec sums_at(const std::byte* sums) { return Vec::load(reinterpret_cast<const float*>(sums)); }
 

@@ -409,7 +409,7 @@ constexpr GemmSteps<Args> kSteps{
     .prepare = [](const Args& a, int64_t i) { is_few(a) ? pack_few_rows(plain(a)) : many_row_steps(a).prepare(a, i); },
     .items = [](const Args& a) { return is_few(a) ? FewRows(a).items() : many_row_steps(a).items(a); },
     .run = [](const Args& a, int64_t item, std::byte* own) { many_row_steps(a).run(a, item, own); },
-    .own_bytes = kThickOwnBytes};
+    .own_bytes = kMakingBytes};
 
 template <int kScales, int kXTiles>
 bool run_item_of_many(const Neighbours& items, bool under_way, Streams<kScales>& streams) {
@@ -469,7 +469,7 @@ void gemm_gated_a16_grouped(const GroupedGatedA16Args& a) {
   any_ragged(a.products) ? gemm_a16_then_glu_grouped(a) : run_many(a.products, a.scratch);
 }
 
-int64_t gemm_a16_own_bytes() { return kThickOwnBytes; }
+int64_t gemm_a16_own_bytes() { return kMakingBytes; }
 
 bool gemm_gated_a16_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
 

@@ -34,13 +34,10 @@ void with_scales(const GemmA16Args& a, const Run& run) {
   }
 }
 
-// Unpacked tiles of a stretch of a panel, and a thread's memory in products of many rows.
-constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes, kThickOwnBytes = kOwnBytes + 2 * kStretchBytes;
-
 // Products of more than kThinTileRows tiles of rows; gated ones with N a multiple of 32.
 void gemm_a16_many_rows(const GemmA16Args& a);
 void gemm_gated_a16_many_rows(const GatedGemmA16Args& gated);
-// The same in steps, kThickOwnBytes for every thread.
+// The same in steps, kMakingBytes for every thread.
 const GemmSteps<GemmA16Args>& many_row_steps(const GemmA16Args&);
 const GemmSteps<GatedGemmA16Args>& many_row_steps(const GatedGemmA16Args&);
 

@@ -23,25 +23,20 @@ using avx512::Vec;
 // Packed rows of x: a tile is [16 pairs of k][16 rows][2]. Zero beyond K; rows from M on may be any, for a tile's rows
 // do not meet.
 PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) {
-  const int64_t steps = (K + kTileK - 1) / kTileK, units = (steps + kInt4Units - 1) / kInt4Units;
+  const int64_t steps = bf16_steps(K), units = (steps + kInt4Units - 1) / kInt4Units;
   return thick_tiles(memory, M, steps, balanced(units, most_stretch_steps(steps) / kInt4Units) * kInt4Units);
 }
 
 // Tiles of x are the second operand, so that those of weights are the first as they are unpacked. Sums are y
 // transposed, which Ends turn or take as they are.
 struct Int4Job : TileProduct {
-  static constexpr int64_t kOwn = kThickOwnBytes;
+  static constexpr int64_t kOwn = kMakingBytes;
 
   explicit Int4Job(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
-      : TileProduct(nullptr, args.scratch, args.M, args.N, (args.K + kTileK - 1) / kTileK, gates),
-        a(&args),
-        gates(gates) {
+      : TileProduct(nullptr, args.scratch, args.M, args.N, bf16_steps(args.K), gates), a(&args), gates(gates) {
     std::byte* const rows = args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch;
     static_cast<PackedTiles&>(*this) = packed_tiles(rows, args.M, args.K);
-    // A tile is unpacked once for 512 rows. Rows stay over the whole of K where they fit, else for a stretch beside the
-    // sums of as many pairs as there is memory for: a block's rows come from the third-level cache once.
-    const bool fit = std::min<int64_t>(tile_rows, 32) * steps <= 1024;
-    blocking = {.tile_rows = 32, .resident_tiles = fit ? 1024 : 512};
+    blocking = blocking_of_made(*this);
   }
   template <int kSum, int kX, int kW>
   static void multiply() {
@@ -93,8 +88,6 @@ class Ends {
  private:
   const PlainColumns low_, high_;
 };
-
-inline Vec bias_at(const GemmA16Args& a, int64_t column) { return a.bias ? Vec::load(a.bias + column) : Vec::zero(); }
 
 template <class Act>
 class GatedEnds {

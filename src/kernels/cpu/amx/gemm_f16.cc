@@ -23,11 +23,7 @@ using avx512::Vec;
 
 #include "kernels/cpu/amx/product_ends.inl"
 
-constexpr int64_t kStepLines = kTileK / 2;                         // of a tile, each two of k of a panel
-constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes;  // of a stretch's tiles of high or of low parts
-constexpr int64_t kF16OwnBytes = kOwnBytes + 2 * kStretchBytes;
-
-int64_t steps_of(int64_t K) { return (K + kTileK - 1) / kTileK; }
+constexpr int64_t kStepLines = kTileK / 2;  // of a tile, each two of k of a panel
 
 // ---- weights ----
 
@@ -106,16 +102,14 @@ class F16Panels {
 // A pair is one panel, its tiles of high and of low parts.
 struct F16Job : TileProduct {
   static constexpr int kDigits = 2;
-  static constexpr int64_t kOwn = kF16OwnBytes;
+  static constexpr int64_t kOwn = kMakingBytes;
   using Panels = F16Panels;
 
   F16Job(const GemmArgs& args, const GatedGemmArgs*)
-      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, steps_of(args.K), false), a(&args) {
+      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, bf16_steps(args.K), false), a(&args) {
     panel_bytes = gemm_panel_bytes(args.K, DType::kF16);
     pairs = panels;
-    // As W4A16's: a tile is split once for 512 rows of tiles.
-    const bool fit = std::min<int64_t>(tile_rows, 32) * steps <= 1024;
-    blocking = {.tile_rows = 32, .pairs = 12, .resident_tiles = fit ? 1024 : 512};
+    blocking = blocking_of_made(*this);
   }
   template <int kSum, int kX, int kW>
   static void multiply() {
@@ -308,10 +302,10 @@ void gemm_f16(const GemmArgs& a) { Half::run_alone(a); }
 
 void gemm_grouped_f16(const GroupedGemmArgs& a) { Half::run_many(a); }
 
-int64_t gemm_f16_own_bytes() { return kF16OwnBytes; }
+int64_t gemm_f16_own_bytes() { return kMakingBytes; }
 
 int64_t gemm_f16_scratch_bytes(int64_t max_rows, int64_t K) {
-  return tile_rows_of(F16Job::kDigits * max_rows) * steps_of(K) * kTileBytes + compute_threads() * kF16OwnBytes;
+  return tile_rows_of(F16Job::kDigits * max_rows) * bf16_steps(K) * kTileBytes + compute_threads() * kMakingBytes;
 }
 
 }  // namespace millrace::amx

@@ -26,13 +26,18 @@ class PlainRows {
   const Vec scale_;
 };
 
+// Of sixteen columns, or what is there of them.
+template <class Args>
+Vec bias_at(const Args& a, int64_t column) {
+  return a.bias && column < a.N ? Vec::load_n(a.bias + column, lanes_left(column, a.N)) : Vec::zero();
+}
+
 // The same from float32 sums, which get their bias.
 class PlainColumns {
  public:
   template <class Args>
   PlainColumns(const Args& a, int64_t column)
-      : bias_(column < a.N && a.bias ? Vec::load_n(a.bias + column, lanes_left(column, a.N)) : Vec::zero()),
-        rows_(a, column) {}
+      : bias_(bias_at(a, column)), rows_(a, column) {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
   void store(int64_t row, Vec sums) const { rows_.store(row, sums + bias_); }
   void store(int64_t row, const std::byte* sums) const { store(row, Vec::load(reinterpret_cast<const float*>(sums))); }

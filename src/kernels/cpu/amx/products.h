@@ -69,6 +69,9 @@ class StoredPanels;
 
 // Memory of a thread's own: the sums of a block.
 constexpr int64_t kOwnBytes = 1 << 20;
+// Tiles of a panel's stretch where they are made on the way, and a thread's memory then: those of two panels, or of a
+// panel's two parts, follow the sums.
+constexpr int64_t kStretchBytes = kMostStretchSteps * kTileBytes, kMakingBytes = kOwnBytes + 2 * kStretchBytes;
 
 // How much of a product of many rows is worked on at once (below).
 struct Blocking {
@@ -110,6 +113,7 @@ struct PackedTiles {
   int64_t step_bytes;  // of a tile row, per tile's depth of k
 };
 
+constexpr int64_t bf16_steps(int64_t K) { return (K + kTileK - 1) / kTileK; }
 constexpr int64_t tile_rows_of(int64_t M) { return (M + kTileRows - 1) / kTileRows; }
 
 // Packed rows of many rows of x, whose stretches are `stretch` steps.
@@ -146,6 +150,14 @@ class PackedHalf {
   const int64_t tile_row_bytes_;
   const bool closes_;
 };
+
+// Where tiles of panels are made on the way: once for 512 rows of tiles. Rows stay over the whole of K where they fit,
+// else for a stretch beside the sums of as many pairs as there is memory for: a block's rows come from the third-level
+// cache once.
+inline Blocking blocking_of_made(const PackedTiles& rows) {
+  const bool fit = std::min<int64_t>(rows.tile_rows, 32) * rows.steps <= 1024;
+  return {.tile_rows = 32, .resident_tiles = fit ? 1024 : 512};
+}
 
 // In pairs of panels that are multiplied together: neighbours, or a gate and its up panel.
 struct TileProduct : PackedTiles {
@@ -184,6 +196,7 @@ struct TileProduct : PackedTiles {
 
 // Sums lie in tiles: [row pair][tile row][panel].
 constexpr int64_t kSumsBytes = 4 * kTileBytes;
+
 template <class Byte>
 Byte* sums_of_row(Byte* sums, int64_t row) {
   const auto at = static_cast<uint64_t>(row);
@@ -754,8 +767,7 @@ inline void pack_share(const auto& job, const TeamMember& me) {
 }
 
 // A thread begins with a group of its own, so that its caches have the group's rows or weights; then it helps with
-// others.
-// `own`: kOwnBytes of the thread's.
+// others. `own`: kOwn bytes of the thread's.
 template <class Job, class Ends>
 void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::byte* own) {
   const TileUse use(TileShapes::full());
@@ -803,7 +815,7 @@ inline int64_t items_of(const TileProduct& job) {
   return grid.groups * grid.row_blocks * blocks_across(grid);
 }
 
-// `own`: kOwnBytes of the thread's.
+// `own`: kOwn bytes of the thread's.
 template <class Job, class Ends>
 void run_item(const Job& job, int64_t item, std::byte* own) {
   if (job.thin) {
