@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
@@ -210,7 +211,7 @@ struct Options {
   std::vector<int64_t> prefill = {512}, streams = {1};
   int64_t context = 512;
   int rounds = 5;
-  bool json = false;
+  bool json = false, turns = false;
 };
 
 // Operations of multiplying `rows` rows by all matrices of the layers, and one by the head.
@@ -264,12 +265,12 @@ class Bench {
   void prefill(int64_t tokens, const MachineCeilings& machine) {
     const Batch prompt = batch_of(1, 0, tokens, spec_.vocab_size, blocks_);
     std::optional<BareMatmuls> bare;
-    if (format_ == LinearFormat::kDense)
+    if (format_ == LinearFormat::kDense && !options_.turns)
       bare.emplace(shape_, tokens,
                    dtype_ == DType::kBf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32);
     std::vector<double> times, matmuls;
     for (int round = -1; round < options_.rounds; ++round) {  // the first one warms up
-      times.push_back(seconds_of([&] { step(prompt, caches_[0]); }));
+      times.push_back(turn([&] { step(prompt, caches_[0]); }));
       if (bare) matmuls.push_back(seconds_of([&] { bare->run(); }));
     }
     const double seconds = median_of_rounds(times);
@@ -289,7 +290,7 @@ class Bench {
     const Batch tokens = batch_of(streams, options_.context, options_.context + 1, spec_.vocab_size, blocks_);
     std::vector<std::vector<double>> times(caches_.size());
     for (int i = -1; i < 4 * options_.rounds; ++i)
-      for (size_t c = 0; c < caches_.size(); ++c) times[c].push_back(seconds_of([&] { step(tokens, caches_[c]); }));
+      for (size_t c = 0; c < caches_.size(); ++c) times[c].push_back(turn([&] { step(tokens, caches_[c]); }));
     for (size_t c = 0; c < caches_.size(); ++c) {
       const double seconds = median_of_rounds(times[c]);
       const int64_t keys = streams * KvCache::bytes_per_block(caches_[c].config()) * options_.context / 16;
@@ -327,6 +328,16 @@ class Bench {
         {"tokens", tokens},     {"seconds", std::vector<double>(times.begin() + 1, times.end())},
         {"share", share},       {"kv_cache_dtype", kv_cache_dtype}};
     fmt::print("{}\n", line.dump());
+  }
+  // One timed round. With --turns it waits for a line of input and prints its time, so that another program can take
+  // turns with this one.
+  template <class Body>
+  double turn(Body&& body) const {
+    std::string line;
+    MR_CHECK(!options_.turns || std::getline(std::cin, line), "the input ended before the rounds did");
+    const double seconds = seconds_of(body);
+    if (options_.turns) fmt::print("{}\n", seconds), std::fflush(stdout);
+    return seconds;
   }
   void step(const Batch& batch, KvCache& cache) {
     decoder_->forward(batch, cache, hidden_);
@@ -378,6 +389,7 @@ int run(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "a line for each measure, with every round's seconds");
+  app.add_flag("--turns", options.turns, "before every step waits for a line of input, then prints the step's seconds");
   CLI11_PARSE(app, argc, argv);
   if (!options.json)
     fmt::print("{}, {} threads, isa {}\n", machine_info().model_name, compute_threads(), isa_name(best_isa()));
