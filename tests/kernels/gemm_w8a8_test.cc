@@ -153,6 +153,20 @@ TEST(GemmW8A8, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   }
 }
 
+// More threads than cores: some wait for a core in the middle of a block, whose pairs others take.
+TEST(GemmW8A8, ThreadsThatHelpEachOtherGiveTheSameBits) {
+  const int all = compute_threads();
+  set_compute_threads(12);
+  for (const int64_t K : {900, 4864}) {
+    const Product product(512, 900, K, DType::kBf16, 0);
+    set_compute_threads(1);
+    const auto want = product.run(best_impl(gemm_w8a8_impls()), 0, product.M);
+    set_compute_threads(12);
+    for (int i = 0; i < 30; ++i) ASSERT_EQ(product.run(best_impl(gemm_w8a8_impls()), 0, product.M), want) << K;
+  }
+  set_compute_threads(all);
+}
+
 TEST(GemmW8A8, LongSumsOfTheLargestProductsAreExact) {
   for (const auto& impl : gemm_w8a8_impls()) {
     if (!cpu_has(impl.needs)) continue;

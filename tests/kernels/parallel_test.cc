@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/shared_range.h"
+
 namespace millrace {
 namespace {
 
@@ -96,6 +98,51 @@ TEST_F(Parallel, StacksAreTouchedBeforeTheFirstWork) {
   EXPECT_EQ(faults, 0);
 }
 #endif
+
+TEST(SharedRange, OthersTakeFromTheBackWhatTheOwnerHasNotClaimed) {
+  SharedRange range;
+  range.reset(10);
+  EXPECT_TRUE(range.claim(0) && range.claim(1) && range.has(9));
+  const SharedRange::Items taken = range.take([](int64_t claimed, int64_t left) {
+    EXPECT_EQ(claimed, 2);
+    EXPECT_EQ(left, 8);
+    return left / 2;
+  });
+  EXPECT_EQ(taken.begin, 6);
+  EXPECT_EQ(taken.end, 10);
+  EXPECT_TRUE(range.has(5) && !range.has(6));
+  EXPECT_TRUE(range.claim(2) && range.claim(3) && range.claim(4) && range.claim(5));
+  EXPECT_FALSE(range.claim(6));
+}
+
+TEST(SharedRange, TheFirstItemStaysWithItsOwner) {
+  SharedRange range;
+  range.reset(3);
+  const auto all = [](int64_t, int64_t left) { return left; };
+  EXPECT_EQ(range.take(all).begin, 1);
+  EXPECT_EQ(range.take(all).end, 0);
+  EXPECT_TRUE(range.claim(0));
+  EXPECT_FALSE(range.claim(1));
+}
+
+TEST(SharedRange, EveryItemGoesToOneThread) {
+  constexpr int64_t kItems = 1000;
+  for (int round = 0; round < 50; ++round) {
+    SharedRange range;
+    range.reset(kItems);
+    std::vector<std::atomic<int>> done(kItems);
+    const auto help = [&] {
+      for (SharedRange::Items items{0, 1}; items.end > 0;) {
+        items = range.take([](int64_t, int64_t left) { return (left + 3) / 4; });
+        for (int64_t i = items.begin; i < items.end; ++i) ++done[i];
+      }
+    };
+    std::thread first(help), second(help);
+    for (int64_t i = 0; range.claim(i); ++i) ++done[i];
+    first.join(), second.join();
+    for (int64_t i = 0; i < kItems; ++i) ASSERT_EQ(done[i], 1) << i;
+  }
+}
 
 }  // namespace
 }  // namespace millrace

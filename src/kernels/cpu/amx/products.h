@@ -22,9 +22,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 
 #include "base/dtype.h"
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/shared_range.h"
 #include "kernels/parallel.h"
 
 #pragma GCC push_options
@@ -420,6 +422,11 @@ inline int64_t span_of(const TileProduct& job, int64_t tile_rows) {
   const int64_t stretches = balanced((job.steps + job.stretch - 1) / job.stretch, most);
   return std::min(job.steps, stretches * job.stretch);
 }
+// Of the last one.
+inline int64_t last_span(const TileProduct& job, int64_t tile_rows) {
+  const int64_t span = span_of(job, std::max<int64_t>(1, tile_rows));
+  return job.steps - (job.steps - 1) / span * span;
+}
 // Pairs whose sums a thread has memory for.
 inline int64_t most_pairs(const TileProduct& job, int64_t tile_rows) {
   return std::min(job.blocking.pairs, kOwnBytes / ((tile_rows + 1) / 2 * kSumsBytes));
@@ -588,13 +595,14 @@ inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Pan
   }
 }
 
-// A thread's way through a block.
+// A thread's way through a block, as far as others do not take `pairs`, which the caller has set to those of the block.
 template <class Job, class Ends>
 class BlockRun {
  public:
-  BlockRun(const Job& job, const OutputBlock& block, std::byte* sums)
+  BlockRun(const Job& job, const OutputBlock& block, SharedRange& pairs, std::byte* sums)
       : job_(job),
         b_(block),
+        left_(pairs),
         span_(span_of(job, std::max<int64_t>(1, block.tile_rows))),
         at_once_(job.steps <= job.stretch),
         sums_(sums),
@@ -603,7 +611,7 @@ class BlockRun {
   void run() {
     if (b_.tile_rows == 0) return;
     for (int64_t begin = 0; begin < job_.steps; begin += span_)
-      for (int64_t pair = 0; pair < b_.pairs; ++pair)
+      for (int64_t pair = 0; begins(pair, begin); ++pair)
         for (int64_t from = begin; from < end_of(begin); from += job_.stretch) run_pair(pair, from);
     store_sums(held_);
     finish();
@@ -616,6 +624,8 @@ class BlockRun {
   int64_t begin_of(int64_t from) const { return from / span_ * span_; }
   int64_t end_of(int64_t from) const { return std::min(job_.steps, begin_of(from) + span_); }
   int64_t pair_bytes() const { return b_.row_pairs() * kSumsBytes; }
+  // Whether the span from `begin` on comes to this pair: its last one completes the pair.
+  bool begins(int64_t pair, int64_t begin) { return end_of(begin) == job_.steps ? left_.claim(pair) : left_.has(pair); }
   std::byte* sums_of(int64_t pair, int64_t row_pair) const {
     if (at_once_) return sums_ + (pair * b_.row_pairs() + row_pair) % 2 * kSumsBytes;
     return sums_ + (span_ == job_.steps ? pair % 2 : pair) * pair_bytes() + row_pair * kSumsBytes;
@@ -672,7 +682,7 @@ class BlockRun {
   void expect_next(int64_t pair, int64_t from) {
     int64_t next_pair = b_.pair + pair, next_from = from + job_.stretch;
     if (next_from >= end_of(from)) {
-      const bool last_pair = pair + 1 == b_.pairs;
+      const bool last_pair = !left_.has(pair + 1);
       if (!last_pair || end_of(from) == job_.steps) {
         ++next_pair;
         next_from = last_pair ? 0 : begin_of(from);
@@ -685,6 +695,7 @@ class BlockRun {
 
   const Job& job_;
   const OutputBlock b_;
+  SharedRange& left_;
   const int64_t span_;
   const bool at_once_;  // K is a single stretch
   std::byte* const sums_;
@@ -735,12 +746,24 @@ struct Grid {
   const int64_t block_pairs;
 };
 
-// The blocks of a product's groups, which its threads take.
+// The block that a thread works on.
+struct RunningBlock {
+  void begin(const OutputBlock& next) {
+    const std::lock_guard lock(changing);
+    block = next;
+    pairs.reset(next.pairs);
+  }
+  SharedRange pairs;  // that others may take
+  OutputBlock block;
+  std::mutex changing;  // block
+};
+
+// The blocks of a product's groups, which its threads take. When there are no more, they help each other: cores that
+// are shared with strangers differ in speed by a factor of up to three.
 class GroupQueues {
  public:
   explicit GroupQueues(const TileProduct& job) : grid(job, compute_threads()) {}
-  // Without pairs where the group has no more. Where rows stay, blocks become smaller towards the end, for threads wait
-  // for who has the last one.
+  // Without pairs where the group has no more.
   OutputBlock take(int64_t group) {
     const auto [first, last] = grid.pairs_of(group);
     const int64_t all = (last - first) * grid.row_blocks;
@@ -748,16 +771,39 @@ class GroupQueues {
     OutputBlock block;
     do {
       if (from >= all) return {};
-      const int64_t pairs = grid.stays ? std::clamp<int64_t>((all - from) / 2, 1, grid.block_pairs) : grid.block_pairs;
-      block = grid.block(group, from, pairs);
+      block = grid.block(group, from, grid.block_pairs);
     } while (!begun_[group].compare_exchange_weak(from, from + block.pairs, std::memory_order_relaxed));
     return block;
   }
+  // Pairs of a block that another works on; without pairs where there are none.
+  OutputBlock help(const TeamMember& me) {
+    const int members = std::min(me.size, kHelped);
+    OutputBlock block;
+    for (int i = 1; i <= members && block.pairs == 0; ++i) block = take_from(running_[(me.index + i) % members]);
+    return block;
+  }
+  // Where the member's block can be seen by others; null where it cannot.
+  RunningBlock* running(const TeamMember& me) { return me.index < kHelped ? &running_[me.index] : nullptr; }
 
   const Grid grid;
 
  private:
+  static constexpr int kHelped = 64;  // members of a team
+
+  // As many pairs as the other will complete meanwhile: when it claims pairs, it has done all but their last span.
+  OutputBlock take_from(RunningBlock& other) {
+    const std::lock_guard lock(other.changing);
+    OutputBlock block = other.block;
+    const int64_t steps = grid.job.steps, last = last_span(grid.job, block.tile_rows);
+    const SharedRange::Items pairs = other.pairs.take(
+        [&](int64_t claimed, int64_t left) { return claimed == 0 ? left / 2 : left * last / (steps + last); });
+    block.pair += pairs.begin;
+    block.pairs = pairs.end - pairs.begin;
+    return block;
+  }
+
   std::atomic<int64_t> begun_[2 * Grid::kMostGroups] = {};  // pairs
+  RunningBlock running_[kHelped];
 };
 
 // A member's share of the rows of x.
@@ -766,16 +812,22 @@ inline void pack_share(const auto& job, const TeamMember& me) {
   job.pack(begin * kTileRows, end * kTileRows);
 }
 
-// A thread begins with a group of its own, so that its caches have the group's rows or weights; then it helps with
-// others. `own`: kOwn bytes of the thread's.
+// A thread begins with a group of its own, so that its caches have the group's rows or weights; then it takes blocks of
+// others, and at last pairs of blocks that others work on. `own`: kOwn bytes of the thread's.
 template <class Job, class Ends>
 void run_groups(const Job& job, GroupQueues& queues, const TeamMember& me, std::byte* own) {
   const TileUse use(TileShapes::full());
-  const Grid& grid = queues.grid;
-  for (int64_t i = 0; i < grid.groups; ++i) {
-    const int64_t group = (me.index * grid.groups / me.size + i) % grid.groups;
-    for (OutputBlock block; (block = queues.take(group)).pairs > 0;) BlockRun<Job, Ends>(job, block, own).run();
+  RunningBlock unseen, *const mine = queues.running(me) ? queues.running(me) : &unseen;
+  const auto run = [&](const OutputBlock& block) {
+    mine->begin(block);
+    BlockRun<Job, Ends>(job, block, mine->pairs, own).run();
+  };
+  const int64_t groups = queues.grid.groups;
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t group = (me.index * groups / me.size + i) % groups;
+    for (OutputBlock block; (block = queues.take(group)).pairs > 0;) run(block);
   }
+  for (OutputBlock block; (block = queues.help(me)).pairs > 0;) run(block);
 }
 
 template <class Job, class Ends>
@@ -826,7 +878,10 @@ void run_item(const Job& job, int64_t item, std::byte* own) {
   const Grid grid(job, 1);
   const int64_t i = item / grid.groups, across = blocks_across(grid);
   const int64_t from = i / across * job.pairs + i % across * grid.block_pairs;
-  BlockRun<Job, Ends>(job, grid.block(item % grid.groups, from, grid.block_pairs), own).run();
+  const OutputBlock block = grid.block(item % grid.groups, from, grid.block_pairs);
+  SharedRange pairs;
+  pairs.reset(block.pairs);
+  BlockRun<Job, Ends>(job, block, pairs, own).run();
 }
 
 inline void pack_tile_row(const auto& job, int64_t tile_row) {
