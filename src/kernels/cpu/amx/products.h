@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <optional>
 
 #include "base/dtype.h"
 #include "kernels/cpu/amx/tiles.h"
@@ -483,10 +484,10 @@ class StoredPanels {
 // Sums of a pair that wait to be finished, and what happens to them with every step of work at hand.
 struct Unfinished {
   std::byte* sums = nullptr;
-  int64_t pair = 0, row = 0, rows = 0, done = 0;  // rows, or as many lines of tiles
-  int64_t following = 0;                          // rows of the block that come after these
-  int64_t share = 0;                              // rows per step, in 1/1024
-  int64_t held_back = 0;                          // 1/1024 rows that the first steps leave
+  int64_t row = 0, rows = 0, done = 0;  // rows, or as many lines of tiles
+  int64_t following = 0;                // rows of the block that come after these
+  int64_t share = 0;                    // rows per step, in 1/1024
+  int64_t held_back = 0;                // 1/1024 rows that the first steps leave
 };
 
 template <class Ends>
@@ -574,9 +575,8 @@ inline __attribute__((always_inline)) void begin_stretch(const Stretch& t) {
 
 // Beside the tiles' work, `panels` come nearer, the next sums come to the first-level cache, and rows are finished.
 template <class Job, class Ends, int kTileRowCount>
-inline void multiply_stretch(const Job& job, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
+inline void multiply_stretch(const Ends& ends, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
   Fetch<_MM_HINT_T0> sums(t.sums + kSumsBytes, t.fresh ? 0 : kSumsBytes, t.steps);
-  const Ends ends(job, waiting.pair);
   int64_t due = waiting.done * 1024 - waiting.held_back;
   const auto finish = [&]() __attribute__((always_inline)) {
     due += waiting.share;
@@ -606,7 +606,9 @@ class BlockRun {
         span_(span_of(job, std::max<int64_t>(1, block.tile_rows))),
         at_once_(job.steps <= job.stretch),
         sums_(sums),
-        panels_(job, sums + kOwnBytes) {}
+        panels_(job, sums + kOwnBytes) {
+    ends_.emplace(job_, b_.pair);
+  }
 
   void run() {
     if (b_.tile_rows == 0) return;
@@ -648,9 +650,9 @@ class BlockRun {
                             .sums = sums,
                             .held = held_};
       if (single)
-        multiply_stretch<Job, Ends, 1>(job_, stretch, panels_, waiting_);
+        multiply_stretch<Job, Ends, 1>(*ends_, stretch, panels_, waiting_);
       else
-        multiply_stretch<Job, Ends, 2>(job_, stretch, panels_, waiting_);
+        multiply_stretch<Job, Ends, 2>(*ends_, stretch, panels_, waiting_);
       held_ = sums;
       if (at_once_) await_row_pair(pair, row_pair);
     }
@@ -663,7 +665,8 @@ class BlockRun {
     const int64_t row = (b_.tile_row + begin) * kTileRows, below = (b_.tile_row + end) * kTileRows;
     const int64_t lines = (b_.tile_row + b_.tile_rows) * kTileRows;
     const int64_t last = kTakesLines<Ends> ? lines : std::min(lines, job_.M), rows = std::min(below, last) - row;
-    waiting_ = {sums_of(pair, begin / 2), b_.pair + pair, row, rows, 0, last - row - rows};
+    if (begin == 0) ends_.emplace(job_, b_.pair + pair);
+    waiting_ = {sums_of(pair, begin / 2), row, rows, 0, last - row - rows};
   }
   // The tiles have just let go of them when the next step ends.
   void await_row_pair(int64_t pair, int64_t row_pair) {
@@ -671,7 +674,7 @@ class BlockRun {
     const int64_t steps = std::max<int64_t>(1, job_.steps - 1);
     waiting_.share = waiting_.held_back = (waiting_.rows * 1024 + steps - 1) / steps;
   }
-  void finish() { finish_rows<lines_at_once<Job, Ends>()>(Ends(job_, waiting_.pair), waiting_, waiting_.rows); }
+  void finish() { finish_rows<lines_at_once<Job, Ends>()>(*ends_, waiting_, waiting_.rows); }
   // Of the waiting rows, per step until the next pair is complete; `from` lies in the last span.
   int64_t share(int64_t from) const {
     const int64_t steps = b_.row_pairs() * (job_.steps - begin_of(from));
@@ -701,6 +704,7 @@ class BlockRun {
   std::byte* const sums_;
   typename Job::Panels panels_;
   Unfinished waiting_;
+  std::optional<Ends> ends_;   // of the pair whose rows wait
   std::byte* held_ = nullptr;  // where the sums belong that are in the tiles
 };
 
