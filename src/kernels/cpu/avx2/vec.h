@@ -2,6 +2,7 @@
 #pragma once
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -124,6 +125,17 @@ struct Vec {
   static uint32_t equal(Vec x, Vec y) { return compared<_CMP_EQ_OQ>(x, y); }
   static uint32_t larger(Vec x, Vec y) { return compared<_CMP_GT_OQ>(x, y); }
   static uint32_t at_least(Vec x, Vec y) { return compared<_CMP_GE_OQ>(x, y); }
+  // Lane by lane the one whose bits are the larger number: of magnitudes NaN, then infinity, are the largest.
+  static Vec max_bits(Vec x, Vec y) { return {larger_of(x.a, y.a), larger_of(x.b, y.b)}; }
+  uint32_t largest_bits() const {
+    alignas(32) uint32_t bits[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(bits), _mm256_castps_si256(larger_of(a, b)));
+    return *std::max_element(bits, bits + 8);
+  }
+  // To 64 int8, nearest even, saturating; NaN becomes the largest.
+  static void store_saturated(const Vec (&all)[4], int8_t* p) {
+    for (int i = 0; i < 4; ++i) max(min(all[i], set(127)), set(-128)).store_n(p + 16 * i, 16);
+  }
   float sum() const {
     const __m256 eight = _mm256_add_ps(a, b);
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -138,6 +150,9 @@ struct Vec {
   }
 
  private:
+  static __m256 larger_of(__m256 x, __m256 y) {
+    return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(x), _mm256_castps_si256(y)));
+  }
   static int64_t clamp(int64_t n) { return n < 0 ? 0 : n > 16 ? 16 : n; }
   static __m128i half(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   static __m256 widen(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }

@@ -64,12 +64,6 @@ inline __m512i rounded(__m512 x, __m512 factor) {
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, factor), _mm512_set1_ps(127)));
 }
 
-// 64 bytes, those of four times sixteen words that were packed in pairs, in their order.
-inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
-}
-
 // 64 elements of a row.
 struct Elements {
   __m512 x[4];

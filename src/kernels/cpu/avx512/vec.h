@@ -14,6 +14,12 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 namespace millrace::avx512 {
 
+// 64 bytes, those of four times sixteen words that were packed in pairs, in their order.
+inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
+}
+
 struct Vec {
   __m512 v;
 
@@ -104,6 +110,18 @@ struct Vec {
   static uint32_t equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
   static uint32_t larger(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
   static uint32_t at_least(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
+  // Lane by lane the one whose bits are the larger number: of magnitudes NaN, then infinity, are the largest.
+  static Vec max_bits(Vec a, Vec b) {
+    return {_mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+  }
+  uint32_t largest_bits() const { return _mm512_reduce_max_epu32(_mm512_castps_si512(v)); }
+  // To 64 int8, nearest even, saturating; NaN becomes the largest.
+  static void store_saturated(const Vec (&all)[4], int8_t* p) {
+    const auto integers = [](Vec x) { return _mm512_cvtps_epi32(_mm512_min_ps(x.v, _mm512_set1_ps(127))); };
+    const __m512i low = _mm512_packs_epi32(integers(all[0]), integers(all[1]));
+    const __m512i high = _mm512_packs_epi32(integers(all[2]), integers(all[3]));
+    _mm512_storeu_si512(p, packed_bytes(low, high));
+  }
   float sum() const { return _mm512_reduce_add_ps(v); }
   float largest() const { return _mm512_reduce_max_ps(v); }
 
