@@ -20,6 +20,8 @@ void paged_attention(const AttentionArgs& args) {
   MR_CHECK(kv.head_dim <= kMaxHeadDim && kv.block_tokens % kKvLanes == 0, "heads of {} elements, blocks of {} tokens",
            kv.head_dim, kv.block_tokens);
   MR_CHECK(args.H % kv.kv_heads == 0, "{} query heads for {} key/value heads", args.H, kv.kv_heads);
+  MR_CHECK(args.q_dtype == DType::kF32 || (args.q_dtype == DType::kBf16 && kv.head_dim % 32 == 0),
+           "queries of {}, heads of {} elements", dtype_name(args.q_dtype), kv.head_dim);
   const bool scaled = args.k_scales && args.v_scales;
   MR_CHECK(scaled == (kv.dtype == DType::kI8 && !kv.token_scales), "scales given: {}; a cache of {}", scaled,
            dtype_name(kv.dtype));

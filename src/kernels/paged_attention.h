@@ -17,6 +17,7 @@
 
 #include "kernels/impl.h"
 #include "kernels/kv_layout.h"
+#include "kernels/rotated_heads.h"
 
 namespace millrace {
 
@@ -24,7 +25,7 @@ constexpr int64_t kTilePositions = 64;
 constexpr int64_t kPartitionPositions = 512;
 
 struct AttentionArgs {
-  const float* q;  // [T, H, D]; tokens q_stride apart, heads D apart
+  const void* q;  // [T, H, D], q_dtype; tokens q_stride apart, heads D apart
   const void *k_cache, *v_cache;
   KvLayout layout;
   const int32_t *query_start, *context_len, *block_table;  // [S + 1], [S], [S, max_blocks]; see models/batch.h
@@ -38,6 +39,7 @@ struct AttentionArgs {
   float soft_cap = 0;  // 0: none
   int64_t window = 0;  // 0: all
   bool alibi_bf16 = false;
+  DType q_dtype = DType::kF32;                           // kF32; kBf16: as kernels/rotated_heads.h has them
   DType out_dtype = DType::kF32;                         // kF32 or kBf16
   const float *k_scales = nullptr, *v_scales = nullptr;  // kI8 without token_scales: [G]
 };

@@ -11,8 +11,8 @@ namespace {
 
 // `heads` heads from column `at` of the fused rows [T, width]: a view [T, heads, D].
 Tensor heads_of(Tensor& rows, int64_t at, int64_t heads, int64_t head_dim) {
-  return Tensor(rows.data<float>() + at, DType::kF32, {rows.size(0), heads, head_dim}, {rows.stride(0), head_dim, 1},
-                rows.owner());
+  return Tensor(static_cast<std::byte*>(rows.raw()) + at * dtype_bytes(rows.dtype()), rows.dtype(),
+                {rows.size(0), heads, head_dim}, {rows.stride(0), head_dim, 1}, rows.owner());
 }
 
 // Slopes of linear biases (Press et al., 2022): for n heads, n a power of two, 2^(-8/n), 2^(-16/n), ...; for other
@@ -54,20 +54,11 @@ class GroupedQueryMixer : public Mixer {
   void forward(const Tensor& x, int64_t layer, bool only_wanted, StepContext& step, Tensor& y,
                float add_scale) override {
     const Workspace::Scope scope(step.workspace);
-    const int64_t T = x.size(0);
-    Tensor qkv = step.workspace.rows(DType::kF32, T, qkv_width());
-    qkv_.forward(x, qkv, step.workspace);
-    Tensor q = heads_of(qkv, 0, gqa_.heads, gqa_.head_dim);
-    Tensor k = heads_of(qkv, q_width(), gqa_.kv_heads, gqa_.head_dim);
-    const Tensor v = heads_of(qkv, q_width() + kv_width(), gqa_.kv_heads, gqa_.head_dim);
-    prepare(q, k, step.tile);
-    step.cache.write(layer, k, v, step.tile.slots());
+    Tensor queries = rotates(x.size(0), step) ? project_rotated(x, layer, step) : project(x, layer, step);
     if (y.size(0) == 0) return;
     const bool alone = only_wanted && takes_alone(step.tile);
-    if (alone) {
-      keep_rows(qkv, step.tile.wanted_rows());
-      q = heads_of(qkv, 0, gqa_.heads, gqa_.head_dim);
-    }
+    if (alone) keep_rows(queries, step.tile.wanted_rows());
+    const Tensor q = heads_of(queries, 0, gqa_.heads, gqa_.head_dim);
     Tensor mixed = step.workspace.tensor(out_.input_dtype(), {q.size(0), q_width()});
     AttentionParams params = params_;
     if (gqa_.logn_length > 0) params.q_factors = step.tile.logn_factors(gqa_.logn_length);
@@ -83,7 +74,9 @@ class GroupedQueryMixer : public Mixer {
   int64_t weight_bytes() const override { return qkv_.weight_bytes() + out_.weight_bytes(); }
   int64_t scratch_bytes(const StepLimits& limits) const override {
     const int64_t T = limits.tokens;
-    return Workspace::rows_bytes(DType::kF32, T, qkv_width()) +
+    return std::max(Workspace::rows_bytes(DType::kF32, T, qkv_width()),
+                    Workspace::rows_bytes(DType::kBf16, T, q_width()) +
+                        Workspace::rows_bytes(DType::kF32, T, 2 * kv_width())) +
            Workspace::tensor_bytes(out_.input_dtype(), {T, q_width()}) +
            std::max({attention_scratch_bytes(gqa_.heads, limits.cache, limits.max_context), qkv_.scratch_bytes(T),
                      out_.scratch_bytes(T)});
@@ -99,6 +92,41 @@ class GroupedQueryMixer : public Mixer {
     const auto sequences = static_cast<int64_t>(tile.step().context_len.size());
     const auto wanted = static_cast<int64_t>(tile.wanted_rows().size());
     return wanted < tile.num_tokens() && wanted <= sequences && gqa_.logn_length == 0;
+  }
+
+  // Whether the product of so many rows rotates queries and keys itself, and queries come as attention rounds them.
+  bool rotates(int64_t rows, const StepContext& step) const {
+    return rope_dims_ == gqa_.head_dim && !interleaved_ && !gqa_.qk_norm && gqa_.logn_length == 0 &&
+           step.cache.config().dtype == DType::kBf16 && qkv_.rotates(rows, gqa_.head_dim);
+  }
+
+  // Keys and values go to the cache; rows that begin with the queries are returned, in memory of the workspace.
+  Tensor project(const Tensor& x, int64_t layer, StepContext& step) const {
+    Tensor qkv = step.workspace.rows(DType::kF32, x.size(0), qkv_width());
+    qkv_.forward(x, qkv, step.workspace);
+    Tensor q = heads_of(qkv, 0, gqa_.heads, gqa_.head_dim);
+    Tensor k = heads_of(qkv, q_width(), gqa_.kv_heads, gqa_.head_dim);
+    prepare(q, k, step.tile);
+    step.cache.write(layer, k, heads_of(qkv, q_width() + kv_width(), gqa_.kv_heads, gqa_.head_dim), step.tile.slots());
+    return qkv;
+  }
+  Tensor project_rotated(const Tensor& x, int64_t layer, StepContext& step) const {
+    Tensor q = step.workspace.rows(DType::kBf16, x.size(0), q_width());
+    Tensor kv = step.workspace.rows(DType::kF32, x.size(0), 2 * kv_width());
+    qkv_.forward_heads(x,
+                       {.cos = step.tile.cos().data<float>(),
+                        .sin = step.tile.sin().data<float>(),
+                        .head_dim = gqa_.head_dim,
+                        .q_heads = gqa_.heads,
+                        .kv_heads = gqa_.kv_heads,
+                        .q = q.data<bf16>(),
+                        .kv = kv.data<float>(),
+                        .q_stride = q.stride(0),
+                        .kv_stride = kv.stride(0)},
+                       step.workspace);
+    step.cache.write(layer, heads_of(kv, 0, gqa_.kv_heads, gqa_.head_dim),
+                     heads_of(kv, kv_width(), gqa_.kv_heads, gqa_.head_dim), step.tile.slots());
+    return q;
   }
 
   // Norm and rotation of queries and keys, in place.

@@ -13,8 +13,8 @@
 namespace millrace {
 namespace {
 
-void check_heads(const Tensor& x) {
-  MR_CHECK(x.rank() == 3 && x.dtype() == DType::kF32 && (x.size(2) == 1 || x.stride(2) == 1) &&
+void check_heads(const Tensor& x, DType other = DType::kF32) {
+  MR_CHECK(x.rank() == 3 && (x.dtype() == DType::kF32 || x.dtype() == other) && (x.size(2) == 1 || x.stride(2) == 1) &&
                (x.size(1) == 1 || x.stride(1) == x.size(2)),
            "heads of shape {}, {}", x.shape().to_string(), dtype_name(x.dtype()));
 }
@@ -161,7 +161,7 @@ void kv_slots(const AttentionStep& step, int64_t block_tokens, std::span<int64_t
 
 void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const AttentionStep& step,
                      const AttentionParams& params, Tensor& out, Workspace& workspace) {
-  check_heads(q);
+  check_heads(q, DType::kBf16);
   const auto S = static_cast<int64_t>(step.context_len.size());
   MR_CHECK(out.rank() == 2 && out.size(0) == q.size(0) && out.size(1) == q.size(1) * q.size(2) &&
                cache.config_.latent_dim == 0 && q.size(2) == cache.config_.head_dim &&
@@ -176,7 +176,7 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
   const int64_t max_context = step.max_blocks * cache.config_.block_tokens;
   const int64_t scratch_bytes = std::min(attention_scratch_bytes(q.size(1), cache.config_, max_context),
                                          workspace.capacity_bytes() - workspace.used_bytes());
-  paged_attention(AttentionArgs{.q = q.data<float>(),
+  paged_attention(AttentionArgs{.q = q.raw(),
                                 .k_cache = cache.keys_[layer].raw(),
                                 .v_cache = cache.values_[layer].raw(),
                                 .layout = cache.layout_,
@@ -197,6 +197,7 @@ void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const
                                 .soft_cap = params.soft_cap,
                                 .window = params.window,
                                 .alibi_bf16 = params.alibi_bf16,
+                                .q_dtype = q.dtype(),
                                 .out_dtype = out.dtype(),
                                 .k_scales = cache.head_scales(cache.scales_.keys, layer),
                                 .v_scales = cache.head_scales(cache.scales_.values, layer)});

@@ -96,8 +96,9 @@ struct AttentionParams {
   bool alibi_bf16 = false;              // kernels/paged_attention.h
   std::span<const float> q_factors;     // [T] or empty: q[t] counts that many times
 };
-// q [T, H, D] kF32, heads contiguous, token stride free; out [T, H * D] kF32 or kBf16. The step's keys and values must
-// have been written. Rows are bit-identical whatever else is in the step (kernels/paged_attention.h).
+// q [T, H, D] kF32, or kBf16 as kernels/rotated_heads.h has them, heads contiguous, token stride free; out [T, H * D]
+// kF32 or kBf16. The step's keys and values must have been written. Rows are bit-identical whatever else is in the step
+// (kernels/paged_attention.h).
 void paged_attention(const Tensor& q, const KvCache& cache, int64_t layer, const AttentionStep& step,
                      const AttentionParams& params, Tensor& out, Workspace& workspace);
 int64_t attention_scratch_bytes(int64_t heads, const KvCache::Config& config, int64_t max_context);

@@ -441,22 +441,15 @@ bool Linear::adds() const {
   return format_ == LinearFormat::kDense && gemm_adds(dtype_);
 }
 
-void Linear::forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
+template <class Run>
+void Linear::with_product(const Tensor& x, Workspace& workspace, const Run& run) const {
   check_input(x);
   const Workspace::Scope scope(workspace);
-  if (is_int8(format_)) {
-    GemmW8A8Args args = w8a8(x, workspace.bytes(scratch_bytes(x.size(0))));
-    args.y = y.data<float>();
-    args.y_stride = y.stride(0);
-    args.add_scale = add_scale;
-    return gemm_w8a8(args);
-  }
   const Tensor ordered = in_order(x, workspace);
-  GemmA16Args args = a16(ordered, workspace.bytes(gemm_a16_scratch_bytes(x.size(0), in_features_)));
-  args.y = y.data<float>();
-  args.y_stride = y.stride(0);
-  args.add_scale = add_scale;
-  gemm_a16(args);
+  std::byte* const scratch = workspace.bytes(scratch_bytes(x.size(0)) - ordered_bytes(x.size(0)));
+  if (is_int8(format_)) return run(w8a8(x, scratch), gemm_w8a8);
+  if (format_ == LinearFormat::kW4A16) return run(a16(ordered, scratch), gemm_a16);
+  run(dense(x, scratch), gemm);
 }
 
 GemmArgs Linear::dense(const Tensor& x, std::byte* scratch) const {
@@ -487,13 +480,23 @@ void Linear::check_output(const Tensor& y, int64_t rows, float add_scale) const 
 
 void Linear::forward(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const {
   check_output(y, x.size(0), add_scale);
-  if (format_ != LinearFormat::kDense) return forward_integers(x, y, workspace, add_scale);
-  const Workspace::Scope scope(workspace);
-  GemmArgs args = product(x, workspace.bytes(scratch_bytes(x.size(0))));
-  args.y = y.data<float>();
-  args.y_stride = y.stride(0);
-  args.add_scale = add_scale;
-  gemm(args);
+  with_product(x, workspace, [&](auto args, const auto& gemm) {
+    args.y = y.data<float>();
+    args.y_stride = y.stride(0);
+    args.add_scale = add_scale;
+    gemm(args);
+  });
+}
+
+bool Linear::rotates(int64_t rows, int64_t head_dim) const {
+  return (format_ != LinearFormat::kDense || dtype_ == DType::kBf16) && gemm_rotates(rows, head_dim);
+}
+
+void Linear::forward_heads(const Tensor& x, const RotatedHeads& heads, Workspace& workspace) const {
+  with_product(x, workspace, [&](auto args, const auto& gemm) {
+    args.heads = &heads;
+    gemm(args);
+  });
 }
 
 int64_t Linear::gated_scratch_bytes(int64_t max_rows) const {

@@ -90,6 +90,11 @@ class Linear {
   // Whether the format's kernel can add the product to y.
   bool adds() const;
 
+  // Whether forward_heads takes so many rows.
+  bool rotates(int64_t rows, int64_t head_dim) const;
+  // The product's columns as heads (kernels/rotated_heads.h) of its rows. Requires rotates().
+  void forward_heads(const Tensor& x, const RotatedHeads& heads, Workspace& workspace) const;
+
   // y = act(x W1^T + b1) * (x W2^T + b2) where the rows of W are those of W1, then as many of W2: y [T, N/2] kF32 or
   // kBf16. One pass where the format has a fused kernel.
   void forward_gated(const Tensor& x, GluActivation activation, Tensor& y, Workspace& workspace) const;
@@ -140,11 +145,13 @@ class Linear {
   // run(arguments without y, the format's gated product), scratch taken from the workspace.
   template <class Run>
   void with_gated(const Tensor& x, GluActivation activation, Workspace& workspace, const Run& run) const;
+  // run(arguments without y, the format's product), scratch taken from the workspace.
+  template <class Run>
+  void with_product(const Tensor& x, Workspace& workspace, const Run& run) const;
   // The product of x in order, without y.
   GemmA16Args ordered_a16(const Tensor& x, Workspace& workspace) const;
   // kW4A16: of a column in a chunk (kernels/gemm_a16.h); else 0.
   int64_t chunk_scales() const;
-  void forward_integers(const Tensor& x, Tensor& y, Workspace& workspace, float add_scale) const;
   void gather_row(int32_t token, float scale, float* to) const;
 
   Tensor packed_;  // as the format's kernel has it

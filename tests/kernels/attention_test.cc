@@ -54,8 +54,14 @@ class Model {
     size_t sequence;
     int64_t begin, end;  // positions
   };
-  // Output rows of the queries, computed in one step.
-  std::vector<std::vector<float>> run(AttentionFn* attention, const std::vector<Query>& queries, DType out_dtype) {
+  // Makes queries bf16 values.
+  void round_queries() {
+    for (std::vector<float>& rows : q_)
+      for (float& x : rows) x = to_float(to_bf16(x));
+  }
+  // Output rows of the queries, computed in one step. kBf16 as q_dtype: queries as kernels/rotated_heads.h has them.
+  std::vector<std::vector<float>> run(AttentionFn* attention, const std::vector<Query>& queries, DType out_dtype,
+                                      DType q_dtype = DType::kF32) {
     const int64_t width = heads_.H * heads_.D;
     std::vector<int32_t> start = {0}, context, table;
     std::vector<float> q, factors;
@@ -73,10 +79,11 @@ class Model {
       for (int64_t position = query.begin; position < query.end; ++position)
         factors.push_back(1 + static_cast<float>(position) / 1000);
     }
+    const std::vector<bf16> placed = in_places(q, start.back());
     std::vector<uint8_t> out(start.back() * width * dtype_bytes(out_dtype));
     std::vector<std::byte> scratch(attention_scratch_bytes(heads_.H, heads_.D, max_blocks * layout_.block_tokens) + 64);
     auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
-    attention({.q = q.data(),
+    attention({.q = q_dtype == DType::kBf16 ? static_cast<const void*>(placed.data()) : q.data(),
                .k_cache = k_.data(),
                .v_cache = v_.data(),
                .layout = layout_,
@@ -97,6 +104,7 @@ class Model {
                .soft_cap = heads_.soft_cap,
                .window = heads_.window,
                .alibi_bf16 = heads_.alibi_bf16,
+               .q_dtype = q_dtype,
                .out_dtype = out_dtype,
                .k_scales = scales_or_null(k_scales_),
                .v_scales = scales_or_null(v_scales_)});
@@ -109,6 +117,15 @@ class Model {
   }
 
  private:
+  // Rows of queries, width + 5 apart, as bf16 in their places.
+  std::vector<bf16> in_places(const std::vector<float>& q, int64_t rows) const {
+    const int64_t D = heads_.D, width = heads_.H * D;
+    std::vector<bf16> placed(q.size());
+    for (int64_t t = 0; t < rows && D % 32 == 0; ++t)
+      for (int64_t i = 0; i < width; ++i)
+        placed[t * (width + 5) + i / D * D + query_place(i % D, D)] = to_bf16(q[t * (width + 5) + i]);
+    return placed;
+  }
   static const float* scales_or_null(const std::vector<float>& scales) {
     return scales.empty() ? nullptr : scales.data();
   }
@@ -229,6 +246,20 @@ TEST(PagedAttention, ARowIsBitIdenticalAloneInABatchAndInAnyChunks) {
           }
       }
       set_compute_threads(all);
+    }
+  }
+}
+
+TEST(PagedAttention, RoundedQueriesInTheirPlacesGiveTheBitsOfTheirValues) {
+  for (size_t i = 0; i < std::size(kHeads); ++i) {
+    if (kHeads[i].D % 32 != 0) continue;
+    Model model(kHeads[i], {17, 130, 600}, /*seed=*/300 + i);
+    model.round_queries();
+    const std::vector<Model::Query> queries = {{0, 16, 17}, {1, 0, 130}, {2, 508, 518}};
+    for (const auto& impl : paged_attention_impls()) {
+      if (!cpu_has(impl.needs)) continue;
+      ASSERT_EQ(model.run(impl.run, queries, DType::kF32, DType::kBf16), model.run(impl.run, queries, DType::kF32))
+          << impl.name << " heads " << i;
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/parallel.h"
 #include "tests/kernels/packed_outputs.h"
+#include "tests/kernels/rotated_heads.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -229,6 +230,18 @@ TEST(GemmA16, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
     const Product first({d.M, 2 * d.F, d.K, d.K}, DType::kBf16, /*with_bias=*/d.i % 2 == 0, d.i);
     const Product second({d.M, d.N, d.F, d.i % 5 ? d.F : 32}, DType::kBf16, /*with_bias=*/d.i % 3 == 0, 100 + d.i);
     compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
+}
+
+TEST(GemmA16, HeadsAreTheBitsOfRowsThatAreRotated) {
+  if (!gemm_rotates(33, 32)) return;
+  expect_heads_as_rows([](const HeadsDraw& d, const auto& compare) {
+    const Product p({d.M, d.columns(), d.K, d.i % 3 ? d.K : 32}, DType::kBf16, /*with_bias=*/d.i % 2 == 0, d.i);
+    compare([&](const RotatedHeads* heads, float* y) {
+      GemmA16Args a = p.args();
+      a.x = p.x.data(), a.M = p.c.M, a.y = y, a.heads = heads;
+      gemm_a16(a);
+    });
   });
 }
 

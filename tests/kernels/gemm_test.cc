@@ -6,6 +6,7 @@
 
 #include "kernels/parallel.h"
 #include "tests/kernels/packed_outputs.h"
+#include "tests/kernels/rotated_heads.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -236,6 +237,31 @@ TEST(Gemm, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
     const Product first(d.M, 2 * d.F, d.K, DType::kBf16, DType::kF32, /*with_bias=*/d.i % 2 == 0, d.i);
     const Product second(d.M, d.N, d.F, DType::kBf16, DType::kBf16, /*with_bias=*/d.i % 3 == 0, 100 + d.i);
     compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
+}
+
+TEST(Gemm, HeadsAreTheBitsOfRowsThatAreRotated) {
+  EXPECT_FALSE(gemm_rotates(32, 64));  // few rows
+  EXPECT_FALSE(gemm_rotates(64, 48));  // halves of a head share a panel
+  EXPECT_EQ(gemm_rotates(33, 32), cpu_has(Isa::kAmx));
+  if (!gemm_rotates(33, 32)) return;
+  expect_heads_as_rows([](const HeadsDraw& d, const auto& compare) {
+    const Product p(d.M, d.columns(), d.K, DType::kBf16, DType::kF32, /*with_bias=*/d.i % 2 == 0, d.i);
+    compare([&](const RotatedHeads* heads, float* y) {
+      gemm({.x = p.x.data(),
+            .w = p.packed.data,
+            .bias = p.bias.empty() ? nullptr : p.bias.data(),
+            .y = y,
+            .scratch = p.scratch.data,
+            .M = p.M,
+            .N = p.N,
+            .K = p.K,
+            .x_stride = p.x_stride,
+            .y_stride = p.N + 1,
+            .x_dtype = p.x_dtype,
+            .w_dtype = p.weight,
+            .heads = heads});
+    });
   });
 }
 

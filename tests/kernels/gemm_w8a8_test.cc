@@ -7,6 +7,7 @@
 
 #include "kernels/parallel.h"
 #include "tests/kernels/packed_outputs.h"
+#include "tests/kernels/rotated_heads.h"
 #include "tests/kernels/testing.h"
 
 namespace millrace {
@@ -353,6 +354,19 @@ TEST(GemmW8A8, OutputsThatStayPackedGiveTheNextProductTheBitsOfRows) {
     if (d.i == 7) first.scales[3] = std::numeric_limits<float>::infinity();  // rows that are not finite
     const Product second(d.M, d.N, d.F, DType::kBf16, x_scale, /*with_bias=*/d.i % 3 == 0, x_digits);
     compare([&](bool packed) { return product_of_gated(first, second, d.activation, packed); });
+  });
+}
+
+TEST(GemmW8A8, HeadsAreTheBitsOfRowsThatAreRotated) {
+  if (!gemm_rotates(33, 32)) return;
+  expect_heads_as_rows([](const HeadsDraw& d, const auto& compare) {
+    const auto [x_scale, x_digits] = kTreatments[d.i % 3];
+    const Product p(d.M, d.columns(), d.K, DType::kBf16, x_scale, /*with_bias=*/d.i % 2 == 0, x_digits);
+    compare([&](const RotatedHeads* heads, float* y) {
+      GemmW8A8Args a = p.args();
+      a.x = p.x.data(), a.M = p.M, a.y = y, a.heads = heads;
+      gemm_w8a8(a);
+    });
   });
 }
 

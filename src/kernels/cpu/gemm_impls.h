@@ -61,6 +61,7 @@ int64_t gemm_bf16_scratch_bytes(int64_t max_rows, int64_t K);
 void gemm_f16(const GemmArgs&);
 int64_t gemm_f16_scratch_bytes(int64_t max_rows, int64_t K);
 bool gemm_gated_packs(int64_t M, int64_t N);
+bool gemm_rotates(int64_t M, int64_t head_dim);
 int64_t gemm_packed_x_bytes(int64_t M, int64_t K);
 }  // namespace amx
 

@@ -72,9 +72,9 @@ struct GroupWork {
   int64_t subtile_at[kPartitionSubtiles + kSpanSubtiles];   // elements before head 0's, where somebody looks
   alignas(64) float totals[kMaxGroups][2][kGroupRows][16];  // of the partition, by pair of positions: before and after
                                                             // a unit in turn
-  int now[kMaxGroups];                                     // which of the two
-  alignas(64) float sums[2 * kGroupRows * kMaxGroupDims];  // of part and whole
-  alignas(64) bf16 queries[kGroupRows * kMaxGroupDims];    // [groups][dim_tiles]
+  int now[kMaxGroups];                                      // which of the two
+  alignas(64) float sums[2 * kGroupRows * kMaxGroupDims];   // of part and whole
+  alignas(64) bf16 queries[kGroupRows * kMaxGroupDims];     // [groups][dim_tiles]
   UnitMemory memory[2];
   alignas(64) bf16 values[kPartitionPositions * kMaxHeadDim / 2];  // of a unit or the partition: [pairs][Dp/16] tiles;
                                                                    // zero where no group looks
@@ -99,13 +99,22 @@ inline TileShapes group_shapes(int rows) {
 
 inline bf16* query_tiles(GroupWork& w, int group) { return w.queries + group * w.dim_tiles * kTileElements; }
 
+// Row r's query, rounded before, into the group's tiles.
+inline void copy_query(const GroupWork& w, const Row& row, bf16* tiles, int r) {
+  const int64_t D = w.a.layout.head_dim;
+  const auto* q = static_cast<const bf16*>(w.a.q) + row.token * w.a.q_stride + row.head * D;
+  const auto sixteen = [&](int64_t d) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + query_place(d, D)));
+  };
+  for (int64_t d = 0; d < D; d += kTileDims)
+    _mm512_store_si512(tiles + d / kTileDims * kTileElements + r * kTileDims,
+                       _mm512_inserti64x4(_mm512_castsi256_si512(sixteen(d)), sixteen(d + 16), 1));
+}
 // Rounds row r's query into the group's tiles.
 inline void place_query(GroupWork& w, const Row& row, bf16* tiles, int r) {
-  const AttentionArgs& a = w.a;
-  const int64_t D = a.layout.head_dim;
-  const float* q = a.q + row.token * a.q_stride + row.head * D;
-  const Vec factor = Vec::set(a.q_factors ? a.q_factors[row.token] : 1.0f);
-  const auto load = [&](int64_t d) { return d < D ? Vec::load_n(q + d, lanes_left(d, D)) * factor : Vec::zero(); };
+  const int64_t D = w.a.layout.head_dim;
+  if (w.a.q_dtype == DType::kBf16 && !w.a.q_factors) return copy_query(w, row, tiles, r);
+  const auto load = [&](int64_t d) { return d < D ? query_at(w.a, row, d) : Vec::zero(); };
   for (int64_t d = 0; d < w.padded; d += kTileDims)
     store_rounded(load(d), load(d + 16), tiles + d / kTileDims * kTileElements + r * kTileDims);
 }
@@ -139,10 +148,11 @@ inline void add_group(GroupWork& w, int64_t g, int64_t first, int64_t rows, int 
 // Asks for the queries of `rows` rows of head g.
 inline void ask_for_queries(const GroupWork& w, int64_t g, int64_t first, int64_t rows) {
   const AttentionArgs& a = w.a;
-  const int64_t heads = a.H / a.layout.kv_heads, floats = heads * a.layout.head_dim;
+  const int64_t heads = a.H / a.layout.kv_heads, each = dtype_bytes(a.q_dtype);
+  const int64_t bytes = heads * a.layout.head_dim * each;
   for (int64_t t = first / heads; t <= (first + rows - 1) / heads; ++t) {
-    const float* const q = a.q + (a.query_start[w.s] + t) * a.q_stride + g * floats;
-    for (int64_t i = 0; i < floats; i += 16) _mm_prefetch(q + i, _MM_HINT_T0);
+    const auto* const q = static_cast<const char*>(a.q) + (a.query_start[w.s] + t) * a.q_stride * each + g * bytes;
+    for (int64_t i = 0; i < bytes; i += 64) _mm_prefetch(q + i, _MM_HINT_T0);
   }
 }
 inline void add_groups(GroupWork& w, const GroupItem& item) {

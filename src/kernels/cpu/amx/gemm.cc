@@ -25,7 +25,7 @@ PackedTiles packed_tiles(std::byte* memory, int64_t M, int64_t K) { return thick
 struct Job : TileProduct {
   Job(const GemmArgs& args, const GatedGemmArgs* gates)
       : TileProduct(args.w, args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch, args.M, args.N,
-                    bf16_steps(args.K), gates),
+                    bf16_steps(args.K), gates, args.heads),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -67,20 +67,21 @@ class PlainEnds {
   const PlainColumns low_, high_;
 };
 
-template <class Act>
-class GatedEnds {
+template <class Pairs>
+class PairEnds {
  public:
-  GatedEnds(const Job& job, int64_t pair)
-      : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
-        rows_(*job.gates, pair * kPanelColumns) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
+  PairEnds(const Job& job, int64_t pair)
+      : bias_{bias_at(*job.a, job.first_panel(pair) * kPanelColumns),
+              bias_at(*job.a, job.second_panel(pair) * kPanelColumns)},
+        pairs_(job, pair) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { pairs_.fetch(row); }
   void store(int64_t row, const std::byte* first, const std::byte* second) const {
-    rows_.store(row, Act::apply(sums_at(first) + bias_[0]) * (sums_at(second) + bias_[1]));
+    pairs_.store(row, sums_at(first) + bias_[0], sums_at(second) + bias_[1]);
   }
 
  private:
   const Vec bias_[2];
-  const GatedRows rows_;
+  const Pairs pairs_;
 };
 
 // To the packed rows of the product that follows: half a row of a tile each time.
@@ -112,8 +113,8 @@ struct Kind {
   using Gated = GatedGemmArgs;
   using Job = amx::Job;
   using PlainEnds = amx::PlainEnds;
-  template <class Act>
-  using GatedEnds = amx::GatedEnds<Act>;
+  template <class Pairs>
+  using PairEnds = amx::PairEnds<Pairs>;
   template <class Act>
   using PackedEnds = amx::PackedEnds<Act>;
 };
@@ -122,6 +123,7 @@ using Dense = Products<Kind>;
 }  // namespace
 
 void gemm_bf16(const GemmArgs& a) {
+  if (a.heads) return Dense::run_rotated(a);
   if (!a.packed_x) return Dense::run_alone(a);
   multiply_packed<Job, PlainEnds>(Job(a, nullptr), a.scratch);
 }
@@ -138,6 +140,8 @@ void gemm_gated_grouped_bf16(const GroupedGatedGemmArgs& a) {
 }
 
 bool gemm_gated_packs(int64_t M, int64_t N) { return gated_packs(M, N); }
+
+bool gemm_rotates(int64_t M, int64_t head_dim) { return !is_thin(M) && head_dim % 32 == 0; }
 
 int64_t gemm_packed_x_bytes(int64_t M, int64_t K) { return packed_tiles(nullptr, M, K).tiles_bytes(); }
 

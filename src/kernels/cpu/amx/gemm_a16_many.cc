@@ -33,7 +33,9 @@ struct Int4Job : TileProduct {
   static constexpr int64_t kOwn = kMakingBytes;
 
   explicit Int4Job(const GemmA16Args& args, const GatedGemmA16Args* gates = nullptr)
-      : TileProduct(nullptr, args.scratch, args.M, args.N, bf16_steps(args.K), gates), a(&args), gates(gates) {
+      : TileProduct(nullptr, args.scratch, args.M, args.N, bf16_steps(args.K), gates, args.heads),
+        a(&args),
+        gates(gates) {
     std::byte* const rows = args.packed_x ? const_cast<std::byte*>(args.packed_x) : args.scratch;
     static_cast<PackedTiles&>(*this) = packed_tiles(rows, args.M, args.K);
     blocking = blocking_of_made(*this);
@@ -56,7 +58,7 @@ struct Int4Job : TileProduct {
     for (int pair = 0; pair < 16; ++pair) _mm512_store_si512(to + pair * 64, tile[pair]);
   }
   // The panel that is part `i` of a pair.
-  int64_t panel_of(int64_t pair, int64_t i) const { return gated ? pair + i * (panels / 2) : 2 * pair + i; }
+  int64_t panel_of(int64_t pair, int64_t i) const { return first_panel(pair) + i * apart; }
 
   const GemmA16Args* a;
   const GatedGemmA16Args* gates;  // or null
@@ -89,24 +91,23 @@ class Ends {
   const PlainColumns low_, high_;
 };
 
-template <class Act>
-class GatedEnds {
+template <class Pairs>
+class PairEnds {
  public:
-  GatedEnds(const Int4Job& job, int64_t pair)
-      : gate_bias_(bias_at(*job.a, pair * 16)),
-        up_bias_(bias_at(*job.a, job.N / 2 + pair * 16)),
-        rows_(*job.gates, pair * 16) {}
+  PairEnds(const Int4Job& job, int64_t pair)
+      : first_bias_(bias_at(*job.a, job.first_panel(pair) * 16)),
+        second_bias_(bias_at(*job.a, job.second_panel(pair) * 16)),
+        pairs_(job, pair) {}
   static void turn(std::byte* sums) { transpose_pair(sums); }
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
-  void store(int64_t row, const std::byte* gate, const std::byte* up) const {
-    const Vec gates = Vec::load(reinterpret_cast<const float*>(gate)) + gate_bias_;
-    const Vec ups = Vec::load(reinterpret_cast<const float*>(up)) + up_bias_;
-    rows_.store(row, Act::apply(gates) * ups);
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { pairs_.fetch(row); }
+  void store(int64_t row, const std::byte* first, const std::byte* second) const {
+    pairs_.store(row, Vec::load(reinterpret_cast<const float*>(first)) + first_bias_,
+                 Vec::load(reinterpret_cast<const float*>(second)) + second_bias_);
   }
 
  private:
-  const Vec gate_bias_, up_bias_;
-  const GatedRows rows_;
+  const Vec first_bias_, second_bias_;
+  const Pairs pairs_;
 };
 
 // Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows. A
@@ -230,14 +231,18 @@ struct ThickJob : Int4Job {
 // run.operator()<Ends>(job) for a product, gated or not.
 template <class Run>
 void with_job(const GemmA16Args& a, const Run& run) {
-  with_scales(a, [&]<int kScales>() { run.template operator()<Ends>(ThickJob<kScales>(a)); });
+  with_scales(a, [&]<int kScales>() {
+    const ThickJob<kScales> job(a);
+    a.heads ? run.template operator()<PairEnds<HeadPairs>>(job) : run.template operator()<Ends>(job);
+  });
 }
 template <class Run>
 void with_job(const GatedGemmA16Args& gated, const Run& run) {
   with_scales(gated.product, [&]<int kScales>() {
     with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
       const ThickJob<kScales> job(gated.product, &gated);
-      gated.packed_y ? run.template operator()<PackedEnds<Act>>(job) : run.template operator()<GatedEnds<Act>>(job);
+      gated.packed_y ? run.template operator()<PackedEnds<Act>>(job)
+                     : run.template operator()<PairEnds<GatedPairs<Act>>>(job);
     });
   });
 }

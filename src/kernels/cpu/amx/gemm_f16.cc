@@ -106,7 +106,7 @@ struct F16Job : TileProduct {
   using Panels = F16Panels;
 
   F16Job(const GemmArgs& args, const GatedGemmArgs*)
-      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, bf16_steps(args.K), false), a(&args) {
+      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, bf16_steps(args.K), false, nullptr), a(&args) {
     panel_bytes = gemm_panel_bytes(args.K, DType::kF16);
     pairs = panels;
     blocking = blocking_of_made(*this);

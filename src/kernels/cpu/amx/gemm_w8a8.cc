@@ -48,7 +48,7 @@ template <int kDigitCount>
 struct Job : TileProduct {
   static constexpr int kDigits = kDigitCount;
   Job(const GemmW8A8Args& args, const GatedGemmW8A8Args* gates)
-      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates),
+      : TileProduct(args.w, args.scratch, kDigits * args.M, args.N, w8a8_padded_k(args.K) / kStepK, gates, args.heads),
         a(&args),
         gates(gates) {}
   template <int kSum, int kX, int kW>
@@ -165,24 +165,24 @@ class PlainEnds {
   const PlainRows low_rows_, high_rows_;
 };
 
-template <int kDigits, class Act>
-class GatedEnds {
+template <int kDigits, class Pairs>
+class PairEnds {
  public:
-  GatedEnds(const Job<kDigits>& job, int64_t pair)
-      : gate_(*job.a, pair * kColumns),
-        up_(*job.a, job.N / 2 + pair * kColumns),
+  PairEnds(const Job<kDigits>& job, int64_t pair)
+      : first_(*job.a, job.first_panel(pair) * kColumns),
+        second_(*job.a, job.second_panel(pair) * kColumns),
         scales_(job.scales()),
-        rows_(*job.gates, pair * kColumns) {}
-  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
-  void store(int64_t row, const std::byte* gate, const std::byte* up) const {
+        pairs_(job, pair) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { pairs_.fetch(row); }
+  void store(int64_t row, const std::byte* first, const std::byte* second) const {
     const Vec scale = Vec::set(scales_[row]);
-    rows_.store(row, Act::apply(gate_(gate, scale)) * up_(up, scale));
+    pairs_.store(row, first_(first, scale), second_(second, scale));
   }
 
  private:
-  const Columns<kDigits> gate_, up_;
+  const Columns<kDigits> first_, second_;
   const float* const scales_;
-  const GatedRows rows_;
+  const Pairs pairs_;
 };
 
 // To blocks of the rows that the next product quantises; a line is two rows.
@@ -219,8 +219,8 @@ struct Kind {
   using Gated = GatedGemmW8A8Args;
   using Job = amx::Job<kDigits>;
   using PlainEnds = amx::PlainEnds<kDigits>;
-  template <class Act>
-  using GatedEnds = amx::GatedEnds<kDigits, Act>;
+  template <class Pairs>
+  using PairEnds = amx::PairEnds<kDigits, Pairs>;
   template <class Act>
   using PackedEnds = amx::PackedEnds<kDigits, Act>;
 };
@@ -241,7 +241,10 @@ void run_many(const Grouped& a, int64_t x_digits) {
 
 }  // namespace
 
-void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, a.x_digits); }
+void gemm_w8a8(const GemmW8A8Args& a) {
+  if (a.heads) return with_digits(a.x_digits, [&]<class Integers>() { Integers::run_rotated(a); });
+  run_alone(a, a.x_digits);
+}
 
 void gemm_gated_w8a8(const GatedGemmW8A8Args& gated) {
   if (gated.packed_y)

@@ -1,5 +1,5 @@
-// What products of tiles share whatever their weights are: rows of gated y, and a product as a whole, alone or as one of
-// many. After simd/activations.inl.
+// What products of tiles share whatever their weights are: rows of gated y, and a product as a whole, alone or as one
+// of many. After simd/activations.inl.
 
 // Up to sixteen columns of a plain product's y, which the product becomes or is added to.
 class PlainRows {
@@ -36,8 +36,7 @@ Vec bias_at(const Args& a, int64_t column) {
 class PlainColumns {
  public:
   template <class Args>
-  PlainColumns(const Args& a, int64_t column)
-      : bias_(bias_at(a, column)), rows_(a, column) {}
+  PlainColumns(const Args& a, int64_t column) : bias_(bias_at(a, column)), rows_(a, column) {}
   inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
   void store(int64_t row, Vec sums) const { rows_.store(row, sums + bias_); }
   void store(int64_t row, const std::byte* sums) const { store(row, Vec::load(reinterpret_cast<const float*>(sums))); }
@@ -70,8 +69,57 @@ class GatedRows {
   const int64_t stride_;  // bytes
 };
 
+// What the sums of a pair of panels become: a gate and its up.
+template <class Act>
+class GatedPairs {
+ public:
+  template <class Job>
+  GatedPairs(const Job& job, int64_t pair) : rows_(*job.gates, pair * 16) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const { rows_.fetch(row); }
+  void store(int64_t row, Vec gate, Vec up) const { rows_.store(row, Act::apply(gate) * up); }
+
+ private:
+  const GatedRows rows_;
+};
+
+// The same of halves of a head of queries, keys or values.
+class HeadPairs {
+ public:
+  template <class Job>
+  HeadPairs(const Job& job, int64_t pair) : HeadPairs(*job.a->heads, pair / job.apart, pair % job.apart * 16) {}
+  inline __attribute__((always_inline)) void fetch(int64_t row) const {
+    __builtin_prefetch(to_ + row * stride_, 1);
+    if (!is_query_) __builtin_prefetch(to_ + row * stride_ + 4 * half_, 1);
+  }
+  void store(int64_t row, Vec low, Vec high) const {
+    if (turns_) rotate(low, high, Vec::load(cos_ + row * half_), Vec::load(sin_ + row * half_));
+    std::byte* const to = to_ + row * stride_;
+    if (is_query_) return _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v)));
+    low.store(reinterpret_cast<float*>(to));
+    high.store(reinterpret_cast<float*>(to) + half_);
+  }
+
+ private:
+  // Sixteen elements from `at` on of either half.
+  HeadPairs(const RotatedHeads& heads, int64_t head, int64_t at)
+      : half_(heads.head_dim / 2),
+        is_query_(head < heads.q_heads),
+        turns_(head < heads.q_heads + heads.kv_heads),
+        cos_(heads.cos + at),
+        sin_(heads.sin + at),
+        to_(is_query_ ? reinterpret_cast<std::byte*>(heads.q + head * 2 * half_ + query_place(at, 2 * half_))
+                      : reinterpret_cast<std::byte*>(heads.kv + (head - heads.q_heads) * 2 * half_ + at)),
+        stride_(is_query_ ? heads.q_stride * 2 : heads.kv_stride * 4) {}
+
+  const int64_t half_;  // of a head
+  const bool is_query_, turns_;
+  const float *const cos_, *const sin_;
+  std::byte* const to_;
+  const int64_t stride_;  // bytes
+};
+
 // `Kind`: Args and Gated, the product's and the gated product's arguments; Job(const Args&, const Gated* or null);
-// PlainEnds, GatedEnds<Act> and PackedEnds<Act> (products.h).
+// PlainEnds, PairEnds<GatedPairs<Act> or HeadPairs> and PackedEnds<Act> (products.h).
 template <class Kind>
 struct Products {
   using Job = typename Kind::Job;
@@ -89,7 +137,7 @@ struct Products {
   template <class Run>
   static void with_ends(const Gated& gated, const Run& run) {
     with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
-      run.template operator()<typename Kind::template GatedEnds<Act>>(job_of(gated));
+      run.template operator()<typename Kind::template PairEnds<GatedPairs<Act>>>(job_of(gated));
     });
   }
 
@@ -97,11 +145,14 @@ struct Products {
   static void run_alone(const Args& args) {
     with_ends(args, []<class Ends>(const Job& job) { multiply<Job, Ends>(job); });
   }
+  // To heads: many rows.
+  static void run_rotated(const Plain& a) {
+    multiply_thick<Job, typename Kind::template PairEnds<HeadPairs>>(job_of(a));
+  }
   // To packed_y: many rows.
   static void run_packed(const Gated& gated) {
-    with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
-      multiply_thick<Job, typename Kind::template PackedEnds<Act>>(job_of(gated));
-    });
+    with_activation(gated.activation, gated.y_dtype,
+                    [&]<class Act>() { multiply_thick<Job, typename Kind::template PackedEnds<Act>>(job_of(gated)); });
   }
 
   template <class Args>
@@ -109,11 +160,12 @@ struct Products {
     with_ends(args, [&]<class Ends>(const Job& job) { run_item<Job, Ends>(job, item, own); });
   }
   template <class Args>
-  static constexpr GemmSteps<Args> kSteps{.preparations = [](const Args& args) { return job_of(args).tile_rows; },
-                                          .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
-                                          .items = [](const Args& args) { return items_of(job_of(args)); },
-                                          .run = run_step<Args>,
-                                          .own_bytes = Job::kOwn};
+  static constexpr GemmSteps<Args> kSteps{
+      .preparations = [](const Args& args) { return job_of(args).tile_rows; },
+      .prepare = [](const Args& args, int64_t i) { pack_tile_row(job_of(args), i); },
+      .items = [](const Args& args) { return items_of(job_of(args)); },
+      .run = run_step<Args>,
+      .own_bytes = Job::kOwn};
 
   template <class Grouped>
   static void run_many(const Grouped& a) {

@@ -36,11 +36,12 @@ double scale_of(const AttentionArgs& a, const void* cache, const float* scales, 
 
 double score(const AttentionArgs& a, int64_t s, int64_t token, int64_t h, int64_t position) {
   const KvLayout& kv = a.layout;
-  const float* q = a.q + token * a.q_stride + h * kv.head_dim;
+  const int64_t q = token * a.q_stride + h * kv.head_dim;
   const int64_t g = h / (a.H / kv.kv_heads), block = block_at(a, s, position);
   double dot = 0;
   for (int64_t d = 0; d < kv.head_dim; ++d)
-    dot += q[d] * element(a.k_cache, kv.dtype, block + kv.key_at(g, position % kv.block_tokens, d));
+    dot += element(a.q, a.q_dtype, q + (a.q_dtype == DType::kBf16 ? query_place(d, kv.head_dim) : d)) *
+           element(a.k_cache, kv.dtype, block + kv.key_at(g, position % kv.block_tokens, d));
   dot *= scale_of(a, a.k_cache, a.k_scales, s, g, position) * a.scale;
   if (a.q_factors) dot *= a.q_factors[token];
   if (a.soft_cap > 0) dot = a.soft_cap * std::tanh(dot / a.soft_cap);

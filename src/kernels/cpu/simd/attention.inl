@@ -38,6 +38,14 @@ struct AttentionWork {
   RowState state[kMaxRows];
 };
 
+// Sixteen elements of the row's query.
+inline Vec query_at(const AttentionArgs& a, const Row& row, int64_t d) {
+  const int64_t D = a.layout.head_dim, at = row.token * a.q_stride + row.head * D;
+  const Vec factor = Vec::set(a.q_factors ? a.q_factors[row.token] : 1.0f);
+  if (a.q_dtype == DType::kBf16) return Vec::load(static_cast<const bf16*>(a.q) + at + query_place(d, D)) * factor;
+  return Vec::load_n(static_cast<const float*>(a.q) + at + d, lanes_left(d, D)) * factor;
+}
+
 inline void load_rows(AttentionWork& w, const AttentionItem& item) {
   const AttentionArgs& a = w.a;
   const int64_t group = a.H / a.layout.kv_heads, D = a.layout.head_dim;
@@ -48,9 +56,7 @@ inline void load_rows(AttentionWork& w, const AttentionItem& item) {
     row.seen = visible(a, item.s, row.token);
     row.slope = a.alibi_slopes ? a.alibi_slopes[row.head] : 0.0f;
     row.position = static_cast<float>(row.seen.end - 1);
-    const float* q = a.q + row.token * a.q_stride + row.head * D;
-    const Vec factor = Vec::set(a.q_factors ? a.q_factors[row.token] : 1.0f);
-    for (int64_t d = 0; d < D; d += 16) (Vec::load_n(q + d, lanes_left(d, D)) * factor).store(w.q[r] + d);
+    for (int64_t d = 0; d < D; d += 16) query_at(a, row, d).store(w.q[r] + d);
   }
 }
 

@@ -25,7 +25,8 @@ inline Vec exp(Vec x) {
   return Vec::where_less(x, Vec::set(-87.3f), Vec::zero(), exp_within(bounded));
 }
 
-// 2^x for x in [0, 1], relative error 7.5e-8 before rounding: the polynomial of the fifth degree whose largest is least.
+// 2^x for x in [0, 1], relative error 7.5e-8 before rounding: the polynomial of the fifth degree whose largest is
+// least.
 inline Vec power_within_one(Vec x) {
   Vec p = Vec::set(1.87757667e-3f);
   p = Vec::fma(p, x, Vec::set(8.98934009e-3f));
@@ -71,4 +72,11 @@ inline Vec erf(Vec x) {
   p = Vec::fma(p, t, Vec::set(0.254829592f));
   const Vec y = one - p * t * exp(Vec::zero() - magnitude * magnitude);
   return Vec::where_less(x, Vec::zero(), Vec::zero() - y, y);
+}
+
+// (a, b) -> (a cos - b sin, b cos + a sin), sixteen pairs at a time.
+inline void rotate(Vec& a, Vec& b, Vec cos, Vec sin) {
+  const Vec turned = a * cos - b * sin;
+  b = b * cos + a * sin;
+  a = turned;
 }

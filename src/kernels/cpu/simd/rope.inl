@@ -1,12 +1,5 @@
 // Rotary embedding on Vec.
 
-// (a, b) -> (a cos - b sin, b cos + a sin), sixteen pairs at a time.
-inline void rotate(Vec& a, Vec& b, Vec cos, Vec sin) {
-  const Vec turned = a * cos - b * sin;
-  b = b * cos + a * sin;
-  a = turned;
-}
-
 inline void rotate_halves(float* head, const float* cos, const float* sin, int64_t pairs) {
   for (int64_t i = 0; i < pairs; i += 16) {
     const int64_t n = lanes_left(i, pairs);
