@@ -112,8 +112,12 @@ void gemm_w8a8_pack(const W8A8PackArgs& args) {
 
 void gemm_w8a8_unpack_row(const GemmW8A8Args& weights, int64_t n, float factor, float* to) {
   const W8A8Layout layout(weights);
-  for (int64_t k = 0; k < weights.K; ++k)
-    to[k] = factor * weights.scales[n] * static_cast<float>(static_cast<int8_t>(weights.w[layout.at(n, k)]));
+  const float scale = factor * weights.scales[n];
+  const auto* four = reinterpret_cast<const int8_t*>(weights.w + layout.at(n, 0));
+  int64_t k = 0;
+  for (; k + 4 <= weights.K; k += 4, four += 64)
+    for (int64_t i = 0; i < 4; ++i) to[k + i] = scale * static_cast<float>(four[i]);
+  for (int64_t i = 0; k + i < weights.K; ++i) to[k + i] = scale * static_cast<float>(four[i]);
 }
 
 }  // namespace millrace
