@@ -15,19 +15,21 @@ namespace millrace {
 namespace {
 
 constexpr int64_t kBlocks = 16, kBlockTokens = 16;
-const std::string kFolder = std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/mistral";
+const std::string kGolden = std::string(MILLRACE_SOURCE_DIR) + "/tests/golden/";
 const std::vector<int32_t> kIds = {3, 14, 15, 92, 65, 35, 8, 97, 93, 23, 84, 62, 64, 33, 83, 27, 9, 50, 28, 8};
 
 struct Files {
-  Files() : model(*open_model_folder(kFolder)), weights(*load_weights(model)) {}
+  explicit Files(const std::string& family = "mistral")
+      : model(*open_model_folder(kGolden + family)), weights(*load_weights(model)) {}
   ModelFolder model;
   DecoderWeights weights;
 };
 
-// Logits of all of kIds, which come in steps that end at `cuts`.
-Tensor logits_of(Decoder& decoder, const std::vector<size_t>& cuts, DType dtype) {
+// Logits of all of `ids`, which come in steps that end at `cuts`.
+Tensor logits_of(Decoder& decoder, const std::vector<size_t>& cuts, DType dtype,
+                 const std::vector<int32_t>& ids = kIds) {
   KvCache cache(Decoder::cache_config(decoder.spec(), dtype, kBlocks, kBlockTokens));
-  const auto rows = static_cast<int64_t>(kIds.size());
+  const auto rows = static_cast<int64_t>(ids.size());
   Tensor all = Tensor::empty(DType::kF32, {rows, decoder.spec().vocab_size});
   size_t from = 0;
   for (const size_t to : cuts) {
@@ -35,14 +37,14 @@ Tensor logits_of(Decoder& decoder, const std::vector<size_t>& cuts, DType dtype)
     batch.clear();
     for (size_t i = from; i < to; ++i) {
       batch.logit_rows.push_back(static_cast<int32_t>(i - from));
-      batch.tokens.push_back(kIds[i]);
+      batch.tokens.push_back(ids[i]);
       batch.positions.push_back(static_cast<int32_t>(i));
     }
     batch.query_start.push_back(static_cast<int32_t>(to - from));
     batch.context_len.push_back(static_cast<int32_t>(to));
     batch.rope_len.push_back(rows);
-    batch.max_blocks = 2;
-    batch.block_table = {0, 1};
+    batch.max_blocks = 5;
+    batch.block_table = {0, 1, 2, 3, 4};
     Tensor hidden = Tensor::empty(DType::kF32, {static_cast<int64_t>(to - from), decoder.spec().hidden_size});
     decoder.forward(batch, cache, hidden);
     Tensor rows_of_step = all.rows(static_cast<int64_t>(from), static_cast<int64_t>(to));
@@ -90,6 +92,21 @@ TEST(QuantizedDecoder, LogitsAreBitIdenticalHoweverASequenceIsCut) {
     const Tensor whole = logits_of(*decoder, {kIds.size()}, DType::kBf16);
     const Tensor cut = logits_of(*decoder, {1, 2, 9, kIds.size()}, DType::kBf16);
     EXPECT_EQ(0, std::memcmp(whole.raw(), cut.raw(), static_cast<size_t>(whole.bytes()))) << static_cast<int>(format);
+  }
+}
+
+// Heads of 32 elements: products of more than 32 rows rotate them, others do not.
+TEST(QuantizedDecoder, LogitsAreBitIdenticalWhoeverRotatesHeads) {
+  const Files files("gemma2");
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < 70; ++i) ids.push_back(i * 37 % 90 + 3);
+  for (const LinearFormat format : {LinearFormat::kDense, LinearFormat::kW8A16, LinearFormat::kW8A8}) {
+    const auto decoder = make(files, {.dtype = DType::kBf16, .quantization = format, .max_context = 96});
+    const Tensor whole = logits_of(*decoder, {ids.size()}, DType::kBf16, ids);
+    for (const std::vector<size_t>& cuts : {std::vector<size_t>{20, 52, 70}, {33, 69, 70}}) {
+      const Tensor cut = logits_of(*decoder, cuts, DType::kBf16, ids);
+      EXPECT_EQ(0, std::memcmp(whole.raw(), cut.raw(), static_cast<size_t>(whole.bytes()))) << static_cast<int>(format);
+    }
   }
 }
 
