@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 
+#include "base/file.h"
 #include "tokenizer/tokenizer.h"
 
 namespace millrace {
@@ -23,16 +23,13 @@ constexpr const char* kTokenizer = R"({
 class TokenizerTextDecoder : public testing::Test {
  protected:
   void SetUp() override {
-    path_ = std::filesystem::path(testing::TempDir()) / "engine_text_decoder" / "tokenizer.json";
-    std::filesystem::create_directories(path_.parent_path());
-    std::ofstream(path_) << kTokenizer;
-    auto tokenizer = Tokenizer::load(path_.string());
+    std::ofstream(folder_.file("tokenizer.json")) << kTokenizer;
+    auto tokenizer = Tokenizer::load(folder_.file("tokenizer.json"));
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().to_string();
     make_ = text_decoders(*tokenizer);
   }
-  void TearDown() override { std::filesystem::remove_all(path_.parent_path()); }
 
-  std::filesystem::path path_;
+  TemporaryDirectory folder_;
   TextDecoderFactory make_;
 };
 
