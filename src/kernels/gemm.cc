@@ -45,8 +45,8 @@ void gemm(const GemmArgs& args) {
            dtype_name(args.w_dtype));
   MR_CHECK(!args.packed_x || gemm_gated_packs(args.M, 2 * args.K, args.w_dtype), "x [{}, {}] that is packed", args.M,
            args.K);
-  MR_CHECK(!args.heads || (args.w_dtype == DType::kBf16 && may_rotate(*args.heads, args.M, args.N)),
-           "{} columns of {} rows as heads", args.N, args.M);
+  MR_CHECK(!args.heads || args.w_dtype == DType::kBf16, "heads of {} weights", dtype_name(args.w_dtype));
+  check_heads(args);
   if (args.M <= 0 || args.N <= 0) return;
   (args.w_dtype == DType::kF32 ? f32 : args.w_dtype == DType::kF16 ? f16 : bf16)(args);
 }
@@ -79,10 +79,6 @@ int64_t gemm_gated_scratch_bytes(int64_t max_rows, int64_t N, int64_t K, DType w
 }
 
 bool gemm_rotates(int64_t M, int64_t head_dim) { return cpu_has(Isa::kAmx) && amx::gemm_rotates(M, head_dim); }
-
-bool may_rotate(const RotatedHeads& heads, int64_t M, int64_t N) {
-  return gemm_rotates(M, heads.head_dim) && N == (heads.q_heads + 2 * heads.kv_heads) * heads.head_dim;
-}
 
 bool gemm_gated_packs(int64_t M, int64_t N, DType weight) {
   return weight == DType::kBf16 && cpu_has(Isa::kAmx) && amx::gemm_gated_packs(M, N);

@@ -43,7 +43,8 @@ struct GemmArgs {
   float add_scale = 0;          // where it is not 0: y += add_scale * product. Requires gemm_adds
   // x as a gated product left it, 64-byte aligned, or null. Requires gemm_gated_packs; x and x_dtype are then unused.
   const std::byte* packed_x = nullptr;
-  // Where not null, outputs go there, rotated, and not to y. Requires gemm_rotates and columns as it has them.
+  // Where not null, outputs go there, rotated, and not to y. Requires gemm_rotates, columns as it has them, x that is
+  // not packed and an add_scale of 0.
   const RotatedHeads* heads = nullptr;
 };
 using GemmFn = void(const GemmArgs&);

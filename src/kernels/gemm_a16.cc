@@ -35,7 +35,7 @@ void gemm_a16(const GemmA16Args& args) {
   static GemmA16Fn* const best = best_impl(gemm_a16_impls());
   MR_CHECK(args.add_scale == 0 || gemm_a16_adds(), "these products are not added");
   MR_CHECK(!args.packed_x || gemm_gated_a16_packs(args.M, 2 * args.K), "x [{}, {}] that is packed", args.M, args.K);
-  MR_CHECK(!args.heads || may_rotate(*args.heads, args.M, args.N), "{} columns of {} rows as heads", args.N, args.M);
+  check_heads(args);
   if (args.M > 0 && args.N > 0) best(args);
 }
 

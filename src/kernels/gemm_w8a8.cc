@@ -63,7 +63,7 @@ void gemm_w8a8(const GemmW8A8Args& args) {
   check_w8a8(args);
   MR_CHECK(args.add_scale == 0 || gemm_w8a8_adds(), "these products are not added");
   MR_CHECK(!args.packed_x || gemm_gated_w8a8_packs(args.M, 2 * args.K), "x [{}, {}] that is packed", args.M, args.K);
-  MR_CHECK(!args.heads || may_rotate(*args.heads, args.M, args.N), "{} columns of {} rows as heads", args.N, args.M);
+  check_heads(args);
   if (args.M > 0 && args.N > 0) best(args);
 }
 

@@ -24,7 +24,5 @@ constexpr int64_t query_place(int64_t d, int64_t head_dim) {
 
 // Whether products of M rows of bf16 or integer weights can write such heads: many rows on AMX tiles.
 bool gemm_rotates(int64_t M, int64_t head_dim);
-// Whether a product of M rows and N columns may be asked for them.
-bool may_rotate(const RotatedHeads& heads, int64_t M, int64_t N);
 
 }  // namespace millrace

@@ -38,6 +38,16 @@ GluArgs unit_of(const Gated& gated, const Product& product) {
 // The best product into scratch, then the unit on it: what gemm_gated means.
 void gemm_then_glu(const GatedGemmArgs&);
 
+// Stops where a product is asked for heads that it cannot write.
+template <class Args>
+void check_heads(const Args& a) {
+  if (!a.heads) return;
+  const RotatedHeads& heads = *a.heads;
+  MR_CHECK(gemm_rotates(a.M, heads.head_dim) && a.N == (heads.q_heads + 2 * heads.kv_heads) * heads.head_dim,
+           "{} columns of {} rows as {} + 2 x {} heads of {}", a.N, a.M, heads.q_heads, heads.kv_heads, heads.head_dim);
+  MR_CHECK(!a.packed_x && a.add_scale == 0, "heads of packed rows, or added to what is there");
+}
+
 namespace portable {
 void gemm(const GemmArgs&);
 }
