@@ -59,11 +59,6 @@ inline RowScale row_scale(const GemmW8A8Args& a, int64_t row) {
   return RowScale::of(0, largest, a.x_digits);
 }
 
-// x * factor as integers that saturate to bytes alike; NaN becomes the largest.
-inline __m512i rounded(__m512 x, __m512 factor) {
-  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, factor), _mm512_set1_ps(127)));
-}
-
 // 64 elements of a row.
 struct Elements {
   __m512 x[4];
@@ -77,10 +72,9 @@ inline Elements elements(const GemmW8A8Args& a, int64_t row, int64_t k) {
 // Their bytes; zeros where the row has no factor.
 inline __m512i quantized(const Elements& row, float factor) {
   if (factor == 0) return _mm512_setzero_si512();
-  __m512i p[4];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) p[i] = rounded(row.x[i], _mm512_set1_ps(factor));
-  return packed_bytes(_mm512_packs_epi32(p[0], p[1]), _mm512_packs_epi32(p[2], p[3]));
+  const __m512 factors = _mm512_set1_ps(factor);
+  return saturated_bytes(_mm512_mul_ps(row.x[0], factors), _mm512_mul_ps(row.x[1], factors),
+                         _mm512_mul_ps(row.x[2], factors), _mm512_mul_ps(row.x[3], factors));
 }
 
 // Their two digits.

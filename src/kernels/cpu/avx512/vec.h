@@ -20,6 +20,12 @@ inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
   return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
 }
 
+// 64 floats to int8, nearest even, saturating; NaN becomes the largest.
+inline __m512i saturated_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const auto integers = [](__m512 x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, _mm512_set1_ps(127))); };
+  return packed_bytes(_mm512_packs_epi32(integers(a), integers(b)), _mm512_packs_epi32(integers(c), integers(d)));
+}
+
 struct Vec {
   __m512 v;
 
@@ -117,10 +123,7 @@ struct Vec {
   uint32_t largest_bits() const { return _mm512_reduce_max_epu32(_mm512_castps_si512(v)); }
   // To 64 int8, nearest even, saturating; NaN becomes the largest.
   static void store_saturated(const Vec (&all)[4], int8_t* p) {
-    const auto integers = [](Vec x) { return _mm512_cvtps_epi32(_mm512_min_ps(x.v, _mm512_set1_ps(127))); };
-    const __m512i low = _mm512_packs_epi32(integers(all[0]), integers(all[1]));
-    const __m512i high = _mm512_packs_epi32(integers(all[2]), integers(all[3]));
-    _mm512_storeu_si512(p, packed_bytes(low, high));
+    _mm512_storeu_si512(p, saturated_bytes(all[0].v, all[1].v, all[2].v, all[3].v));
   }
   float sum() const { return _mm512_reduce_add_ps(v); }
   float largest() const { return _mm512_reduce_max_ps(v); }

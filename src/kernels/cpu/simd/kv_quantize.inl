@@ -3,14 +3,11 @@
 // What the elements of x are multiplied with; 0 where all become 0. `scale` is given, or 0 and found here.
 inline float kv_inverse(const float* x, int64_t n, float& scale) {
   if (scale != 0) return 1 / scale;
-  Vec largest = Vec::zero(), poison = Vec::zero();  // 0, or NaN where an element is not finite
-  for (int64_t d = 0; d < n; d += 16) {
-    const Vec v = Vec::load_n(x + d, lanes_left(d, n));
-    largest = Vec::max(largest, Vec::abs(v));
-    poison = Vec::fma(v, Vec::zero(), poison);
-  }
-  const bool finite = poison.sum() == 0;
-  const float most = largest.largest();
+  Vec largest = Vec::zero();
+  for (int64_t d = 0; d < n; d += 16)
+    largest = Vec::max_bits(largest, Vec::abs(Vec::load_n(x + d, lanes_left(d, n))));
+  const float most = std::bit_cast<float>(largest.largest_bits());
+  const bool finite = std::isfinite(most);
   scale = finite ? most / 127 : __builtin_nanf("");
   return finite && most >= kLeastKvMax ? 127 / most : 0;
 }
