@@ -177,14 +177,14 @@ class Int4Panels {
 
   void begin(int64_t pair, int64_t from, const std::byte* (&w)[2]) const {
     unpack(pair, 0, from, memory_);
-    if (has_two(pair)) unpack(pair, 1, from, memory_ + kStretchBytes);
+    if (job_.has_second(pair)) unpack(pair, 1, from, memory_ + kStretchBytes);
     w[0] = memory_;
-    w[1] = has_two(pair) ? memory_ + kStretchBytes : memory_;
+    w[1] = job_.has_second(pair) ? memory_ + kStretchBytes : memory_;
   }
   void expect(int64_t pair, int64_t from, int64_t) {
     const int64_t bytes = chunks(from) * kChunkBytes;
     first_ = Lines(chunk(pair, 0, from), bytes);
-    second_ = has_two(pair) ? Lines(chunk(pair, 1, from), bytes) : Lines();
+    second_ = job_.has_second(pair) ? Lines(chunk(pair, 1, from), bytes) : Lines();
   }
   inline __attribute__((always_inline)) void operator()() {
     if (!first_.fetch()) second_.fetch();
@@ -193,7 +193,6 @@ class Int4Panels {
  private:
   static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
 
-  bool has_two(int64_t pair) const { return job_.panel_of(pair, 1) < job_.panels; }
   int64_t chunks(int64_t from) const {
     return (std::min(job_.stretch, job_.steps - from) + kInt4Units - 1) / kInt4Units;
   }

@@ -546,8 +546,7 @@ struct Grid {
         groups(row_groups * parts),
         block_rows(balanced(group_rows, job.blocking.most_tile_rows)),
         row_blocks((group_rows + block_rows - 1) / block_rows),
-        stays(span_of(job, block_rows) == job.steps),
-        block_pairs(balanced((job.pairs + parts - 1) / parts, stays ? kResidentPairs : most_pairs(job, block_rows))) {}
+        block_pairs(balanced((job.pairs + parts - 1) / parts, most_block_pairs(job, block_rows))) {}
 
   // As many groups as come nearest to blocking.tile_rows each: a few rows more than that are no group of their own.
   static int64_t rows_of_group(const TileProduct& job) {
@@ -555,6 +554,10 @@ struct Grid {
     const int64_t nearest = (job.tile_rows + each / 2 - 1) / each, least = (job.tile_rows + most - 1) / most;
     const int64_t groups = std::clamp<int64_t>(std::max(nearest, least), 1, kMostGroups);
     return (job.tile_rows + groups - 1) / groups;
+  }
+  static int64_t most_block_pairs(const TileProduct& job, int64_t block_rows) {
+    const bool stay = span_of(job, block_rows) == job.steps;  // rows, over the whole of K
+    return stay ? kResidentPairs : most_pairs(job, block_rows);
   }
   PairRange pairs_of(int64_t group) const {
     const int64_t part = group % parts;
@@ -573,7 +576,6 @@ struct Grid {
   static constexpr int64_t kResidentPairs = 14;  // a block where rows stay: small ones are shared out more evenly
   const TileProduct& job;
   const int64_t group_rows, row_groups, parts, groups, block_rows, row_blocks;
-  const bool stays;  // rows, over the whole of K
   const int64_t block_pairs;
 };
 

@@ -160,7 +160,7 @@ struct TileProduct : PackedTiles {
               : heads ? heads->head_dim / 32
                       : 1),
         thin(is_thin(M)),
-        gated(gated) {}
+        blocking(blocking_of(steps, gated)) {}
 
   int64_t first_panel(int64_t pair) const { return pair / apart * 2 * apart + pair % apart; }
   int64_t second_panel(int64_t pair) const { return first_panel(pair) + apart; }
@@ -176,8 +176,7 @@ struct TileProduct : PackedTiles {
   int64_t M, N, panel_bytes, panels, pairs;
   int64_t apart;  // panels from a pair's first to its second
   bool thin;      // few rows: every panel is read once, straight through
-  bool gated;
-  Blocking blocking = blocking_of(steps, gated);
+  Blocking blocking;
 };
 
 // Sums lie in tiles: [row pair][tile row][panel].
