@@ -2,6 +2,7 @@
 // peak and memory bandwidth, and bare oneDNN matmuls of the same shapes. Prints medians.
 //   bench_decoder [--shape llama-3.2-1b] [--dtype bfloat16] [--quantization none w8a8 w8a16 w4a16] [--prefill 512 2048]
 //                 [--kv-cache-dtype auto int8 int8-dynamic] [--context 512] [--streams 1 16] [--rounds 5] [--json]
+//                 [--turns]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -389,7 +390,8 @@ int run(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   app.add_option("--rounds", options.rounds)->check(CLI::PositiveNumber);
   app.add_flag("--json", options.json, "a line for each measure, with every round's seconds");
-  app.add_flag("--turns", options.turns, "before every step waits for a line of input, then prints the step's seconds");
+  app.add_flag("--turns", options.turns,
+               "before every step waits for a line of input, then prints the step's seconds; without oneDNN");
   CLI11_PARSE(app, argc, argv);
   if (!options.json)
     fmt::print("{}, {} threads, isa {}\n", machine_info().model_name, compute_threads(), isa_name(best_isa()));
