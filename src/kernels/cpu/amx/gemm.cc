@@ -92,8 +92,22 @@ class PackedEnds {
       : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
         to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfRow) {}
   inline __attribute__((always_inline)) void fetch(int64_t) const {}
-  void store(int64_t row, const std::byte* first, const std::byte* second) const {
-    const Vec y = Act::apply(sums_at(first) + bias_[0]) * (sums_at(second) + bias_[1]);
+
+  struct Begun {
+    Vec gate, up;
+  };
+  struct Half {
+    Vec gate, up, begun;
+  };
+  inline __attribute__((always_inline)) void begin(int64_t, const std::byte* gates, const std::byte* ups,
+                                                   Begun& to) const {
+    to.gate = sums_at(gates) + bias_[0], to.up = sums_at(ups) + bias_[1];
+  }
+  static inline __attribute__((always_inline)) void carry_on(const Begun& b, Half& to) {
+    to.gate = b.gate, to.up = b.up, to.begun = begin_of<Act>(b.gate);
+  }
+  inline __attribute__((always_inline)) void end(int64_t row, const Half& h) const {
+    const Vec y = end_of<Act>(h.gate, h.begun) * h.up;
     std::byte* const to = to_.of_tile_row(row / kTileRows) + row % kTileRows * 64;
     store_half(to, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(y.v)));
     if (to_.closes()) store_half(to + kHalfRow, _mm256_setzero_si256());

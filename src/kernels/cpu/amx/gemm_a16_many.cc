@@ -110,36 +110,38 @@ class PairEnds {
   const Pairs pairs_;
 };
 
-// Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows. A
-// whole tile row at a time; its lines are written whole and need no fetching.
+// Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows, which
+// is written whole and needs no fetching.
 template <class Act>
-class PackedEnds {
+class PackedEnds : public GatedLine<Act> {
  public:
-  static constexpr int64_t kLines = kTileRows;
+  static constexpr int64_t kLines = 2;
 
   PackedEnds(const Int4Job& job, int64_t pair)
       : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),
         up_bias_(job.a->bias ? gate_bias_ + job.N / 2 : nullptr),
         to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfTile) {}
   inline __attribute__((always_inline)) void fetch(int64_t) const {}
-  void store(int64_t tile_row, const std::byte* gates, const std::byte* ups) const {
-    std::byte* const to = to_.of_tile_row(tile_row);
-    for (int64_t at = 0, column = 0; at < kHalfTile; at += 64, column += 2) {
-      const Vec first = output(column, gates, ups), second = output(column + 1, gates, ups);
-      const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
-      _mm512_store_si512(to + at, _mm512_permutexvar_epi16(pairs_, both));
-      if (to_.closes()) _mm512_store_si512(to + at + kHalfTile, _mm512_setzero_si512());
-    }
+
+  inline __attribute__((always_inline)) void begin(int64_t i, const std::byte* gates, const std::byte* ups,
+                                                   GatedLine<Act>::Begun& to) const {
+    const int64_t column = i % kPairs * 2;
+    to.gate = with_bias(gates, gate_bias_, column), to.up = with_bias(ups, up_bias_, column);
+    to.second_gate = with_bias(gates + 64, gate_bias_, column + 1);
+    to.second_up = with_bias(ups + 64, up_bias_, column + 1);
+  }
+  inline __attribute__((always_inline)) void end(int64_t i, const GatedLine<Act>::Half& h) const {
+    std::byte* const to = to_.of_tile_row(i / kPairs) + i % kPairs * 64;
+    _mm512_store_si512(to, _mm512_permutexvar_epi16(pairs_, GatedLine<Act>::line(h)));
+    if (to_.closes()) _mm512_store_si512(to + kHalfTile, _mm512_setzero_si512());
   }
 
  private:
-  static constexpr int64_t kHalfTile = kTileBytes / 2;
+  static constexpr int64_t kHalfTile = kTileBytes / 2, kPairs = kTileRows / kLines;
 
-  inline __attribute__((always_inline)) Vec output(int64_t column, const std::byte* gates, const std::byte* ups) const {
-    Vec gate = Vec::load(reinterpret_cast<const float*>(gates + column * 64));
-    Vec up = Vec::load(reinterpret_cast<const float*>(ups + column * 64));
-    if (gate_bias_) gate = gate + Vec::set(gate_bias_[column]), up = up + Vec::set(up_bias_[column]);
-    return Act::apply(gate) * up;
+  static inline __attribute__((always_inline)) Vec with_bias(const std::byte* sums, const float* bias, int64_t column) {
+    const Vec sum = Vec::load(reinterpret_cast<const float*>(sums));
+    return bias ? sum + Vec::set(bias[column]) : sum;
   }
 
   const float *const gate_bias_, *const up_bias_;  // of the pair's first column, or null

@@ -131,7 +131,7 @@ class Columns {
       : scale_{_mm512_maskz_loadu_ps(lanes_below(a.N - column), a.scales + column)},
         bias_{a.bias ? _mm512_maskz_loadu_ps(lanes_below(a.N - column), a.bias + column) : _mm512_setzero_ps()},
         has_bias_(a.bias) {}
-  Vec operator()(const std::byte* sums, Vec row_scale) const {
+  inline __attribute__((always_inline)) Vec operator()(const std::byte* sums, Vec row_scale) const {
     Vec all = floats(sums);
     if constexpr (kDigits == 2) all = Vec::fma(all, Vec::set(256), floats(sums + 64));  // the product is exact
     const Vec y = all * scale_ * row_scale;
@@ -187,7 +187,7 @@ class PairEnds {
 
 // To blocks of the rows that the next product quantises; a line is two rows.
 template <int kDigits, class Act>
-class PackedEnds {
+class PackedEnds : public GatedLine<Act> {
  public:
   static constexpr int64_t kLines = 2 * kDigits;
 
@@ -197,17 +197,18 @@ class PackedEnds {
         scales_(job.scales()),
         to_(job.gates->packed_y + pair * blocks_bytes(job.a->M)) {}
   inline __attribute__((always_inline)) void fetch(int64_t) const {}
-  void store(int64_t i, const std::byte* gates, const std::byte* ups) const {
-    const Vec first = output(2 * i, gates, ups), second = output(2 * i + 1, gates + kDigits * 64, ups + kDigits * 64);
-    _mm512_store_si512(to_ + i * 64, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v)));
+
+  inline __attribute__((always_inline)) void begin(int64_t i, const std::byte* gates, const std::byte* ups,
+                                                   GatedLine<Act>::Begun& to) const {
+    const Vec scale = Vec::set(scales_[2 * i]), second = Vec::set(scales_[2 * i + 1]);
+    to.gate = gate_(gates, scale), to.up = up_(ups, scale);
+    to.second_gate = gate_(gates + kDigits * 64, second), to.second_up = up_(ups + kDigits * 64, second);
+  }
+  inline __attribute__((always_inline)) void end(int64_t i, const GatedLine<Act>::Half& h) const {
+    _mm512_store_si512(to_ + i * 64, GatedLine<Act>::line(h));
   }
 
  private:
-  Vec output(int64_t row, const std::byte* gate, const std::byte* up) const {
-    const Vec scale = Vec::set(scales_[row]);
-    return Act::apply(gate_(gate, scale)) * up_(up, scale);
-  }
-
   const Columns<kDigits> gate_, up_;
   const float* const scales_;
   std::byte* const to_;

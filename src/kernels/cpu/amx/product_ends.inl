@@ -69,6 +69,27 @@ class GatedRows {
   const int64_t stride_;  // bytes
 };
 
+// Two gated outputs of every lane on their way to a line of bf16.
+template <class Act>
+struct GatedLine {
+  struct Begun {
+    Vec gate, up, second_gate, second_up;
+  };
+  struct Half {
+    Vec gate, up, begun, second_gate, second_up, second_begun;
+  };
+  static inline __attribute__((always_inline)) void carry_on(const Begun& b, Half& to) {
+    to.gate = b.gate, to.up = b.up, to.begun = begin_of<Act>(b.gate);
+    to.second_gate = b.second_gate, to.second_up = b.second_up, to.second_begun = begin_of<Act>(b.second_gate);
+  }
+  // The first outputs, then the second.
+  static inline __attribute__((always_inline)) __m512i line(const Half& h) {
+    const Vec first = end_of<Act>(h.gate, h.begun) * h.up;
+    const Vec second = end_of<Act>(h.second_gate, h.second_begun) * h.second_up;
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
+  }
+};
+
 // What the sums of a pair of panels become: a gate and its up.
 template <class Act>
 class GatedPairs {

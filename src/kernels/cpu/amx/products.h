@@ -17,6 +17,8 @@
 //                                                  before the first of them is stored
 //   static constexpr int64_t kLines                if there is one: store(i, low, high) is called with so many lines of
 //                                                  the sums' tiles, of all tile rows, i counting through tiles
+//   begin(i, low, high, Begun&), static carry_on(const Begun&, Half&), end(i, const Half&)
+//                                                  in place of store where that is a long way
 #pragma once
 #include <immintrin.h>
 
@@ -33,10 +35,21 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
 namespace millrace::amx {
 
+template <class Ends>
+constexpr bool kHasStages = requires {
+  typename Ends::Begun;
+};
+
 // `sums`: the row of the first panel's tile, the second panel's tile follows it.
 template <class Ends>
 inline void store_pair(const Ends& ends, int64_t row, const std::byte* sums) {
-  ends.store(row, sums, sums + kTileBytes);
+  if constexpr (kHasStages<Ends>) {
+    typename Ends::Begun begun;
+    typename Ends::Half half;
+    ends.begin(row, sums, sums + kTileBytes, begun), Ends::carry_on(begun, half), ends.end(row, half);
+  } else {
+    ends.store(row, sums, sums + kTileBytes);
+  }
 }
 
 // ---- few rows: every panel is read once, straight through ----
@@ -400,26 +413,95 @@ inline __attribute__((always_inline)) void begin_stretch(const Stretch& t) {
   if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
 }
 
+// What becomes of waiting rows beside a stretch: called in the middle and at the end of every step.
+template <int64_t kLines, class Ends>
+class RowsBeside {
+ public:
+  RowsBeside(const Ends& ends, Unfinished& waiting, int64_t)
+      : ends_(ends), waiting_(waiting), due_(waiting.done * 1024 - waiting.held_back) {}
+  inline __attribute__((always_inline)) void in_step() {}
+  inline __attribute__((always_inline)) void after_step() {
+    due_ += waiting_.share;
+    finish_rows<kLines>(ends_, waiting_, std::min(waiting_.rows, due_ / 1024));
+  }
+  void after_all() {}
+
+ private:
+  const Ends& ends_;
+  Unfinished& waiting_;
+  int64_t due_;  // rows, in 1/1024
+};
+
+// The same of Ends that begin, carry on and end: a line is begun while the one before is carried on and the one before
+// that ends. Tiles are loaded little more than a step ahead, and wait for who waits for a long row of operations.
+template <int64_t kLines, class Ends>
+class LinesBeside {
+ public:
+  inline __attribute__((always_inline)) LinesBeside(const Ends& ends, Unfinished& waiting, int64_t steps)
+      : ends_(ends),
+        waiting_(waiting),
+        first_(waiting.row / kLines),
+        from_(waiting.done / kLines),
+        to_(std::max(from_, std::min(waiting.rows, due_after(waiting, steps)) / kLines)),
+        calls_(to_ > from_ ? to_ - from_ + 2 : 0),
+        share_((calls_ * 1024 + 2 * steps - 2) / (2 * steps - 1)) {}
+  inline __attribute__((always_inline)) void in_step() { after_step(); }
+  inline __attribute__((always_inline)) void after_step() {
+    due_ += share_;
+    if (called_ < calls_ && called_ * 1024 < due_) advance();
+  }
+  inline __attribute__((always_inline)) void after_all() {
+    while (called_ < calls_) advance();
+    waiting_.done = to_ * kLines;
+  }
+
+ private:
+  static int64_t due_after(const Unfinished& waiting, int64_t steps) {
+    return (waiting.done * 1024 - waiting.held_back + waiting.share * steps) / 1024;
+  }
+  inline __attribute__((always_inline)) void advance() {
+    const int64_t line = from_ + called_++;
+    if (line >= from_ + 2) ends_.end(first_ + line - 2, half_);
+    Ends::carry_on(begun_, half_);
+    const std::byte* const sums = sums_of_row(waiting_.sums, std::min(line, to_ - 1) * kLines);
+    ends_.begin(first_ + std::min(line, to_ - 1), sums, sums + kTileBytes, begun_);
+  }
+
+  const Ends& ends_;
+  Unfinished& waiting_;
+  const int64_t first_, from_, to_;  // lines: of all; those that are finished here, counted from the first that waits
+  const int64_t calls_, share_;      // of advance; per call of after_step, in 1/1024
+  int64_t due_ = 0, called_ = 0;
+  typename Ends::Begun begun_{};
+  typename Ends::Half half_{};
+};
+
+template <class Job, class Ends>
+inline __attribute__((always_inline)) auto rows_beside(const Ends& ends, Unfinished& waiting, int64_t steps) {
+  constexpr int64_t kLines = lines_at_once<Job, Ends>();
+  if constexpr (kHasStages<Ends>)
+    return LinesBeside<kLines, Ends>(ends, waiting, steps);
+  else
+    return RowsBeside<kLines, Ends>(ends, waiting, steps);
+}
+
 // Beside the tiles' work, `panels` come nearer, the next sums come to the first-level cache, and rows are finished.
 template <class Job, class Ends, int kTileRowCount>
 inline void multiply_stretch(const Ends& ends, const Stretch& t, typename Job::Panels& panels, Unfinished& waiting) {
   Fetch<_MM_HINT_T0> sums(t.sums + kSumsBytes, t.fresh ? 0 : kSumsBytes, t.steps);
-  int64_t due = waiting.done * 1024 - waiting.held_back;
-  const auto finish = [&]() __attribute__((always_inline)) {
-    due += waiting.share;
-    finish_rows<lines_at_once<Job, Ends>()>(ends, waiting, std::min(waiting.rows, due / 1024));
-  };
+  auto rows = rows_beside<Job>(ends, waiting, t.steps);
   begin_stretch<Job, kTileRowCount>(t);
-  panels(), sums(), finish();
+  panels(), sums(), rows.after_step();
   for (int64_t s = 1; s < t.steps; ++s) {
     load_step<kTileRowCount>(t, s);
     Job::template multiply<0, 4, 6>();
     if constexpr (kTileRowCount == 2) Job::template multiply<2, 5, 6>();
-    panels(), sums();
+    panels(), sums(), rows.in_step();
     Job::template multiply<1, 4, 7>();
     if constexpr (kTileRowCount == 2) Job::template multiply<3, 5, 7>();
-    finish();
+    rows.after_step();
   }
+  rows.after_all();
 }
 
 // A thread's way through a block, as far as others do not take `pairs`, which the caller has set to those of the block.

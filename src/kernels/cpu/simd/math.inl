@@ -38,14 +38,10 @@ inline Vec power_within_one(Vec x) {
 
 // 2^x for x in [0, 1], relative error 1e-4: interpolated at the Chebyshev points.
 inline Vec nearly_power_within_one(Vec x) {
-  Vec p = Vec::set(7.8967257e-2f);
-  p = Vec::fma(p, x, Vec::set(2.24693156e-1f));
-  p = Vec::fma(p, x, Vec::set(6.96324771e-1f));
-  return Vec::fma(p, x, Vec::set(9.99900288e-1f));
+  const Vec high = Vec::fma(Vec::set(7.8967257e-2f), x, Vec::set(2.24693156e-1f));
+  const Vec low = Vec::fma(Vec::set(6.96324771e-1f), x, Vec::set(9.99900288e-1f));
+  return Vec::fma(high, x * x, low);
 }
-
-// 2^x for x in [-126, 127], relative error 1e-4.
-inline Vec nearly_power(Vec x) { return Vec::scale_by_floor(nearly_power_within_one(Vec::above_floor(x)), x); }
 
 // Both ends are exact: 1 - 2 / (e^2x + 1) is off by cancellation near zero only, where x - x^3/3 takes over.
 inline Vec tanh(Vec x) {
