@@ -48,6 +48,7 @@ struct NormedRow {
   }
   const float *x, *w, *b;
   float shift, scale;
+  int64_t next;  // from x to the row that follows, or 0: it comes nearer meanwhile
 };
 
 template <class Row, class Y>
@@ -64,7 +65,10 @@ inline uint32_t largest_bits(const Row& row, int64_t C) {
   Vec largest[2] = {Vec::zero(), Vec::zero()};
   int64_t c = 0;
   for (; c + 32 <= C; c += 32)
-    for (int i = 0; i < 2; ++i) largest[i] = Vec::max_bits(largest[i], Vec::abs(row.whole(c + 16 * i)));
+    for (int i = 0; i < 2; ++i) {
+      __builtin_prefetch(row.x + row.next + c + 16 * i);
+      largest[i] = Vec::max_bits(largest[i], Vec::abs(row.whole(c + 16 * i)));
+    }
   for (; c < C; c += 16) largest[0] = Vec::max_bits(largest[0], Vec::abs(row(c, lanes_left(c, C))));
   return Vec::max_bits(largest[0], largest[1]).largest_bits();
 }
@@ -90,7 +94,8 @@ inline void write_integers(const Row& row, int64_t C, float tensor_scale, int8_t
 
 template <bool kShifts>
 inline void write_normed_as(const NormArgs& a, int64_t t, float shift, float scale) {
-  const NormedRow<kShifts> row{a.x + t * a.x_stride, a.w, a.b, shift, scale};
+  const int64_t next = t + 1 < a.T ? a.x_stride : 0;
+  const NormedRow<kShifts> row{a.x + t * a.x_stride, a.w, a.b, shift, scale, next};
   const int64_t at = t * a.y_stride;
   if (a.y_dtype == DType::kI8)
     write_integers(row, a.C, a.y_scale, static_cast<int8_t*>(a.y) + at);
