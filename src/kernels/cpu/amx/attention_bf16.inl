@@ -135,11 +135,12 @@ inline void add_group(GroupWork& w, int64_t g, int64_t first, int64_t rows, int 
   for (int i = index - sharing; i < index; ++i) ++w.group[i].after;
   const int64_t heads = w.a.H / w.a.layout.kv_heads;
   bf16* const tiles = query_tiles(w, index);
-  for (int r = 0; r < rows; ++r) {
+  int64_t token = w.a.query_start[w.s] + first / heads, head = first % heads;
+  Visible seen = visible(w.a, w.s, token);
+  for (int r = 0; r < rows; ++r, ++head) {
+    if (head == heads) head = 0, seen = visible(w.a, w.s, ++token);
     Row& row = group.row[r];
-    row.token = w.a.query_start[w.s] + (first + r) / heads;
-    row.head = g * heads + (first + r) % heads;
-    row.seen = visible(w.a, w.s, row.token);
+    row.token = token, row.head = g * heads + head, row.seen = seen;
     row.slope = w.a.alibi_slopes ? w.a.alibi_slopes[row.head] : 0.0f;
     row.position = static_cast<float>(row.seen.end - 1);
     place_query(w, row, tiles, r);
