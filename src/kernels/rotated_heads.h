@@ -18,8 +18,8 @@ struct RotatedHeads {
 
 // Where element d of such a query lies: sixteen of a head's first half are a line with those they turn with.
 constexpr int64_t query_place(int64_t d, int64_t head_dim) {
-  const int64_t half = head_dim / 2, i = d % half;
-  return i / 16 * 32 + d / half * 16 + i % 16;
+  const int64_t i = d / 16, halves = head_dim / 32;  // sixteens of a half
+  return (i < halves ? 32 * i : 32 * (i - halves) + 16) + d % 16;
 }
 
 // Whether products of M rows of bf16 or integer weights can write such heads: many rows on AMX tiles.

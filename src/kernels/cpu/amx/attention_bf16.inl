@@ -103,14 +103,12 @@ inline bf16* query_tiles(GroupWork& w, int group) { return w.queries + group * w
 inline void copy_query(const GroupWork& w, const Row& row, bf16* tiles, int r) {
   const int64_t D = w.a.layout.head_dim;
   const auto* q = static_cast<const bf16*>(w.a.q) + row.token * w.a.q_stride + row.head * D;
-  const int64_t halves = D / 32;  // sixteens of either half of a head: query_place
-  const auto sixteen = [&](int64_t i) {
-    const int64_t at = i < halves ? 32 * i : 32 * (i - halves) + 16;
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + at));
+  const auto sixteen = [&](int64_t d) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + query_place(d, D)));
   };
-  for (int64_t i = 0; i < 2 * halves; i += 2)
-    _mm512_store_si512(tiles + i / 2 * kTileElements + r * kTileDims,
-                       _mm512_inserti64x4(_mm512_castsi256_si512(sixteen(i)), sixteen(i + 1), 1));
+  for (int64_t d = 0; d < D; d += kTileDims)
+    _mm512_store_si512(tiles + d / kTileDims * kTileElements + r * kTileDims,
+                       _mm512_inserti64x4(_mm512_castsi256_si512(sixteen(d)), sixteen(d + 16), 1));
 }
 // Rounds row r's query into the group's tiles.
 inline void place_query(GroupWork& w, const Row& row, bf16* tiles, int r) {
