@@ -83,7 +83,7 @@ struct PackedTiles {
   }
   // Where the 64 bytes of a row at step `step` lie.
   std::byte* packed_row(int64_t row, int64_t step) const {
-    const int64_t from = step < stretch ? 0 : step / stretch * stretch;  // mostly the first: no division
+    const int64_t from = step / stretch * stretch;
     return row_stretch(row / kTileRows, from) + (step - from) * step_bytes + row % kTileRows * 64;
   }
   int64_t tiles_bytes() const { return tile_rows * steps * step_bytes; }
