@@ -86,28 +86,18 @@ class PairEnds {
 
 // To the packed rows of the product that follows: half a row of a tile each time.
 template <class Act>
-class PackedEnds {
+class PackedEnds : public GatedStages<Act> {
  public:
   PackedEnds(const Job& job, int64_t pair)
       : bias_{bias_at(*job.a, pair * kPanelColumns), bias_at(*job.a, job.N / 2 + pair * kPanelColumns)},
         to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfRow) {}
-  inline __attribute__((always_inline)) void fetch(int64_t) const {}
 
-  struct Begun {
-    Vec gate, up;
-  };
-  struct Half {
-    Vec gate, up, begun;
-  };
   inline __attribute__((always_inline)) void begin(int64_t, const std::byte* gates, const std::byte* ups,
-                                                   Begun& to) const {
+                                                   GatedStages<Act>::Begun& to) const {
     to.gate = sums_at(gates) + bias_[0], to.up = sums_at(ups) + bias_[1];
   }
-  static inline __attribute__((always_inline)) void carry_on(const Begun& b, Half& to) {
-    to.gate = b.gate, to.up = b.up, to.begun = begin_of<Act>(b.gate);
-  }
-  inline __attribute__((always_inline)) void end(int64_t row, const Half& h) const {
-    const Vec y = end_of<Act>(h.gate, h.begun) * h.up;
+  inline __attribute__((always_inline)) void end(int64_t row, const GatedStages<Act>::Half& h) const {
+    const Vec y = GatedStages<Act>::output(h);
     std::byte* const to = to_.of_tile_row(row / kTileRows) + row % kTileRows * 64;
     store_half(to, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(y.v)));
     if (to_.closes()) store_half(to + kHalfRow, _mm256_setzero_si256());

@@ -111,7 +111,7 @@ class PairEnds {
 };
 
 // Outputs stay transposed: two columns of sixteen rows are a line of the packed rows of the product that follows, which
-// is written whole and needs no fetching.
+// is written whole.
 template <class Act>
 class PackedEnds : public GatedLine<Act> {
  public:
@@ -121,14 +121,13 @@ class PackedEnds : public GatedLine<Act> {
       : gate_bias_(job.a->bias ? job.a->bias + pair * 16 : nullptr),
         up_bias_(job.a->bias ? gate_bias_ + job.N / 2 : nullptr),
         to_(packed_tiles(job.gates->packed_y, job.M, job.N / 2), pair, job.pairs, kHalfTile) {}
-  inline __attribute__((always_inline)) void fetch(int64_t) const {}
 
   inline __attribute__((always_inline)) void begin(int64_t i, const std::byte* gates, const std::byte* ups,
                                                    GatedLine<Act>::Begun& to) const {
     const int64_t column = i % kPairs * 2;
-    to.gate = with_bias(gates, gate_bias_, column), to.up = with_bias(ups, up_bias_, column);
-    to.second_gate = with_bias(gates + 64, gate_bias_, column + 1);
-    to.second_up = with_bias(ups + 64, up_bias_, column + 1);
+    to.first.gate = with_bias(gates, gate_bias_, column), to.first.up = with_bias(ups, up_bias_, column);
+    to.second.gate = with_bias(gates + 64, gate_bias_, column + 1);
+    to.second.up = with_bias(ups + 64, up_bias_, column + 1);
   }
   inline __attribute__((always_inline)) void end(int64_t i, const GatedLine<Act>::Half& h) const {
     std::byte* const to = to_.of_tile_row(i / kPairs) + i % kPairs * 64;

@@ -196,13 +196,12 @@ class PackedEnds : public GatedLine<Act> {
         up_(*job.a, job.N / 2 + pair * kColumns),
         scales_(job.scales()),
         to_(job.gates->packed_y + pair * blocks_bytes(job.a->M)) {}
-  inline __attribute__((always_inline)) void fetch(int64_t) const {}
 
   inline __attribute__((always_inline)) void begin(int64_t i, const std::byte* gates, const std::byte* ups,
                                                    GatedLine<Act>::Begun& to) const {
     const Vec scale = Vec::set(scales_[2 * i]), second = Vec::set(scales_[2 * i + 1]);
-    to.gate = gate_(gates, scale), to.up = up_(ups, scale);
-    to.second_gate = gate_(gates + kDigits * 64, second), to.second_up = up_(ups + kDigits * 64, second);
+    to.first.gate = gate_(gates, scale), to.first.up = up_(ups, scale);
+    to.second.gate = gate_(gates + kDigits * 64, second), to.second.up = up_(ups + kDigits * 64, second);
   }
   inline __attribute__((always_inline)) void end(int64_t i, const GatedLine<Act>::Half& h) const {
     _mm512_store_si512(to_ + i * 64, GatedLine<Act>::line(h));

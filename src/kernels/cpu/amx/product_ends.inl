@@ -69,24 +69,36 @@ class GatedRows {
   const int64_t stride_;  // bytes
 };
 
-// Two gated outputs of every lane on their way to a line of bf16.
+// Gated outputs on their way.
 template <class Act>
-struct GatedLine {
+struct GatedStages {
   struct Begun {
-    Vec gate, up, second_gate, second_up;
+    Vec gate, up;
   };
   struct Half {
-    Vec gate, up, begun, second_gate, second_up, second_begun;
+    Vec gate, up, begun;
   };
   static inline __attribute__((always_inline)) void carry_on(const Begun& b, Half& to) {
     to.gate = b.gate, to.up = b.up, to.begun = begin_of<Act>(b.gate);
-    to.second_gate = b.second_gate, to.second_up = b.second_up, to.second_begun = begin_of<Act>(b.second_gate);
   }
-  // The first outputs, then the second.
+  static inline __attribute__((always_inline)) Vec output(const Half& h) { return end_of<Act>(h.gate, h.begun) * h.up; }
+};
+
+// Two of every lane, to a line of bf16.
+template <class Act>
+struct GatedLine {
+  using One = GatedStages<Act>;
+  struct Begun {
+    typename One::Begun first, second;
+  };
+  struct Half {
+    typename One::Half first, second;
+  };
+  static inline __attribute__((always_inline)) void carry_on(const Begun& b, Half& to) {
+    One::carry_on(b.first, to.first), One::carry_on(b.second, to.second);
+  }
   static inline __attribute__((always_inline)) __m512i line(const Half& h) {
-    const Vec first = end_of<Act>(h.gate, h.begun) * h.up;
-    const Vec second = end_of<Act>(h.second_gate, h.second_begun) * h.second_up;
-    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second.v, first.v));
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(One::output(h.second).v, One::output(h.first).v));
   }
 };
 

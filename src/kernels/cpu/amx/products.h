@@ -18,7 +18,8 @@
 //   static constexpr int64_t kLines                if there is one: store(i, low, high) is called with so many lines of
 //                                                  the sums' tiles, of all tile rows, i counting through tiles
 //   begin(i, low, high, Begun&), static carry_on(const Begun&, Half&), end(i, const Half&)
-//                                                  in place of store where that is a long way
+//                                                  in place of store where that is a long way; nothing is fetched
+//                                                  or turned then
 #pragma once
 #include <immintrin.h>
 
@@ -351,7 +352,8 @@ inline void finish_rows(const Ends& ends, Unfinished& u, int64_t end) {
   int64_t done = u.done;
   for (; done < end; done += kLines) {
     const int64_t row = first + done / kLines;
-    if (done < fetched) ends.fetch(row + kFetchedRows);
+    if constexpr (!kHasStages<Ends>)
+      if (done < fetched) ends.fetch(row + kFetchedRows);
     if constexpr (requires { Ends::turn(sums); })
       if (done % kTileRows == 0) Ends::turn(sums_of_row(sums, done));
     store_pair(ends, row, sums_of_row(sums, done));
@@ -436,6 +438,8 @@ class RowsBeside {
 // that ends. Tiles are loaded little more than a step ahead, and wait for who waits for a long row of operations.
 template <int64_t kLines, class Ends>
 class LinesBeside {
+  static_assert(!requires(std::byte * sums) { Ends::turn(sums); });
+
  public:
   inline __attribute__((always_inline)) LinesBeside(const Ends& ends, Unfinished& waiting, int64_t steps)
       : ends_(ends),
