@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(g++ cmake ninja-build ccache pkg-config
   libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev libboost1.81-dev
   libdnnl-dev libpcre2-dev libicu-dev libxxhash-dev zlib1g-dev
-  libssl-dev libpng-dev libjpeg62-turbo-dev)
+  libssl-dev libpng-dev libjpeg62-turbo-dev libxlsxwriter-dev)
 if [ "${1:-}" = "--tests" ]; then
   packages+=(libgtest-dev libgmock-dev libbenchmark-dev libsentencepiece-dev clang-format python3 python3-jinja2 chromium)
 fi
