@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "models/decoder.h"
 #include "models/families/names.h"
@@ -16,7 +17,7 @@
 namespace millrace {
 namespace {
 
-constexpr int64_t kTokens = 256, kBlock = 16, kTexts = 16;
+constexpr int64_t kTokens = 256, kBlock = 16, kTexts = 64;
 constexpr int32_t kBos = 1;
 const std::string kWikitext = kSharedData + "/datasets/wikitext2/wiki.test.raw.gz";
 
@@ -155,7 +156,7 @@ class Perplexity : public testing::Test {
   }
   std::vector<Text> wikitext() const {
     const auto tokenizer = *Tokenizer::load(folder_.path());
-    std::vector<int32_t> ids = *tokenizer->encode(gunzipped(kWikitext, 40000), {.add_special_tokens = false});
+    std::vector<int32_t> ids = *tokenizer->encode(gunzipped(kWikitext, 160000), {.add_special_tokens = false});
     std::vector<Text> texts;
     for (int64_t t = 0; t < kTexts; ++t) {
       Text text = {kBos};
@@ -165,12 +166,14 @@ class Perplexity : public testing::Test {
     return texts;
   }
 
-  static double perplexity(Decoder& decoder, DType dtype, const std::vector<Text>& texts) {
-    double nats = 0;
+  // Mean negative log-likelihood of a token, text by text.
+  static std::vector<double> nats_of(Decoder& decoder, DType dtype, const std::vector<Text>& texts) {
+    std::vector<double> means;
     for (const Text& text : texts) {
       KvCache cache(Decoder::cache_config(decoder.spec(), dtype, kTokens / kBlock, kBlock));
       const Tensor logits = logits_of(decoder, cache, step_of({text}, 0));
       const int64_t V = logits.size(1);
+      double nats = 0;
       for (int64_t i = 0; i + 1 < kTokens; ++i) {
         const float* row = logits.data<float>() + i * V;
         const double top = *std::max_element(row, row + V);
@@ -178,8 +181,23 @@ class Perplexity : public testing::Test {
         for (int64_t v = 0; v < V; ++v) sum += std::exp(row[v] - top);
         nats += top + std::log(sum) - row[text[static_cast<size_t>(i + 1)]];
       }
+      means.push_back(nats / (kTokens - 1));
     }
-    return std::exp(nats / static_cast<double>(texts.size() * (kTokens - 1)));
+    return means;
+  }
+  static double mean(const std::vector<double>& values) {
+    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  }
+  // How much greater a perplexity is than that of `base`, and the standard error of that by the texts drawn.
+  struct Increase {
+    double percent, error;
+  };
+  static Increase increase(const std::vector<double>& nats, const std::vector<double>& base) {
+    std::vector<double> more(nats.size()), squares(nats.size());
+    for (size_t t = 0; t < nats.size(); ++t) more[t] = nats[t] - base[t];
+    const double middle = mean(more);
+    for (size_t t = 0; t < nats.size(); ++t) squares[t] = (more[t] - middle) * (more[t] - middle);
+    return {100 * std::expm1(middle), 100 * std::sqrt(mean(squares) / static_cast<double>(nats.size() - 1))};
   }
 
   // How much more than float32's; of four bits and of bfloat16, than float32's of the same rounded weights: how weights
@@ -189,18 +207,21 @@ class Perplexity : public testing::Test {
       const char* name;
       DType dtype;
       LinearFormat format;
-      double base, most_percent;
+      const std::vector<double>& base;
+      double most_percent;
     };
-    const double float32 = perplexity(*float32_, DType::kF32, texts);
-    const double rounded = perplexity(*of_rounded_weights(), DType::kF32, texts);
-    const double bf16 = perplexity(*of_bf16_weights(), DType::kF32, texts);
-    fmt::print("{}: float32 {:.4f}, with weights rounded to 4 bits {:.4f}\n", texts_name, float32, rounded);
+    const std::vector<double> float32 = nats_of(*float32_, DType::kF32, texts);
+    const std::vector<double> rounded = nats_of(*of_rounded_weights(), DType::kF32, texts);
+    const std::vector<double> bf16 = nats_of(*of_bf16_weights(), DType::kF32, texts);
+    fmt::print("{}: float32 {:.4f}, with weights rounded to 4 bits {:.4f}\n", texts_name, std::exp(mean(float32)),
+               std::exp(mean(rounded)));
     for (const Case& c : {Case{"bfloat16 of rounded weights", DType::kBf16, LinearFormat::kDense, bf16, 0.1},
                           Case{"W8A16", DType::kF32, LinearFormat::kW8A16, float32, 0.2},
                           Case{"W8A8", DType::kF32, LinearFormat::kW8A8, float32, 0.8},
                           Case{"W4A16 of rounded weights", DType::kF32, LinearFormat::kW4A16, rounded, 0.2}}) {
-      const double found = perplexity(*made(c.dtype, c.format), c.dtype, texts), percent = 100 * (found / c.base - 1);
-      fmt::print("  {:28} {:.4f}  {:+.2f} %\n", c.name, found, percent);
+      const std::vector<double> found = nats_of(*made(c.dtype, c.format), c.dtype, texts);
+      const auto [percent, error] = increase(found, c.base);
+      fmt::print("  {:28} {:.4f}  {:+.2f} % (standard error {:.2f})\n", c.name, std::exp(mean(found)), percent, error);
       EXPECT_LE(std::abs(percent), c.most_percent) << texts_name << ", " << c.name;
     }
   }
