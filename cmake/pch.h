@@ -24,3 +24,7 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+
+// Made once, in base/json.cc.
+extern template class nlohmann::basic_json<>;
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;

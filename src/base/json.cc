@@ -4,6 +4,9 @@
 
 #include "base/file.h"
 
+template class nlohmann::basic_json<>;  // cmake/pch.h
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace millrace {
 namespace {
 
