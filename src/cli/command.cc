@@ -41,6 +41,11 @@ int refuse_extras(const CLI::App& app) {
 
 }  // namespace
 
+App::App(const std::string& description, const std::string& name) : CLI::App(description, "millrace " + name) {
+  option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->always_capture_default();
+}
+App::~App() = default;
+
 int parse(CLI::App& app, const Arguments& arguments) {
   app.allow_extras();
   std::vector<std::string> reversed;  // CLI11 takes the last argument first

@@ -16,9 +16,8 @@ using Arguments = std::vector<std::string>;
 // An App whose repeated flags count by their last value.
 class App : public CLI::App {
  public:
-  App(const std::string& description, const std::string& name) : CLI::App(description, "millrace " + name) {
-    option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->always_capture_default();
-  }
+  App(const std::string& description, const std::string& name);
+  ~App() override;
 };
 
 // Parses `arguments` into `app` as vLLM's parser does: `--max_model_len`, `--max-model-len` and `--max-model-len=5` are
