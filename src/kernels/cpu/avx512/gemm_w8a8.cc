@@ -31,9 +31,9 @@ struct Work {
   float* const scales;
 };
 
-// Sums of a row's digits.
+// Sums of a row's kDigits digits.
 template <int kDigits>
-inline void store_sums(const Work& work, int64_t row, int64_t panel, const __m512i (&sums)[kDigits]) {
+inline void store_sums(const Work& work, int64_t row, int64_t panel, const __m512i* sums) {
   const GemmW8A8Args& a = work.a;
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
   const __m512i offset = _mm512_slli_epi32(_mm512_loadu_si512(work.layout.sums(a) + column), 7);
@@ -66,12 +66,14 @@ void run_tile(const Work& work, int64_t row, int64_t panel) {
       for (int i = 0; i < kTilePanels; ++i) sums[r][i] = _mm512_dpbusd_epi32(sums[r][i], x, columns[i]);
     }
   }
-  for (int r = 0; r < kTileRows; r += kDigits)
-    for (int i = 0; i < kTilePanels; ++i) {
-      __m512i digits[kDigits];
-      for (int d = 0; d < kDigits; ++d) digits[d] = sums[r + d][i];
-      store_sums(work, (row + r) / kDigits, panel + i, digits);
-    }
+  // A copy, which is in memory: the sums themselves stay in registers while they grow.
+  __m512i done[kTilePanels][kTileRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r)
+#pragma GCC unroll 4
+    for (int i = 0; i < kTilePanels; ++i) done[i][r] = sums[r][i];
+  for (int i = 0; i < kTilePanels; ++i)
+    for (int r = 0; r < kTileRows; r += kDigits) store_sums<kDigits>(work, (row + r) / kDigits, panel + i, done[i] + r);
 }
 
 template <int kTilePanels, int kDigits>

@@ -36,6 +36,7 @@ inline void dot_tile(const typename Dot::Element* x, int64_t x_stride, const typ
     for (Vec& sum : row) sum = Vec::zero();
   for (int64_t k = 0; k < count; k += 32) {
     typename Dot::W columns[4];
+#pragma GCC unroll 4  // constant indices keep operands and sums in registers
     for (int n = 0; n < 4; ++n) columns[n] = Dot::load_w(w + n * Dot::kStretch + k);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
@@ -44,6 +45,7 @@ inline void dot_tile(const typename Dot::Element* x, int64_t x_stride, const typ
       for (int n = 0; n < 4; ++n) acc[r][n] = Dot::step(acc[r][n], row, columns[n]);
     }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
     alignas(16) float four[4];
     store_sums_of_four(acc[r], four);
