@@ -4,7 +4,8 @@
 
 #include "base/file.h"
 
-template class nlohmann::basic_json<>;  // cmake/pch.h
+// What cmake/pch.h says is made elsewhere.
+template class nlohmann::basic_json<>;
 template class nlohmann::basic_json<nlohmann::ordered_map>;
 
 namespace millrace {
