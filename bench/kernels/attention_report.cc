@@ -131,8 +131,8 @@ int main(int argc, char** argv) {
   using namespace millrace;
   const std::string only = argc > 1 ? argv[1] : "";
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n", compute_threads(),
-             ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_tile_flops / 1e9);
+  fmt::print("{} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 {:.0f} GFLOP/s\n", compute_threads(),
+             ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_flops() / 1e9);
   for (const Model& m : kModels)
     for (const Load& load : kLoads)
       for (const DType dtype : {DType::kBf16, DType::kI8})

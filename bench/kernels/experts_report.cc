@@ -128,8 +128,8 @@ void report(const Model& m, const Weights& weights, const std::vector<int64_t>& 
     const double per_expert = static_cast<double>(3 * m.C * m.F);
     const double bytes = steps.experts_per_step() * per_expert * weights.bytes() + static_cast<double>(m.E * m.C * 4);
     const double flops = 2 * per_expert * static_cast<double>(T * m.K);
-    const bool integers = weights.format == LinearFormat::kW8A8 && ceilings.int8_tile_ops > 0;
-    const double peak = integers ? ceilings.int8_tile_ops : ceilings.product_flops(weights.dtype);
+    const bool integers = weights.format == LinearFormat::kW8A8;
+    const double peak = integers ? ceilings.int8_ops() : ceilings.product_flops(weights.dtype);
     const double bound = std::max(bytes / ceilings.read_bytes_per_s, flops / peak);
     fmt::print("{} (E {}) T {:4}: {:5.1f} experts read, {:9.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {:4.0f} % of bound\n",
                m.name, m.E, T, steps.experts_per_step(), seconds * 1e3, flops / seconds / 1e9, bytes / seconds / 1e9,
@@ -157,8 +157,8 @@ int main(int argc, char** argv) {
   }
   if (tokens.empty()) tokens = {1, 8, 64, 512};
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{}{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n",
+  fmt::print("{}{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 {:.0f} GFLOP/s\n",
              weights.format == LinearFormat::kDense ? "" : "integers in ", dtype_name(weights.dtype), compute_threads(),
-             ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_tile_flops / 1e9);
+             ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_flops() / 1e9);
   for (const Model& model : kModels) report(model, weights, tokens, ceilings);
 }

@@ -95,9 +95,8 @@ int main(int argc, char** argv) {
   }
   if (rows.empty()) rows = {1, 16, 128, 512};
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n", dtype_name(dtype),
-             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9,
-             ceilings.bf16_tile_flops / 1e9);
+  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 {:.0f} GFLOP/s\n", dtype_name(dtype),
+             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_flops() / 1e9);
   for (const ProductShape& shape : kProductShapes)
     if (only.empty() || only == shape.name || only == shape.model) report(shape, dtype, rows, ceilings);
 }

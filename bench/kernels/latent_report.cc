@@ -123,8 +123,7 @@ void report(const Model& m, DType dtype, const std::string& only, const MachineC
       const double flops = absorbed ? absorbed_flops(load, m.H) : expanded_flops(load, m.H);
       const double bytes = static_cast<double>(dtype_bytes(dtype)) *
                            (load.sequences * load.context * (kLatent + kRope) + m.H * (kNope + kValue) * kLatent);
-      const double peak =
-          dtype == DType::kBf16 && ceilings.bf16_tile_flops > 0 ? ceilings.bf16_tile_flops : ceilings.f32_flops;
+      const double peak = dtype == DType::kBf16 ? ceilings.bf16_flops() : ceilings.f32_flops;
       const double bound = std::max(bytes / ceilings.read_bytes_per_s,
                                     std::min(absorbed_flops(load, m.H), expanded_flops(load, m.H)) / peak);
       fmt::print("{:16} {:10} {}: {:8.3f} ms {:7.1f} GFLOP/s {:5.1f} GB/s {:4.0f} % of bound\n", m.name, name,
@@ -149,9 +148,8 @@ int main(int argc, char** argv) {
       (word.find('x') == std::string::npos ? model : load) = word;
   }
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 tiles {:.0f} GFLOP/s\n", dtype_name(dtype),
-             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9,
-             ceilings.bf16_tile_flops / 1e9);
+  fmt::print("{}, {} threads: read {:.1f} GB/s, f32 {:.0f}, bf16 {:.0f} GFLOP/s\n", dtype_name(dtype),
+             compute_threads(), ceilings.read_bytes_per_s / 1e9, ceilings.f32_flops / 1e9, ceilings.bf16_flops() / 1e9);
   for (const Model& m : kModels)
     if (model.empty() || model == m.name) report(m, dtype, load, ceilings);
 }

@@ -143,8 +143,7 @@ void report(const ProductShape& shape, const Format& format, const std::vector<i
         format.int8() ? int8_seconds(product, format, weights) : a16_seconds(product, format, weights);
     const double other = bf16_seconds(product, dense);
     const double ops = 2.0 * static_cast<double>(M * shape.N * shape.K * std::max<int64_t>(1, format.x_digits));
-    const double tiles = format.int8() ? ceilings.int8_tile_ops : ceilings.bf16_tile_flops;
-    const double peak = tiles > 0 ? tiles : ceilings.f32_flops;
+    const double peak = format.int8() ? ceilings.int8_ops() : ceilings.bf16_flops();
     const double reading = static_cast<double>(bytes) / ceilings.read_bytes_per_s, computing = ops / peak;
     fmt::print(
         "{} {:8} {:9} M {:4} {:9.3f} ms {:7.0f} Gop/s {:5.1f} GB/s: {:3.0f} % of {}; bf16 {:9.3f} ms, {:4.2f} x\n",
@@ -175,8 +174,8 @@ int main(int argc, char** argv) {
     return words.empty() || std::find(words.begin(), words.end(), word) != words.end();
   };
   const MachineCeilings ceilings = measure_machine();
-  fmt::print("{} threads: read {:.1f} GB/s, bf16 tiles {:.0f}, int8 tiles {:.0f} Gop/s\n", compute_threads(),
-             ceilings.read_bytes_per_s / 1e9, ceilings.bf16_tile_flops / 1e9, ceilings.int8_tile_ops / 1e9);
+  fmt::print("{} threads: read {:.1f} GB/s, bf16 {:.0f}, int8 {:.0f} Gop/s\n", compute_threads(),
+             ceilings.read_bytes_per_s / 1e9, ceilings.bf16_flops() / 1e9, ceilings.int8_ops() / 1e9);
   for (const ProductShape& shape : kProductShapes)
     for (const Format& format : kFormats)
       if (asked(formats, format.name) && (asked(shapes, shape.name) || asked(shapes, shape.model)))

@@ -224,8 +224,8 @@ double operations(const DecoderSpec& spec, int64_t rows) {
 }
 
 double matrix_peak(const MachineCeilings& machine, DType dtype, LinearFormat format) {
-  const bool integers = format == LinearFormat::kW8A8 && dtype == DType::kBf16 && machine.int8_tile_ops > 0;
-  return integers ? machine.int8_tile_ops : machine.product_flops(dtype);
+  const bool integers = format == LinearFormat::kW8A8 && dtype == DType::kBf16;
+  return integers ? machine.int8_ops() : machine.product_flops(dtype);
 }
 
 KvType kv_type(const std::string& name, DType dtype) {
@@ -365,9 +365,9 @@ bool asked(const std::vector<std::string>& names, const std::string& name) {
 void bench(const ModelShape& shape, const Format& format, const Options& options) {
   const MachineCeilings machine = measure_machine();  // just before: a shared machine's ceilings drift
   if (!options.json)
-    fmt::print("reads {:.1f} GB/s, f32 {:.0f} GFLOP/s, AMX bf16 {:.2f} TFLOP/s, int8 {:.2f} TOP/s\n",
-               machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_tile_flops / 1e12,
-               machine.int8_tile_ops / 1e12);
+    fmt::print("reads {:.1f} GB/s, f32 {:.0f} GFLOP/s, bf16 {:.2f} TFLOP/s, int8 {:.2f} TOP/s\n",
+               machine.read_bytes_per_s / 1e9, machine.f32_flops / 1e9, machine.bf16_flops() / 1e12,
+               machine.int8_ops() / 1e12);
   Bench bench(shape, format, options);
   for (const int64_t tokens : options.prefill)
     if (tokens > 0) bench.prefill(tokens, machine);

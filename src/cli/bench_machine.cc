@@ -18,6 +18,8 @@ void print_json(const MachineCeilings& c) {
                                        {"read_bytes_per_s", c.read_bytes_per_s},
                                        {"read_bytes_per_s_one_thread", c.read_bytes_per_s_one},
                                        {"float32_flops", c.f32_flops},
+                                       {"bfloat16_vector_flops", c.bf16_vector_flops},
+                                       {"int8_vector_ops", c.int8_vector_ops},
                                        {"bfloat16_tile_flops", c.bf16_tile_flops},
                                        {"int8_tile_ops", c.int8_tile_ops},
                                        {"parallel_region_us", c.region_us}};
@@ -38,6 +40,8 @@ void print_table(const MachineCeilings& c) {
   print_rate("memory reads", c.read_bytes_per_s, "GB/s",
              fmt::format("(one thread {:.1f})", c.read_bytes_per_s_one / 1e9));
   print_rate("float32", c.f32_flops, "GFLOP/s", "");
+  print_rate("bfloat16 vectors", c.bf16_vector_flops, "GFLOP/s", "");
+  print_rate("int8 vectors", c.int8_vector_ops, "GOP/s", "");
   print_rate("bfloat16 tiles", c.bf16_tile_flops, "GFLOP/s", "");
   print_rate("int8 tiles", c.int8_tile_ops, "GOP/s", "");
   fmt::print("{:<18} {:>8.2f} us\n", "parallel region", c.region_us);

@@ -20,6 +20,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 MachineLoops loops_here() {
   if (!cpu_has(Isa::kAvx2)) return portable::machine_loops();
   MachineLoops loops = cpu_has(Isa::kAvx512) ? avx512::machine_loops() : avx2::machine_loops();
+  if (cpu_has(Isa::kAvx512Bf16)) loops.multiply_bf16 = avx512::multiply_bf16_pairs;
   if (cpu_has(Isa::kAmx)) {
     loops.multiply_bf16_tiles = amx::multiply_bf16_tiles;
     loops.multiply_int8_tiles = amx::multiply_int8_tiles;
@@ -97,6 +98,8 @@ MachineCeilings measure_machine() {
   return {.read_bytes_per_s_one = read_rate(loops, buffer, 1),
           .read_bytes_per_s = read_rate(loops, buffer, threads),
           .f32_flops = compute_rate(loops.multiply_f32, 3000000, threads),
+          .bf16_vector_flops = compute_rate(loops.multiply_bf16, 3000000, threads),
+          .int8_vector_ops = compute_rate(loops.multiply_int8, 3000000, threads),
           .bf16_tile_flops = compute_rate(loops.multiply_bf16_tiles, 500000, threads),
           .int8_tile_ops = compute_rate(loops.multiply_int8_tiles, 500000, threads),
           .region_us = region_us(threads)};

@@ -24,6 +24,8 @@ TEST(BenchMachine, JsonHasEveryCeiling) {
   EXPECT_GT(json->at("read_bytes_per_s_one_thread"), 1e8);
   EXPECT_GT(json->at("float32_flops"), 1e8);
   EXPECT_GT(json->at("parallel_region_us"), 0);
+  EXPECT_EQ(json->at("bfloat16_vector_flops") > 0, cpu_has(Isa::kAvx512Bf16));
+  EXPECT_EQ(json->at("int8_vector_ops") > 0, cpu_has(Isa::kAvx512));
   EXPECT_EQ(json->at("bfloat16_tile_flops") > 0, cpu_has(Isa::kAmx));
   EXPECT_EQ(json->at("int8_tile_ops") > 0, cpu_has(Isa::kAmx));
 }
@@ -31,7 +33,8 @@ TEST(BenchMachine, JsonHasEveryCeiling) {
 TEST(BenchMachine, TheTableNamesWhatIsMeasured) {
   const CommandResult result = run_millrace({"bench", "machine"});
   EXPECT_EQ(result.exit_code, 0);
-  for (const char* line : {"\nmemory reads ", "\nfloat32 ", "\nbfloat16 tiles ", "\nint8 tiles ", "\nparallel region "})
+  for (const char* line : {"\nmemory reads ", "\nfloat32 ", "\nbfloat16 vectors ", "\nint8 vectors ",
+                           "\nbfloat16 tiles ", "\nint8 tiles ", "\nparallel region "})
     EXPECT_THAT(result.output, HasSubstr(line));
 }
 

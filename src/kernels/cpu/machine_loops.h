@@ -10,7 +10,9 @@ struct MachineLoops {
   uint64_t (*read)(const std::byte* at, int64_t bytes);
   // Register-only fused multiply-adds; returns how many float operations that were.
   int64_t (*multiply_f32)(int64_t rounds);
-  // Register-only tile products: operations; null without tiles.
+  // Register-only products of whole vectors (vdpbf16ps, vpdpbusd) and of tiles: operations; null without.
+  int64_t (*multiply_bf16)(int64_t rounds);
+  int64_t (*multiply_int8)(int64_t rounds);
   int64_t (*multiply_bf16_tiles)(int64_t rounds);
   int64_t (*multiply_int8_tiles)(int64_t rounds);
 };
@@ -22,6 +24,9 @@ MachineLoops machine_loops();
 }
 namespace avx512 {
 MachineLoops machine_loops();
+}
+namespace avx512 {
+int64_t multiply_bf16_pairs(int64_t rounds);  // requires Isa::kAvx512Bf16
 }
 namespace amx {
 int64_t multiply_bf16_tiles(int64_t rounds);

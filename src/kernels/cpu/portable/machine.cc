@@ -27,6 +27,6 @@ int64_t multiply_f32(int64_t rounds) {
 
 }  // namespace
 
-MachineLoops machine_loops() { return {read_memory, multiply_f32, nullptr, nullptr}; }
+MachineLoops machine_loops() { return {read_memory, multiply_f32, nullptr, nullptr, nullptr, nullptr}; }
 
 }  // namespace millrace::portable
