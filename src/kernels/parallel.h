@@ -75,6 +75,29 @@ class WorkQueue {
   alignas(64) std::atomic<int64_t> next_{0};
 };
 
+// Hands out [0, n) in runs of neighbours, the shorter the fewer are left: for items that lie in memory one behind the
+// other, where each thread had better read on from where it was.
+class RunQueue {
+ public:
+  explicit RunQueue(int64_t n) : n_(n) {}
+  // body(item) for every item that this member of a team gets.
+  template <class Body>
+  void each(const TeamMember& me, Body&& body) {
+    for (;;) {
+      int64_t begin = next_.load(std::memory_order_relaxed), end;
+      do {
+        if (begin >= n_) return;
+        end = begin + std::max<int64_t>(1, (n_ - begin) / (2 * me.size));
+      } while (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+      for (; begin < end; ++begin) body(begin);
+    }
+  }
+
+ private:
+  const int64_t n_;
+  alignas(64) std::atomic<int64_t> next_{0};
+};
+
 // body(item) for every item in [0, n), whoever is free takes the next.
 template <class Body>
 void parallel_items(int64_t n, Body&& body) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <bit>
 #include <thread>
 #include <vector>
 
@@ -29,6 +30,28 @@ TEST_F(Parallel, RangesCoverEverythingOnceOnAnyNumberOfThreads) {
         });
         for (int64_t i = 0; i < n; ++i) ASSERT_EQ(touched[i], 1) << i << " of " << n << " on " << threads;
       }
+  }
+}
+
+TEST_F(Parallel, ARunQueueHandsOutEverythingOnceInRisingRuns) {
+  for (const int threads : {1, 2, 5}) {
+    set_compute_threads(threads);
+    for (const int64_t n : {0, 1, 2, 7, 1000}) {
+      std::vector<std::atomic<int>> touched(n);
+      std::atomic<int64_t> jumps = 0;
+      RunQueue queue(n);
+      parallel_team([&](const TeamMember& me) {
+        int64_t last = -1;
+        queue.each(me, [&](int64_t item) {
+          EXPECT_GT(item, last);
+          if (item != last + 1) ++jumps;
+          last = item;
+          ++touched[item];
+        });
+      });
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(touched[i], 1) << i << " of " << n << " on " << threads;
+      EXPECT_LE(jumps, 8 * threads * (1 + std::bit_width(static_cast<uint64_t>(n))));
+    }
   }
 }
 

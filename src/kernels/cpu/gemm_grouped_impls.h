@@ -130,11 +130,11 @@ void run_grouped(std::span<Args> products, std::byte* scratch, const GemmSteps<A
 // A product whose scratch is given, on up to `threads` threads; `own`: own_bytes for each of them.
 template <class Args>
 void run_alone(const Args& a, const GemmSteps<Args>& steps, int threads, std::byte* own = nullptr) {
-  WorkQueue queue(steps.items(a));
+  RunQueue queue(steps.items(a));
   const auto member = [&](const TeamMember& me) {
     for (int64_t s = me.index; s < steps.preparations(a); s += me.size) steps.prepare(a, s);
     me.barrier();
-    for (int64_t s = queue.next(); s >= 0; s = queue.next()) steps.run(a, s, own + me.index * steps.own_bytes);
+    queue.each(me, [&](int64_t item) { steps.run(a, item, own + me.index * steps.own_bytes); });
   };
   parallel_team(member, threads);
 }

@@ -126,11 +126,11 @@ void run_item(const GemmArgs& a, int64_t item) {
 }  // namespace
 
 void gemm_bf16_pairs(const GemmArgs& a) {
-  WorkQueue queue(items_of(a));
+  RunQueue queue(items_of(a));
   const auto work = [&](const TeamMember& me) {
     for (int64_t row = me.index; row < a.M; row += me.size) prepare(a, row);
     me.barrier();
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_item(a, item);
+    queue.each(me, [&](int64_t item) { run_item(a, item); });
   };
   parallel_team(work, gemm_threads(a));
 }

@@ -152,13 +152,13 @@ inline int64_t items_of(const GemmArgs& a) { return (a.N + 16 * kTilePanels - 1)
 template <class W>
 void gemm_of(const GemmArgs& a) {
   const PreparedX x(a);
-  WorkQueue queue(items_of(a));
+  RunQueue queue(items_of(a));
   const auto work = [&](const TeamMember& me) {
     if (!x.direct) {
       for (int64_t row = me.index * kTileRows; row < a.M; row += me.size * kTileRows) prepare_rows(a, x, row);
       me.barrier();
     }
-    for (int64_t item = queue.next(); item >= 0; item = queue.next()) run_item<W>(a, x, item);
+    queue.each(me, [&](int64_t item) { run_item<W>(a, x, item); });
   };
   parallel_team(work, gemm_threads(a));
 }
