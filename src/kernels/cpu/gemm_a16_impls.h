@@ -9,8 +9,8 @@ namespace millrace {
 // How many threads a product is worth: small ones stay on the caller.
 inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1 << 18) ? 1 : INT32_MAX; }
 
-// Memory of a thread's own where panels are multiplied without tiles: a stretch of a panel, sums of 512 rows.
-constexpr int64_t kA16DotStretchBytes = 32 << 10, kA16DotOwnBytes = 2 * kA16DotStretchBytes;
+// Memory of a thread's own where panels are multiplied without tiles: a stretch of some columns, sums of 512 rows.
+constexpr int64_t kA16DotStretchBytes = 16 << 10, kA16DotOwnBytes = kA16DotStretchBytes + 512 * 16 * 4;
 
 // Where a panel's chunks lie.
 struct A16Layout {

@@ -40,9 +40,10 @@ inline __m128 sum_of_halves(Vec x) {
   const __m256 eight = _mm256_add_ps(x.a, x.b);
   return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
 }
-inline void store_sums_of_four(const Vec (&sums)[4], float* to) {
-  const __m128 ab = _mm_hadd_ps(sum_of_halves(sums[0]), sum_of_halves(sums[1]));
-  _mm_store_ps(to, _mm_hadd_ps(ab, _mm_hadd_ps(sum_of_halves(sums[2]), sum_of_halves(sums[3]))));
+inline void add_sums(const Vec (&sums)[1][4], bool fresh, float* to) {
+  const __m128 ab = _mm_hadd_ps(sum_of_halves(sums[0][0]), sum_of_halves(sums[0][1])),
+               cd = _mm_hadd_ps(sum_of_halves(sums[0][2]), sum_of_halves(sums[0][3])), all = _mm_hadd_ps(ab, cd);
+  _mm_storeu_ps(to, fresh ? all : _mm_add_ps(_mm_loadu_ps(to), all));
 }
 
 #include "kernels/cpu/simd/gemm_a16.inl"

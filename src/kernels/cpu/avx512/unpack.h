@@ -40,7 +40,7 @@ class Int4Tables {
     for (int s = 0; s < kScales; ++s) make_two(s, n);
   }
   // The table of column n under scale s, twice.
-  __m512i at(int s, int n) const {
+  __m512i at(int s, int64_t n) const {
     return _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(tables_[s][n])));
   }
 
@@ -68,7 +68,7 @@ class Int4Tables {
 // whole bytes is reading one byte further, beyond the column too.
 template <int kUnit, int kScales>
 inline __attribute__((always_inline)) __m512i unpack_int4_unit(const std::byte* column,
-                                                               const Int4Tables<kScales>& tables, int n) {
+                                                               const Int4Tables<kScales>& tables, int64_t n) {
   const __m512i words = _mm512_loadu_si512(column + kUnit / 2), table = tables.at(kScales * kUnit / 4, n);
   if constexpr (kUnit % 2 == 0) return _mm512_permutexvar_epi16(words, table);
   const __m512i sixteenths = _mm512_mulhi_epu16(words, _mm512_set1_epi16(1 << 12));  // shifts would slow look-ups down
@@ -76,7 +76,7 @@ inline __attribute__((always_inline)) __m512i unpack_int4_unit(const std::byte* 
 }
 template <int kScales>
 inline __attribute__((always_inline)) void unpack_int4_units(const std::byte* column, const Int4Tables<kScales>& tables,
-                                                             int n, __m512i (&units)[4]) {
+                                                             int64_t n, __m512i (&units)[4]) {
   units[0] = unpack_int4_unit<0>(column, tables, n);
   units[1] = unpack_int4_unit<1>(column, tables, n);
   units[2] = unpack_int4_unit<2>(column, tables, n);

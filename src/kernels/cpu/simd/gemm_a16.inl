@@ -1,9 +1,11 @@
-// gemm_a16 a stretch of a panel at a time: it is unpacked into the first-level cache, then met by all rows as dot products
-// along k. Each output is summed over a stretch in the same order, whichever tile it falls into; stretches are added in
-// rising order. `Dot`: Element, kStretch, kMostRows, prepare(), unpack(), and how 32 of k are multiplied: W, X, load_w(),
-// load_x(), step(). store_sums_of_four() adds the lanes of four sums.
+// gemm_a16 a stretch of eight columns at a time: it is unpacked into the first-level cache, then met by all rows as dot
+// products along k. Each output is summed over a stretch in the same order, whichever tile it falls into; stretches are
+// added in rising order. `Dot`: Element, kStretch, kMostRows, prepare(), unpack(), and how 32 of k are multiplied: W, X,
+// load_w(), load_x(), step(); where kMostThinRows is not 0, thin(), which needs no unpacked copy for that many rows.
+// add_sums() adds up the lanes of sums.
 
-constexpr int64_t kDotRows = 512;  // that meet a panel at a time
+constexpr int64_t kDotRows = 512;   // that meet a panel at a time
+constexpr int64_t kDotColumns = 8;  // of a panel that are unpacked at a time
 
 // x prepared, as rows of padded_k elements.
 template <class Dot>
@@ -16,14 +18,16 @@ struct A16Job {
   Element* const x;
 };
 
+// `first`: of the columns.
 template <class Dot>
-void unpack_stretch(const A16Job<Dot>& job, int64_t panel, int64_t k, int64_t count, typename Dot::Element* to) {
+void unpack_stretch(const A16Job<Dot>& job, int64_t panel, int64_t first, int64_t k, int64_t count,
+                    typename Dot::Element* to) {
   const A16Layout& l = job.layout;
   for (int64_t done = 0; done < count; done += kA16ChunkK) {
     const std::byte* chunk = job.a.w + panel * l.panel_bytes + (k + done) / kA16ChunkK * l.chunk_bytes;
-    for (int64_t i = 0; i < l.chunk_bytes; i += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(chunk + 4096 + i), _MM_HINT_T0);
-    Dot::unpack(chunk, l.chunk_scales, done, to);
+    const auto* columns = reinterpret_cast<const char*>(chunk + l.chunk_scales * 64 + first * 64);
+    for (int64_t n = 0; n < kDotColumns; ++n) _mm_prefetch(columns + n * 64 + 4096, _MM_HINT_T0);
+    Dot::unpack(chunk, l.chunk_scales, first, to + done);
   }
 }
 
@@ -32,11 +36,11 @@ template <class Dot, int kRows>
 inline void dot_tile(const typename Dot::Element* x, int64_t x_stride, const typename Dot::Element* w, int64_t count,
                      bool fresh, float* sums) {
   Vec acc[kRows][4];
-  for (auto& row : acc)
-    for (Vec& sum : row) sum = Vec::zero();
+#pragma GCC unroll 16  // constant indices keep operands and sums in registers
+  for (int i = 0; i < kRows * 4; ++i) acc[i / 4][i % 4] = Vec::zero();
   for (int64_t k = 0; k < count; k += 32) {
     typename Dot::W columns[4];
-#pragma GCC unroll 4  // constant indices keep operands and sums in registers
+#pragma GCC unroll 4
     for (int n = 0; n < 4; ++n) columns[n] = Dot::load_w(w + n * Dot::kStretch + k);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
@@ -45,18 +49,14 @@ inline void dot_tile(const typename Dot::Element* x, int64_t x_stride, const typ
       for (int n = 0; n < 4; ++n) acc[r][n] = Dot::step(acc[r][n], row, columns[n]);
     }
   }
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    alignas(16) float four[4];
-    store_sums_of_four(acc[r], four);
-    for (int n = 0; n < 4; ++n) sums[r * 16 + n] = fresh ? four[n] : sums[r * 16 + n] + four[n];
-  }
+  add_sums(acc, fresh, sums);
 }
 
+// Against the unpacked columns.
 template <class Dot>
 inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typename Dot::Element* w, int64_t count,
                      bool fresh, int64_t rows, float* sums) {
-  for (int n = 0; n < 16; n += 4) {
+  for (int n = 0; n < kDotColumns; n += 4) {
     const typename Dot::Element* columns = w + n * Dot::kStretch;
     if (rows == 1) dot_tile<Dot, 1>(x, x_stride, columns, count, fresh, sums + n);
     if constexpr (Dot::kMostRows > 1) {
@@ -65,6 +65,29 @@ inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typ
       if (rows == 4) dot_tile<Dot, 4>(x, x_stride, columns, count, fresh, sums + n);
     }
   }
+}
+
+// Few rows against a stretch that is unpacked in registers and nowhere else, up to four at a time; adds to sums.
+template <class Dot, int kScales>
+void thin_rows_of(const A16Job<Dot>& job, const std::byte* chunk, int64_t k, int64_t count, int64_t row, int64_t rows,
+                  float* sums) {
+  const int64_t stride = job.layout.padded_k;
+  for (; rows > 0; row += 4, rows -= 4, sums += 4 * 16) {
+    const typename Dot::Element* x = job.x + row * stride + k;
+    if (rows == 1) Dot::template thin<kScales, 1>(chunk, count, x, stride, k == 0, sums);
+    if (rows == 2) Dot::template thin<kScales, 2>(chunk, count, x, stride, k == 0, sums);
+    if (rows == 3) Dot::template thin<kScales, 3>(chunk, count, x, stride, k == 0, sums);
+    if (rows >= 4) Dot::template thin<kScales, 4>(chunk, count, x, stride, k == 0, sums);
+  }
+}
+template <class Dot>
+void thin_rows(const A16Job<Dot>& job, int64_t panel, int64_t k, int64_t count, int64_t row, int64_t rows,
+               float* sums) {
+  const A16Layout& l = job.layout;
+  const std::byte* chunk = job.a.w + panel * l.panel_bytes + k / kA16ChunkK * l.chunk_bytes;
+  if (l.chunk_scales == 1) return thin_rows_of<Dot, 1>(job, chunk, k, count, row, rows, sums);
+  if (l.chunk_scales == 2) return thin_rows_of<Dot, 2>(job, chunk, k, count, row, rows, sums);
+  thin_rows_of<Dot, 4>(job, chunk, k, count, row, rows, sums);
 }
 
 inline void finish_panel(const GemmA16Args& a, int64_t panel, int64_t begin, int64_t end, const float* sums) {
@@ -76,17 +99,25 @@ inline void finish_panel(const GemmA16Args& a, int64_t panel, int64_t begin, int
   }
 }
 
-// Rows [begin, end) against a panel. `own`: kA16DotOwnBytes, a stretch of the panel, then [kDotRows][16] sums.
+// Rows [begin, end) against a panel. `own`: kA16DotOwnBytes, a stretch of the columns, then [kDotRows][16] sums.
 template <class Dot>
 void run_dot_rows(const A16Job<Dot>& job, int64_t panel, int64_t begin, int64_t end, std::byte* own) {
   auto* const stretch = reinterpret_cast<typename Dot::Element*>(own);
   auto* const sums = reinterpret_cast<float*>(own + kA16DotStretchBytes);
-  for (int64_t k = 0; k < job.layout.padded_k; k += Dot::kStretch) {
-    const int64_t count = std::min<int64_t>(Dot::kStretch, job.layout.padded_k - k);
-    unpack_stretch(job, panel, k, count, stretch);
-    for (int64_t row = begin; row < end; row += Dot::kMostRows)
-      dot_rows<Dot>(job.x + row * job.layout.padded_k + k, job.layout.padded_k, stretch, count, k == 0,
-                    std::min<int64_t>(Dot::kMostRows, end - row), sums + (row - begin) * 16);
+  const int64_t padded_k = job.layout.padded_k;
+  for (int64_t k = 0; k < padded_k; k += Dot::kStretch) {
+    const int64_t count = std::min<int64_t>(Dot::kStretch, padded_k - k);
+    if constexpr (Dot::kMostThinRows > 0)
+      if (end - begin <= Dot::kMostThinRows) {
+        thin_rows<Dot>(job, panel, k, count, begin, end - begin, sums);
+        continue;
+      }
+    for (int64_t first = 0; first < 16; first += kDotColumns) {
+      unpack_stretch(job, panel, first, k, count, stretch);
+      for (int64_t row = begin; row < end; row += Dot::kMostRows)
+        dot_rows<Dot>(job.x + row * padded_k + k, padded_k, stretch, count, k == 0,
+                      std::min<int64_t>(Dot::kMostRows, end - row), sums + (row - begin) * 16 + first);
+    }
   }
   finish_panel(job.a, panel, begin, end, sums);
 }
@@ -138,8 +169,8 @@ struct FloatDot {
     Vec even, odd;
   };
   using X = W;
-  static constexpr int64_t kStretch = kA16DotStretchBytes / 16 / sizeof(float);
-  static constexpr int kMostRows = kFloatRows;
+  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
+  static constexpr int kMostRows = kFloatRows, kMostThinRows = 0;
 
   static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
   static X load_x(const float* at) { return load_w(at); }
@@ -149,15 +180,14 @@ struct FloatDot {
     float* to = x + row * padded_k;
     for (int64_t k = 0; k < padded_k; ++k) to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = rounded_x(a, row, k);
   }
-  static void unpack(const std::byte* chunk, int64_t scales, int64_t done, float* to) {
-    to += done;
-    for (int n = 0; n < 16; ++n) {
+  static void unpack(const std::byte* chunk, int64_t scales, int64_t first, float* to) {
+    for (int64_t n = first; n < first + kDotColumns; ++n, to += kStretch) {
       const Nibbles nibbles(chunk + scales * 64 + n * 64);
       for (int64_t s = 0; s < scales; ++s) {
         const NibbleTable table(rounded_weights(chunk + s * 64 + n * 4));
         for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
-          table.at(nibbles, static_cast<int>(4 * i)).store(to + n * kStretch + 32 * i);
-          table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + n * kStretch + 32 * i + 16);
+          table.at(nibbles, static_cast<int>(4 * i)).store(to + 32 * i);
+          table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + 32 * i + 16);
         }
       }
     }
