@@ -1,0 +1,110 @@
+// Products with panels of sixteen columns in which four bytes of k of each column lie beside each other, a dword: bf16
+// pairs, int8 fours. A step of a panel is 64 bytes. Rows of x lie in blocks, the dwords of a block's rows beside each
+// other, so that a tile reads x front to back.
+// Included into the anonymous namespace of a product, under its instruction set.
+
+constexpr int kTileRows = 12, kTilePanels = 2;  // 24 sums, two steps of panels and a dword of x in 32 registers
+constexpr int kThinRows = 24;                   // that one panel at a time meets in one tile
+constexpr int kFewRows = 4;                     // that had better read one panel after the other: reading bounds them
+constexpr int64_t kStepBytes = 64;
+
+// Blocks of x: one where a tile takes all rows. Where a block begins, `row` rows of x lie before it.
+struct RowBlocks {
+  explicit RowBlocks(int64_t rows) : rows(rows), width(rows <= kThinRows ? rows : kTileRows) {}
+  int64_t width_at(int64_t row) const { return std::min(width, rows - row); }
+  const int64_t rows, width;
+};
+
+// ---- x into blocks, four rows at a time ----
+
+inline int64_t groups_of_four(int64_t rows) { return (rows + 3) / 4; }
+
+// Four vectors' dwords beside each other: to[j * width + i] = dword j of rows[i], i below `count`.
+inline void store_interleaved(const __m512i (&rows)[4], int64_t count, int64_t width, uint32_t* to) {
+  const __m512i t[] = {_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]),
+                       _mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3])};
+  alignas(64) __m128i fours[4][4];  // [j % 4][j / 4]
+  _mm512_store_si512(fours[0], _mm512_unpacklo_epi64(t[0], t[2]));
+  _mm512_store_si512(fours[1], _mm512_unpackhi_epi64(t[0], t[2]));
+  _mm512_store_si512(fours[2], _mm512_unpacklo_epi64(t[1], t[3]));
+  _mm512_store_si512(fours[3], _mm512_unpackhi_epi64(t[1], t[3]));
+  const auto mask = static_cast<__mmask8>((1u << count) - 1);
+  for (int64_t j = 0; j < 16; ++j) _mm_mask_storeu_epi32(to + j * width, mask, fours[j % 4][j / 4]);
+}
+
+// Rows 4 * group and on of x into their block; `x`: where the first block begins. chunk(row, i): the row's dwords
+// 16 * i and on.
+template <class Chunk>
+inline void interleave_group(const RowBlocks& blocks, int64_t group, int64_t dwords, uint32_t* x, const Chunk& chunk) {
+  const int64_t row = group * 4, block = row / blocks.width * blocks.width, width = blocks.width_at(block);
+  const int64_t count = std::min<int64_t>(4, blocks.rows - row);
+  uint32_t* to = x + block * dwords + (row - block);
+  for (int64_t i = 0; i < dwords / 16; ++i, to += 16 * width) {
+    __m512i rows[4] = {};
+    for (int64_t r = 0; r < count; ++r) rows[r] = chunk(row + r, i);
+    if (width == 1)
+      _mm512_storeu_si512(to, rows[0]);
+    else
+      store_interleaved(rows, count, width, to);
+  }
+}
+
+// ---- a tile ----
+
+// `ahead`: what is fetched meanwhile, bytes from what is read.
+template <class Op, int kRows, int kPanels>
+inline __attribute__((always_inline)) void multiply_steps(const uint32_t* x, const std::byte* w, int64_t panel_bytes,
+                                                          int64_t steps, int64_t ahead,
+                                                          typename Op::Sum (&sums)[kRows][kPanels]) {
+  for (const std::byte* end = w + steps * kStepBytes; w < end; w += kStepBytes, x += kRows) {
+    __m512i columns[kPanels];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      const std::byte* at = w + p * panel_bytes;
+      _mm_prefetch(reinterpret_cast<const char*>(at + ahead), _MM_HINT_T0);
+      columns[p] = _mm512_loadu_si512(at);
+    }
+#pragma GCC unroll 32
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i dword = _mm512_set1_epi32(static_cast<int>(x[r]));
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = Op::step(sums[r][p], dword, columns[p]);
+    }
+  }
+}
+
+// sums[r][p] = Op::step of it and every step, in rising order: kRows rows of a block as wide as that against kPanels
+// panels of `steps` steps. Panels that follow these are fetched near the end.
+template <class Op, int kRows, int kPanels>
+inline __attribute__((always_inline)) void multiply(const uint32_t* x, const std::byte* w, int64_t steps,
+                                                    typename Op::Sum (&sums)[kRows][kPanels]) {
+  const int64_t panel_bytes = steps * kStepBytes, first = std::max<int64_t>(0, steps - Op::kAhead / kStepBytes);
+  multiply_steps<Op, kRows, kPanels>(x, w, panel_bytes, first, Op::kAhead, sums);
+  multiply_steps<Op, kRows, kPanels>(x + first * kRows, w + first * kStepBytes, panel_bytes, steps - first,
+                                     Op::kAhead + (kPanels - 1) * panel_bytes, sums);
+}
+
+// run<kRows>() for the multiple of kUnit that `rows` is, at most kMost.
+template <int kMost, int kUnit, class Run>
+inline void with_rows(int64_t rows, const Run& run) {
+  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    (void)((rows == (kIndex + 1) * kUnit && (run.template operator()<(kIndex + 1) * kUnit>(), true)) || ...);
+  }
+  (std::make_integer_sequence<int, kMost / kUnit>());
+}
+
+// run<kRows, kPanels>(row, panel) for all blocks of rows and the panels of one item of work: kTilePanels from `panel`
+// on, or one where no more are left. Rows come in multiples of kUnit.
+template <int kUnit, class Run>
+inline void run_tiles(const RowBlocks& blocks, int64_t panel, int64_t panels, const Run& run) {
+  const bool whole = panel + kTilePanels <= panels;
+  if (whole && blocks.width > kFewRows && blocks.width <= kTileRows) {
+    for (int64_t row = 0; row < blocks.rows; row += blocks.width)
+      with_rows<kTileRows, kUnit>(blocks.width_at(row),
+                                  [&]<int kRows> { run.template operator()<kRows, kTilePanels>(row, panel); });
+    return;
+  }
+  for (int64_t p = panel; p < std::min(panels, panel + kTilePanels); ++p)
+    for (int64_t row = 0; row < blocks.rows; row += blocks.width)
+      with_rows<kThinRows, kUnit>(blocks.width_at(row), [&]<int kRows> { run.template operator()<kRows, 1>(row, p); });
+}
