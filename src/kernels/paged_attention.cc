@@ -6,6 +6,7 @@ namespace millrace {
 namespace {
 
 constexpr Impl<AttentionFn> kImpls[] = {{"amx", Isa::kAmx, amx::paged_attention},
+                                        {"avx512_bf16", Isa::kAvx512Bf16, avx512::paged_attention_pairs},
                                         {"avx512", Isa::kAvx512, avx512::paged_attention},
                                         {"avx2", Isa::kAvx2, avx2::paged_attention},
                                         {"portable", Isa::kPortable, portable::paged_attention}};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "kernels/cpu/attention_impls.h"
 #include "kernels/cpu/avx2/vec.h"

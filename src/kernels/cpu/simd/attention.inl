@@ -98,12 +98,14 @@ inline Vec finished_score(const AttentionArgs& a, const Row& row, Vec raw, int64
 }
 
 // Turns row r's raw products with the tile at `tile` into weights e^(score - top) and folds them into its state.
-// Returns what earlier sums must be multiplied with.
-inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
+// store(i, weights) keeps the i-th sixteen of them and returns what they count. Returns what earlier sums must be
+// multiplied with.
+template <class Store>
+inline float weigh_row(AttentionWork& w, int r, int64_t tile, const Store& store) {
   const Row& row = w.row[r];
-  float* at = w.weights[r];
+  const float* at = w.weights[r];
   if (row.seen.end <= tile || row.seen.begin >= tile + kTilePositions) {  // sees nothing here
-    for (int i = 0; i < kTileVecs; ++i) Vec::zero().store(at + 16 * i);
+    for (int i = 0; i < kTileVecs; ++i) store(i, Vec::zero());
     return 1.0f;
   }
   Vec score[kTileVecs], highest = Vec::set(-__builtin_inff());
@@ -118,11 +120,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile) {
   const float top = std::max(state.top, highest.largest());
   Vec total = Vec::zero();
 #pragma GCC unroll 4
-  for (int i = 0; i < kTileVecs; ++i) {
-    const Vec weight = exp(score[i] - Vec::set(top));
-    (w.scaled ? weight * Vec::load(w.value_scales + 16 * i) : weight).store(at + 16 * i);
-    total = total + weight;
-  }
+  for (int i = 0; i < kTileVecs; ++i) total = total + store(i, exp(score[i] - Vec::set(top)));
   const float keep = std::exp(state.top - top);
   state.total = state.total * keep + total.sum();
   state.top = top;
@@ -139,6 +137,37 @@ inline Visible seen_of_tile(const AttentionWork& w, int row, int n, int64_t tile
     span.end = std::max(span.end, std::min(seen.end, tile + kTilePositions));
   }
   return span;
+}
+
+// Where a tile's keys lie, by sixteen positions: those of [first, end) are looked at, `span` altogether.
+template <class Kv>
+struct TileKeys {
+  TileKeys(const AttentionWork& w, int64_t tile)
+      : span(seen_of_tile(w, 0, w.rows, tile)),
+        first(static_cast<int>((span.begin - tile) / kKvLanes)),
+        end(static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes)) {
+    const KvLayout& kv = w.a.layout;
+    for (int i = first; i < end; ++i) {
+      const int64_t position = tile + i * kKvLanes;
+      at[i] = static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
+    }
+  }
+  const Visible span;
+  const int first, end;
+  const Kv* at[kTileVecs];
+};
+
+// run<kRows>(row) for `rows` rows in groups of at most kMost, as even as they can be.
+template <int kMost, class Run>
+inline void in_groups(int rows, const Run& run) {
+  const int groups = (rows + kMost - 1) / kMost;
+  for (int row = 0, group = 0; group < groups; ++group) {
+    const int count = (rows - row + groups - group - 1) / (groups - group);
+    [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+      (void)((count == kIndex + 1 && (run.template operator()<kIndex + 1>(row), true)) || ...);
+    }(std::make_integer_sequence<int, kMost>());
+    row += count;
+  }
 }
 
 // All rows over the partition's positions: state and sums afresh.
@@ -269,4 +298,35 @@ void attend_with(const AttentionArgs& a) {
     }
   }
   parallel_items(items, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
+}
+
+// A group's rows may see different parts of the tile, and a weight of zero does not make zero of a value that is not
+// finite: where these sums are not all finite, each row's had better be made of what it sees alone.
+template <int kRows, int kVecs>
+inline bool all_finite(const Vec (&sums)[kRows][kVecs]) {
+  Vec all = Vec::zero();
+#pragma GCC unroll 32
+  for (int i = 0; i < kRows * kVecs; ++i) all = Vec::fma(sums[i / kVecs][i % kVecs], Vec::zero(), all);
+  return all.sum() == 0;
+}
+inline bool see_alike(const AttentionWork& w, int row, int rows, int64_t tile) {
+  const Visible first = seen_of_tile(w, row, 1, tile);
+  for (int r = row + 1; r < row + rows; ++r) {
+    const Visible seen = seen_of_tile(w, r, 1, tile);
+    if (seen.begin != first.begin || seen.end != first.end) return false;
+  }
+  return true;
+}
+
+// add<kRows>(row, span, checked) for all rows in groups of at most kMost; the span is what a group's rows see together.
+// Where it is to check its sums and says that they are not finite, add<1> is called for each row and what that sees.
+template <int kMost, class Add>
+inline void add_by_groups(const AttentionWork& w, int64_t tile, const Add& add) {
+  in_groups<kMost>(w.rows, [&]<int kRows>(int row) {
+    const Visible span = seen_of_tile(w, row, kRows, tile);
+    if (span.begin >= span.end || add.template operator()<kRows>(row, span, !see_alike(w, row, kRows, tile))) return;
+    for (int r = row; r < row + kRows; ++r)
+      if (const Visible own = seen_of_tile(w, r, 1, tile); own.begin < own.end)
+        add.template operator()<1>(r, own, false);
+  });
 }

@@ -43,21 +43,18 @@ inline void score_rows(AttentionWork& w, int row, int vec, const Kv* const* keys
 // Raw q.k of all rows with the sixteen positions from each of `count` places on.
 template <class Kv>
 inline void score_tile(AttentionWork& w, int vec, int count, const Kv* const* keys) {
-  int row = 0;
-  for (; row + kScoreRows <= w.rows; row += kScoreRows) {
+  in_groups<kScoreRows>(w.rows, [&]<int kRows>(int row) {
     int i = 0;
-    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, kScoreRows, kScoreVecs>(w, row, vec + i, keys + i);
-    for (; i < count; ++i) score_rows<Kv, kScoreRows, 1>(w, row, vec + i, keys + i);
-  }
-  for (; row < w.rows; ++row) {
-    int i = 0;
-    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, 1, kScoreVecs>(w, row, vec + i, keys + i);
-    for (; i < count; ++i) score_rows<Kv, 1, 1>(w, row, vec + i, keys + i);
-  }
+    for (; i + kScoreVecs <= count; i += kScoreVecs) score_rows<Kv, kRows, kScoreVecs>(w, row, vec + i, keys + i);
+    for (; i < count; ++i) score_rows<Kv, kRows, 1>(w, row, vec + i, keys + i);
+  });
 }
 
+// sums = sums * keep + p.v for kRows rows and kVecs sixteens of elements from d on. False, and nothing done, where they
+// are to be checked and not finite.
 template <class Kv, int kRows, int kVecs>
-inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visible span, const float* keep) {
+inline bool add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visible span, bool checked,
+                       const float* keep) {
   Vec sums[kRows][kVecs];
   for (int r = 0; r < kRows; ++r)
     for (int i = 0; i < kVecs; ++i) sums[r][i] = Vec::load(w.sums[row + r] + d + 16 * i) * Vec::set(keep[row + r]);
@@ -113,43 +110,31 @@ inline void add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visib
       }
     }
   }
+  if (checked && !all_finite(sums)) return false;
   for (int r = 0; r < kRows; ++r)
     for (int i = 0; i < kVecs; ++i) sums[r][i].store(w.sums[row + r] + d + 16 * i);
-}
-
-template <class Kv, int kRows>
-inline void add_values_to(AttentionWork& w, int row, int64_t tile, Visible span, const float* keep) {
-  int64_t d = 0;
-  for (; d + 16 * kValueVecs <= w.padded; d += 16 * kValueVecs)
-    add_values<Kv, kRows, kValueVecs>(w, row, d, tile, span, keep);
-  for (; d < w.padded; d += 16) add_values<Kv, kRows, 1>(w, row, d, tile, span, keep);
+  return true;
 }
 
 template <class Kv>
 inline void run_tile(AttentionWork& w, int64_t tile) {
-  const KvLayout& kv = w.a.layout;
-  const Visible span = seen_of_tile(w, 0, w.rows, tile);
-  const Kv* keys[kTileVecs];
-  const int first = static_cast<int>((span.begin - tile) / kKvLanes);
-  const int end = static_cast<int>((span.end - tile + kKvLanes - 1) / kKvLanes);
-  for (int i = first; i < end; ++i) {
-    const int64_t position = tile + i * kKvLanes;
-    keys[i] =
-        static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
-  }
-  if (w.scaled) load_scales(w, tile, first, end);
-  score_tile<Kv>(w, first, end - first, keys + first);
+  const TileKeys<Kv> keys(w, tile);
+  if (w.scaled) load_scales(w, tile, keys.first, keys.end);
+  score_tile<Kv>(w, keys.first, keys.end - keys.first, keys.at + keys.first);
   float keep[kMaxRows];
-  for (int r = 0; r < w.rows; ++r) keep[r] = weigh_row(w, r, tile);
-  int row = 0;
-  for (; row + kValueRows <= w.rows; row += kValueRows) {
-    const Visible seen = seen_of_tile(w, row, kValueRows, tile);
-    if (seen.begin < seen.end) add_values_to<Kv, kValueRows>(w, row, tile, seen, keep);
-  }
-  for (; row < w.rows; ++row) {
-    const Visible seen = seen_of_tile(w, row, 1, tile);
-    if (seen.begin < seen.end) add_values_to<Kv, 1>(w, row, tile, seen, keep);
-  }
+  for (int r = 0; r < w.rows; ++r)
+    keep[r] = weigh_row(w, r, tile, [&](int i, Vec weights) {
+      (w.scaled ? weights * Vec::load(w.value_scales + 16 * i) : weights).store(w.weights[r] + 16 * i);
+      return weights;
+    });
+  const auto add = [&]<int kVecs>(int64_t d) {
+    add_by_groups<kValueRows>(w, tile, [&]<int kRows>(int row, Visible span, bool checked) {
+      return add_values<Kv, kRows, kVecs>(w, row, d, tile, span, checked, keep);
+    });
+  };
+  int64_t d = 0;
+  for (; d + 16 * kValueVecs <= w.padded; d += 16 * kValueVecs) add.template operator()<kValueVecs>(d);
+  for (; d < w.padded; d += 16) add.template operator()<1>(d);
 }
 
 template <class Kv>
