@@ -23,13 +23,22 @@ inline int64_t groups_of_four(int64_t rows) { return (rows + 3) / 4; }
 inline void store_interleaved(const __m512i (&rows)[4], int64_t count, int64_t width, uint32_t* to) {
   const __m512i t[] = {_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]),
                        _mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3])};
-  alignas(64) __m128i fours[4][4];  // [j % 4][j / 4]
-  _mm512_store_si512(fours[0], _mm512_unpacklo_epi64(t[0], t[2]));
-  _mm512_store_si512(fours[1], _mm512_unpackhi_epi64(t[0], t[2]));
-  _mm512_store_si512(fours[2], _mm512_unpacklo_epi64(t[1], t[3]));
-  _mm512_store_si512(fours[3], _mm512_unpackhi_epi64(t[1], t[3]));
+  const __m512i fours[] = {_mm512_unpacklo_epi64(t[0], t[2]), _mm512_unpackhi_epi64(t[0], t[2]),
+                           _mm512_unpacklo_epi64(t[1], t[3]), _mm512_unpackhi_epi64(t[1], t[3])};
   const auto mask = static_cast<__mmask8>((1u << count) - 1);
-  for (int64_t j = 0; j < 16; ++j) _mm_mask_storeu_epi32(to + j * width, mask, fours[j % 4][j / 4]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // dwords i, 4 + i, 8 + i, 12 + i
+    const __m128i each[] = {_mm512_castsi512_si128(fours[i]), _mm512_extracti32x4_epi32(fours[i], 1),
+                            _mm512_extracti32x4_epi32(fours[i], 2), _mm512_extracti32x4_epi32(fours[i], 3)};
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      uint32_t* const at = to + (4 * j + i) * width;
+      if (count == 4)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(at), each[j]);
+      else
+        _mm_mask_storeu_epi32(at, mask, each[j]);
+    }
+  }
 }
 
 // Rows 4 * group and on of x into their block; `x`: where the first block begins. chunk(row, i): the row's dwords

@@ -45,42 +45,45 @@ inline __m512 added_fours(const Vec& a, const Vec& b, const Vec& c, const Vec& d
 inline __m512 added_neighbours(__m512 a, __m512 b) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
-// Lanes [first, first + kColumns).
-template <int kColumns>
-inline __attribute__((always_inline)) void add_lanes(__m512 sums, int first, bool fresh, float* to) {
-  if constexpr (kColumns == 16) {
-    _mm512_storeu_ps(to, fresh ? sums : _mm512_add_ps(_mm512_loadu_ps(to), sums));
-  } else if constexpr (kColumns == 8) {
-    const __m256 half = first ? _mm512_extractf32x8_ps(sums, 1) : _mm512_castps512_ps256(sums);
-    _mm256_storeu_ps(to, fresh ? half : _mm256_add_ps(_mm256_loadu_ps(to), half));
-  } else {
-    const __m128 four = first == 0   ? _mm512_castps512_ps128(sums)
-                        : first == 4 ? _mm512_extractf32x4_ps(sums, 1)
-                        : first == 8 ? _mm512_extractf32x4_ps(sums, 2)
-                                     : _mm512_extractf32x4_ps(sums, 3);
-    _mm_storeu_ps(to, fresh ? four : _mm_add_ps(_mm_loadu_ps(to), four));
-  }
+inline void add_four(__m128 sums, bool fresh, float* to) {
+  _mm_storeu_ps(to, fresh ? sums : _mm_add_ps(_mm_loadu_ps(to), sums));
+}
+inline void add_two(__m128 sums, bool fresh, float* to) {  // the lower two lanes
+  auto* const at = reinterpret_cast<__m64*>(to);
+  _mm_storel_pi(at, fresh ? sums : _mm_add_ps(_mm_loadl_pi(_mm_setzero_ps(), at), sums));
 }
 
-// to[r][n] = or += the lanes of sums[r][n], rows 16 apart.
+// to[r][n] = or += the lanes of sums[r][n], rows 16 apart. Four sums at a time, or sixteen where they are as many.
 template <int kRows, int kColumns>
 inline __attribute__((always_inline)) void add_sums(const Vec (&sums)[kRows][kColumns], bool fresh, float* to) {
-  __m512 fours[kRows * kColumns / 4];
-#pragma GCC unroll 4
-  for (int i = 0; i < kRows * kColumns / 4; ++i) {
-    const Vec* four = &sums[i * 4 / kColumns][i * 4 % kColumns];
-    fours[i] = added_fours(four[0], four[1], four[2], four[3]);
+  constexpr int kFours = kRows * kColumns / 4;
+  __m512 fours[kFours];
+#pragma GCC unroll 8
+  for (int i = 0; i < kFours; ++i) {
+    const int a = 4 * i, b = a + 1, c = a + 2, d = a + 3;
+    fours[i] = added_fours(sums[a / kColumns][a % kColumns], sums[b / kColumns][b % kColumns],
+                           sums[c / kColumns][c % kColumns], sums[d / kColumns][d % kColumns]);
   }
-  if constexpr (kRows * kColumns == 16) {
+  __m128 done[kFours];
+  if constexpr (kFours == 4) {
     const __m512 all = added_neighbours(added_neighbours(fours[0], fours[1]), added_neighbours(fours[2], fours[3]));
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) add_lanes<kColumns>(all, r * kColumns, fresh, to + r * 16);
+    done[0] = _mm512_castps512_ps128(all), done[1] = _mm512_extractf32x4_ps(all, 1);
+    done[2] = _mm512_extractf32x4_ps(all, 2), done[3] = _mm512_extractf32x4_ps(all, 3);
   } else {
-    static_assert(kColumns == 4);
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 pairs = added_neighbours(fours[r], fours[r]);
-      add_lanes<4>(added_neighbours(pairs, pairs), 0, fresh, to + r * 16);
+#pragma GCC unroll 8
+    for (int i = 0; i < kFours; ++i) {
+      const __m512 pairs = added_neighbours(fours[i], fours[i]);
+      done[i] = _mm512_castps512_ps128(added_neighbours(pairs, pairs));
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kFours; ++i) {
+    const int r = 4 * i / kColumns;
+    if constexpr (kColumns >= 4) {
+      add_four(done[i], fresh, to + r * 16 + 4 * i % kColumns);
+    } else {
+      add_two(done[i], fresh, to + r * 16);
+      add_two(_mm_movehl_ps(done[i], done[i]), fresh, to + (r + 1) * 16);
     }
   }
 }
@@ -93,7 +96,7 @@ struct PairDot {
   using W = __m512bh;
   using X = __m512bh;
   static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(bf16);
-  static constexpr int kMostRows = 4, kMostThinRows = 8;
+  static constexpr int kMostRows = 4, kMostThinRows = 16;
 
   static W load_w(const bf16* at) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(at)); }
   static X load_x(const bf16* at) { return load_w(at); }
@@ -111,22 +114,12 @@ struct PairDot {
             _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), static_cast<const bf16*>(a.x) + at));
     }
   }
-  // 32 of k of column n: unit kUnit of four. Shifts, where unpack_int4_unit multiplies: here the ports that multiply
-  // are the ones of the products.
+  // 32 of k: unit kUnit of four. Shifts, where unpack_int4_unit multiplies: here the ports that multiply are the ones
+  // of the products.
   template <int kUnit, int kScales>
   static inline __attribute__((always_inline)) __m512i unit(__m512i words, const Int4Tables<kScales>& tables,
                                                             int64_t n) {
     return _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * kUnit), tables.at(kScales * kUnit / 4, n));
-  }
-  template <int kScales>
-  static inline __attribute__((always_inline)) void unpack_units(const std::byte* column,
-                                                                 const Int4Tables<kScales>& tables, int64_t n,
-                                                                 __m512i (&units)[4]) {
-    const __m512i words = _mm512_loadu_si512(column);
-    units[0] = unit<0>(words, tables, n);
-    units[1] = unit<1>(words, tables, n);
-    units[2] = unit<2>(words, tables, n);
-    units[3] = unit<3>(words, tables, n);
   }
   template <int kScales>
   static void unpack_int4_of(const std::byte* chunk, int64_t first, bf16* to) {
@@ -134,9 +127,11 @@ struct PairDot {
     tables.start(chunk);
     for (int64_t n = first; n < first + kDotColumns; n += 2) tables.make_two_columns(n);
     for (int64_t n = first; n < first + kDotColumns; ++n, to += kStretch) {
-      __m512i units[4];
-      unpack_units(chunk + kScales * 64 + n * 64, tables, n, units);
-      for (int i = 0; i < 4; ++i) _mm512_storeu_si512(to + 32 * i, units[i]);
+      const __m512i words = _mm512_loadu_si512(chunk + kScales * 64 + n * 64);
+      _mm512_storeu_si512(to, unit<0>(words, tables, n));
+      _mm512_storeu_si512(to + 32, unit<1>(words, tables, n));
+      _mm512_storeu_si512(to + 64, unit<2>(words, tables, n));
+      _mm512_storeu_si512(to + 96, unit<3>(words, tables, n));
     }
   }
   static void unpack(const std::byte* chunk, int64_t scales, int64_t first, bf16* to) {
@@ -145,41 +140,60 @@ struct PairDot {
     unpack_int4_of<4>(chunk, first, to);
   }
 
-  // As many columns at a time as have their sums in registers.
+  // The first `rows` of kRows rows, the others being whatever: as many columns at a time as have sums in registers.
   template <int kScales, int kRows>
-  static void thin(const std::byte* chunk, int64_t count, const bf16* x, int64_t x_stride, bool fresh, float* sums) {
-    constexpr int kColumns = kRows == 3 ? 4 : 16 / kRows;
+  static void thin(const std::byte* chunk, int64_t count, const bf16* x, int64_t x_stride, int64_t rows, bool fresh,
+                   float* sums) {
+    constexpr int kColumns = kRows <= 2 ? 16 / kRows : kRows <= 6 ? 4 : 2;
     for (int64_t first = 0; first < 16; first += kColumns)
-      thin_columns<kScales, kRows, kColumns>(chunk, first, count, x, x_stride, fresh, sums + first);
+      thin_columns<kScales, kRows, kColumns>(chunk, first, count, x, x_stride, rows, fresh, sums + first);
+  }
+  // Unit kUnit of columns n and n + 1 of those from `first` on.
+  template <int kUnit, int kScales, int kRows, int kColumns>
+  static inline __attribute__((always_inline)) void multiply_unit(Vec (&acc)[kRows][kColumns], int n,
+                                                                  const bf16* const (&row)[kRows], int64_t k,
+                                                                  const __m512i (&words)[2],
+                                                                  const Int4Tables<kScales>& tables, int64_t first) {
+    const W a = reinterpret_cast<W>(unit<kUnit>(words[0], tables, first + n)),
+            b = reinterpret_cast<W>(unit<kUnit>(words[1], tables, first + n + 1));
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const X each = load_x(row[r] + k + 32 * kUnit);
+      acc[r][n] = step(acc[r][n], each, a);
+      acc[r][n + 1] = step(acc[r][n + 1], each, b);
+    }
   }
   template <int kScales, int kRows, int kColumns>
   static void thin_columns(const std::byte* chunk, int64_t first, int64_t count, const bf16* x, int64_t x_stride,
-                           bool fresh, float* sums) {
+                           int64_t rows, bool fresh, float* sums) {
     constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
     Vec acc[kRows][kColumns];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int i = 0; i < kRows * kColumns; ++i) acc[i / kColumns][i % kColumns] = Vec::zero();
+    const bf16* row[kRows];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) row[r] = x + std::min<int64_t>(r, rows - 1) * x_stride;
     // With one row, a little; with more, which come back to these chunks, to the same place of the next stretch.
     const int64_t ahead = kRows == 1 ? 2048 : count / kA16ChunkK * kChunkBytes;
-    Int4Tables<kScales> tables[2];  // of this chunk and of the next
+    constexpr _mm_hint kHint = kRows <= 4 ? _MM_HINT_T0 : _MM_HINT_T1;  // the first-level cache is full of x
+    Int4Tables<kScales> tables[2];                                      // of this chunk and of the next
     tables[0].start(chunk);
 #pragma GCC unroll 8
     for (int n = 0; n < kColumns; n += 2) tables[0].make_two_columns(first + n);
     for (int64_t k = 0; k < count; k += kA16ChunkK, chunk += kChunkBytes) {
       Int4Tables<kScales>&now = tables[k / kA16ChunkK % 2], &next = tables[1 - k / kA16ChunkK % 2];
       next.start(k + kA16ChunkK < count ? chunk + kChunkBytes : chunk);
-#pragma GCC unroll 16
-      for (int n = 0; n < kColumns; ++n) {
-        if (n % 2 == 0) next.make_two_columns(first + n);
-        const std::byte* column = chunk + kScales * 64 + (first + n) * 64;
-        _mm_prefetch(reinterpret_cast<const char*>(column + ahead), _MM_HINT_T0);
-        __m512i units[4];
-        unpack_units(column, now, first + n, units);
-#pragma GCC unroll 16
-        for (int i = 0; i < kRows * 4; ++i) {
-          const X row = load_x(x + i / 4 * x_stride + k + i % 4 * 32);
-          acc[i / 4][n] = step(acc[i / 4][n], row, reinterpret_cast<W>(units[i % 4]));
-        }
+#pragma GCC unroll 8
+      for (int n = 0; n < kColumns; n += 2) {
+        next.make_two_columns(first + n);
+        const std::byte* columns = chunk + kScales * 64 + (first + n) * 64;
+        _mm_prefetch(reinterpret_cast<const char*>(columns + ahead), kHint);
+        _mm_prefetch(reinterpret_cast<const char*>(columns + 64 + ahead), kHint);
+        const __m512i words[2] = {_mm512_loadu_si512(columns), _mm512_loadu_si512(columns + 64)};
+        multiply_unit<0>(acc, n, row, k, words, now, first);
+        multiply_unit<1>(acc, n, row, k, words, now, first);
+        multiply_unit<2>(acc, n, row, k, words, now, first);
+        multiply_unit<3>(acc, n, row, k, words, now, first);
       }
     }
     add_sums(acc, fresh, sums);

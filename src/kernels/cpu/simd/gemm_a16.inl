@@ -67,17 +67,23 @@ inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typ
   }
 }
 
-// Few rows against a stretch that is unpacked in registers and nowhere else, up to four at a time; adds to sums.
+// Few rows against a stretch that is unpacked in registers and nowhere else, up to twelve at a time; adds to sums. An
+// odd row comes with one that does not count: sums have room for it.
 template <class Dot, int kScales>
 void thin_rows_of(const A16Job<Dot>& job, const std::byte* chunk, int64_t k, int64_t count, int64_t row, int64_t rows,
                   float* sums) {
   const int64_t stride = job.layout.padded_k;
-  for (; rows > 0; row += 4, rows -= 4, sums += 4 * 16) {
+  for (int64_t groups = (rows + 11) / 12; groups > 0; --groups) {
+    const int64_t some = (rows + groups - 1) / groups, even = some == 1 ? 1 : (some + 1) / 2 * 2;
     const typename Dot::Element* x = job.x + row * stride + k;
-    if (rows == 1) Dot::template thin<kScales, 1>(chunk, count, x, stride, k == 0, sums);
-    if (rows == 2) Dot::template thin<kScales, 2>(chunk, count, x, stride, k == 0, sums);
-    if (rows == 3) Dot::template thin<kScales, 3>(chunk, count, x, stride, k == 0, sums);
-    if (rows >= 4) Dot::template thin<kScales, 4>(chunk, count, x, stride, k == 0, sums);
+    if (even == 1) Dot::template thin<kScales, 1>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 2) Dot::template thin<kScales, 2>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 4) Dot::template thin<kScales, 4>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 6) Dot::template thin<kScales, 6>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 8) Dot::template thin<kScales, 8>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 10) Dot::template thin<kScales, 10>(chunk, count, x, stride, some, k == 0, sums);
+    if (even == 12) Dot::template thin<kScales, 12>(chunk, count, x, stride, some, k == 0, sums);
+    row += some, rows -= some, sums += some * 16;
   }
 }
 template <class Dot>
