@@ -121,7 +121,7 @@ inline float weigh_row(AttentionWork& w, int r, int64_t tile, const Store& store
   Vec total = Vec::zero();
 #pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) total = total + store(i, exp(score[i] - Vec::set(top)));
-  const float keep = std::exp(state.top - top);
+  const float keep = state.top == top ? 1.0f : std::exp(state.top - top);
   state.total = state.total * keep + total.sum();
   state.top = top;
   return keep;
