@@ -21,6 +21,7 @@ constexpr Impl<GemmFn> kBf16[] = {{"amx", Isa::kAmx, amx::gemm_bf16},
 
 constexpr Impl<GatedGemmFn> kGated[] = {{"composed", Isa::kPortable, gemm_then_glu}};
 constexpr Impl<GatedGemmFn> kGatedBf16[] = {{"amx", Isa::kAmx, amx::gemm_gated_bf16},
+                                            {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_gated_bf16_pairs},
                                             {"composed", Isa::kPortable, gemm_then_glu}};
 
 constexpr int64_t kMostTileRows = 12;  // blocks of rows are packed whole

@@ -17,6 +17,7 @@ constexpr Impl<GemmW8A8Fn> kImpls[] = {{"amx", Isa::kAmx, amx::gemm_w8a8},
                                        {"portable", Isa::kPortable, portable::gemm_w8a8}};
 
 constexpr Impl<GatedGemmW8A8Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_w8a8},
+                                            {"avx512_vnni", Isa::kAvx512, avx512::gemm_gated_w8a8},
                                             {"composed", Isa::kPortable, gemm_w8a8_then_glu}};
 
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }

@@ -60,7 +60,8 @@ namespace avx512 {
 void gemm_f32(const GemmArgs&);
 void gemm_f16(const GemmArgs&);
 void gemm_bf16(const GemmArgs&);
-void gemm_bf16_pairs(const GemmArgs&);
+void gemm_bf16_pairs(const GemmArgs&);  // vdpbf16ps
+void gemm_gated_bf16_pairs(const GatedGemmArgs&);
 // Packs k in [0, result) of a panel all of whose rows are among the arguments'.
 int64_t pack_whole_panel(const PackArgs&, int64_t panel);
 }  // namespace avx512

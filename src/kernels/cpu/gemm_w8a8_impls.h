@@ -88,6 +88,7 @@ void gemm_w8a8(const GemmW8A8Args&);
 }
 namespace avx512 {
 void gemm_w8a8(const GemmW8A8Args&);
+void gemm_gated_w8a8(const GatedGemmW8A8Args&);
 }
 namespace amx {
 void gemm_w8a8(const GemmW8A8Args&);

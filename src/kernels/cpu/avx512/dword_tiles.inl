@@ -60,16 +60,16 @@ inline void interleave_group(const RowBlocks& blocks, int64_t group, int64_t dwo
 
 // ---- a tile ----
 
-// `ahead`: what is fetched meanwhile, bytes from what is read.
+// Panels `apart` bytes from each other. `ahead`: what is fetched meanwhile, bytes from what is read.
 template <class Op, int kRows, int kPanels>
-inline __attribute__((always_inline)) void multiply_steps(const uint32_t* x, const std::byte* w, int64_t panel_bytes,
+inline __attribute__((always_inline)) void multiply_steps(const uint32_t* x, const std::byte* w, int64_t apart,
                                                           int64_t steps, int64_t ahead,
                                                           typename Op::Sum (&sums)[kRows][kPanels]) {
   for (const std::byte* end = w + steps * kStepBytes; w < end; w += kStepBytes, x += kRows) {
     __m512i columns[kPanels];
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      const std::byte* at = w + p * panel_bytes;
+      const std::byte* at = w + p * apart;
       _mm_prefetch(reinterpret_cast<const char*>(at + ahead), _MM_HINT_T0);
       columns[p] = _mm512_loadu_si512(at);
     }
@@ -83,15 +83,22 @@ inline __attribute__((always_inline)) void multiply_steps(const uint32_t* x, con
 }
 
 // sums[r][p] = Op::step of it and every step, in rising order: kRows rows of a block as wide as that against kPanels
-// panels of `steps` steps. Panels that follow these are fetched near the end.
+// panels of `steps` steps. Near the end the panels that follow are fetched: neighbours, or where these are apart.
 template <class Op, int kRows, int kPanels>
-inline __attribute__((always_inline)) void multiply(const uint32_t* x, const std::byte* w, int64_t steps,
+inline __attribute__((always_inline)) void multiply(const uint32_t* x, const std::byte* w, int64_t steps, int64_t apart,
                                                     typename Op::Sum (&sums)[kRows][kPanels]) {
   const int64_t panel_bytes = steps * kStepBytes, first = std::max<int64_t>(0, steps - Op::kAhead / kStepBytes);
-  multiply_steps<Op, kRows, kPanels>(x, w, panel_bytes, first, Op::kAhead, sums);
-  multiply_steps<Op, kRows, kPanels>(x + first * kRows, w + first * kStepBytes, panel_bytes, steps - first,
-                                     Op::kAhead + (kPanels - 1) * panel_bytes, sums);
+  const int64_t passed = apart == panel_bytes ? (kPanels - 1) * panel_bytes : 0;
+  multiply_steps<Op, kRows, kPanels>(x, w, apart, first, Op::kAhead, sums);
+  multiply_steps<Op, kRows, kPanels>(x + first * kRows, w + first * kStepBytes, apart, steps - first,
+                                     Op::kAhead + passed, sums);
 }
+
+// Where a tile's outputs go: row r's of panel p to at + r * stride + 16 * p.
+struct TileOutput {
+  float* at;
+  int64_t stride;
+};
 
 // run<kRows>() for the multiple of kUnit that `rows` is, at most kMost.
 template <int kMost, int kUnit, class Run>
@@ -116,4 +123,30 @@ inline void run_tiles(const RowBlocks& blocks, int64_t panel, int64_t panels, co
   for (int64_t p = panel; p < std::min(panels, panel + kTilePanels); ++p)
     for (int64_t row = 0; row < blocks.rows; row += blocks.width)
       with_rows<kThinRows, kUnit>(blocks.width_at(row), [&]<int kRows> { run.template operator()<kRows, 1>(row, p); });
+}
+
+// ---- gated products ----
+
+// Whether a gated product's panels hold gates or ups, and its rows fall into blocks: gates and ups meet in tiles then.
+template <class Args>
+bool meets_in_tiles(const Args& product) {
+  return product.N % 32 == 0 && RowBlocks(product.M).width == kTileRows;
+}
+
+// A panel of gates and ups, block by block: run<kRows>(row, panel, output) multiplies both panels.
+template <class Gated, int kUnit, class Run>
+inline void run_gated_tiles(const Gated& gated, const RowBlocks& blocks, int64_t panel, const Run& run) {
+  alignas(64) float halves[kTileRows][32];
+  with_activation(gated.activation, gated.y_dtype, [&]<class Act>() {
+    const auto finish = [&]<class Y>(Y* y, int64_t rows) {
+      for (int64_t r = 0; r < rows; ++r, y += gated.y_stride)
+        (Act::apply(Vec::load(halves[r])) * Vec::load(halves[r] + 16)).store(y);
+    };
+    for (int64_t row = 0; row < blocks.rows; row += blocks.width) {
+      const int64_t count = blocks.width_at(row), at = row / kUnit * gated.y_stride + panel * 16;
+      with_rows<kTileRows, kUnit>(count, [&]<int kRows> { run.template operator()<kRows>(row, TileOutput{halves[0], 32}); });
+      gated.y_dtype == DType::kBf16 ? finish(static_cast<bf16*>(gated.y) + at, count / kUnit)
+                                    : finish(static_cast<float*>(gated.y) + at, count / kUnit);
+    }
+  });
 }

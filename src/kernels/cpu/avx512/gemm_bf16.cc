@@ -16,6 +16,8 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
+#include "kernels/cpu/simd/activations.inl"
+
 #include "kernels/cpu/avx512/dword_tiles.inl"
 
 struct Pairs {
@@ -39,23 +41,24 @@ struct Work {
   uint32_t* const x;
 };
 
+// Panels `apart` of them from each other.
 template <int kRows, int kPanels>
-void run_tile(const Work& work, int64_t row, int64_t panel) {
+void run_tile(const Work& work, int64_t row, int64_t panel, int64_t apart, TileOutput to) {
   const GemmArgs& a = work.a;
+  const int64_t panel_bytes = work.pairs * kStepBytes;
   __m512 sums[kRows][kPanels];
 #pragma GCC unroll 32
   for (int i = 0; i < kRows * kPanels; ++i) sums[i / kPanels][i % kPanels] = _mm512_setzero_ps();
-  multiply<Pairs, kRows, kPanels>(work.x + row * work.pairs,
-                                  static_cast<const std::byte*>(a.w) + panel * work.pairs * kStepBytes, work.pairs,
-                                  sums);
+  multiply<Pairs, kRows, kPanels>(work.x + row * work.pairs, static_cast<const std::byte*>(a.w) + panel * panel_bytes,
+                                  work.pairs, apart * panel_bytes, sums);
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
-    const int64_t column = (panel + p) * 16, n = lanes_left(column, a.N);
+    const int64_t column = (panel + p * apart) * 16, n = lanes_left(column, a.N);
     const Vec bias = a.bias ? Vec::load_n(a.bias + column, n) : Vec::zero();
 #pragma GCC unroll 32
     for (int r = 0; r < kRows; ++r) {
       const Vec sum{sums[r][p]};
-      (a.bias ? sum + bias : sum).store_n(a.y + (row + r) * a.y_stride + column, n);
+      (a.bias ? sum + bias : sum).store_n(to.at + r * to.stride + 16 * p, n);
     }
   }
 }
@@ -80,8 +83,9 @@ int64_t items_of(const GemmArgs& a) { return (a.N + 16 * kTilePanels - 1) / (16 
 
 void run_item(const GemmArgs& a, int64_t item, std::byte*) {
   const Work work(a);
-  run_tiles<1>(work.blocks, item * kTilePanels, work.panels,
-               [&]<int kRows, int kPanels>(int64_t row, int64_t panel) { run_tile<kRows, kPanels>(work, row, panel); });
+  run_tiles<1>(work.blocks, item * kTilePanels, work.panels, [&]<int kRows, int kPanels>(int64_t row, int64_t panel) {
+    run_tile<kRows, kPanels>(work, row, panel, 1, {a.y + row * a.y_stride + panel * 16, a.y_stride});
+  });
 }
 
 constexpr GemmSteps<GemmArgs> kSteps{.preparations = [](const GemmArgs& a) { return groups_of_four(a.M); },
@@ -90,7 +94,25 @@ constexpr GemmSteps<GemmArgs> kSteps{.preparations = [](const GemmArgs& a) { ret
                                      .run = run_item,
                                      .own_bytes = 0};
 
+void run_gated_item(const GatedGemmArgs& gated, int64_t panel, std::byte*) {
+  const Work work(gated.product);
+  run_gated_tiles<GatedGemmArgs, 1>(gated, work.blocks, panel, [&]<int kRows>(int64_t row, TileOutput to) {
+    run_tile<kRows, 2>(work, row, panel, work.panels / 2, to);
+  });
+}
+
+constexpr GemmSteps<GatedGemmArgs> kGatedSteps{
+    .preparations = [](const GatedGemmArgs& a) { return groups_of_four(a.product.M); },
+    .prepare = [](const GatedGemmArgs& a, int64_t group) { prepare(a.product, group); },
+    .items = [](const GatedGemmArgs& a) { return a.product.N / 32; },
+    .run = run_gated_item,
+    .own_bytes = 0};
+
 }  // namespace
+
+void gemm_gated_bf16_pairs(const GatedGemmArgs& a) {
+  meets_in_tiles(a.product) ? run_alone(a, kGatedSteps, gemm_threads(a.product)) : gemm_then_glu(a);
+}
 
 void gemm_bf16_pairs(const GemmArgs& a) { run_alone(a, kSteps, gemm_threads(a)); }
 

@@ -17,6 +17,8 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
+#include "kernels/cpu/simd/activations.inl"
+
 #include "kernels/cpu/avx512/dword_tiles.inl"
 
 struct Fours {
@@ -42,26 +44,27 @@ struct Work {
   float* const scales;  // of the M rows
 };
 
+// Panels `apart` of them from each other. Of the outputs' rows, kDigits are one.
 template <int kRows, int kPanels, int kDigits>
-void run_tile(const Work& work, int64_t row, int64_t panel) {
+void run_tile(const Work& work, int64_t row, int64_t panel, int64_t apart, TileOutput to) {
   const GemmW8A8Args& a = work.a;
   __m512i sums[kRows][kPanels];
 #pragma GCC unroll 32
   for (int i = 0; i < kRows * kPanels; ++i) sums[i / kPanels][i % kPanels] = _mm512_setzero_si512();
-  multiply<Fours, kRows, kPanels>(work.x + row * work.fours, work.layout.panel(a, panel), work.fours, sums);
+  multiply<Fours, kRows, kPanels>(work.x + row * work.fours, work.layout.panel(a, panel), work.fours,
+                                  apart * work.layout.panel_bytes, sums);
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
-    const int64_t column = (panel + p) * 16, n = lanes_left(column, a.N);
+    const int64_t column = (panel + p * apart) * 16, n = lanes_left(column, a.N);
     const __m512i offset = _mm512_slli_epi32(_mm512_loadu_si512(work.layout.sums(a) + column), 7);
     const Vec scales = Vec::load_n(a.scales + column, n), bias = a.bias ? Vec::load_n(a.bias + column, n) : Vec::zero();
 #pragma GCC unroll 32
     for (int r = 0; r < kRows; r += kDigits) {
-      const int64_t m = (row + r) / kDigits;
       Vec y{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r][p], offset))};
       if constexpr (kDigits == 2)
         y = y * Vec::set(256) + Vec{_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r + 1][p], offset))};
-      y = y * scales * Vec::set(work.scales[m]);
-      (a.bias ? y + bias : y).store_n(a.y + m * a.y_stride + column, n);
+      y = y * scales * Vec::set(work.scales[(row + r) / kDigits]);
+      (a.bias ? y + bias : y).store_n(to.at + r / kDigits * to.stride + 16 * p, n);
     }
   }
 }
@@ -111,9 +114,12 @@ int64_t items_of(const GemmW8A8Args& a) { return (W8A8Layout(a).panels + kTilePa
 
 template <int kDigits>
 void run_item_of(const Work& work, int64_t item) {
-  run_tiles<kDigits>(
-      work.blocks, item * kTilePanels, work.layout.panels,
-      [&]<int kRows, int kPanels>(int64_t row, int64_t panel) { run_tile<kRows, kPanels, kDigits>(work, row, panel); });
+  const GemmW8A8Args& a = work.a;
+  run_tiles<kDigits>(work.blocks, item * kTilePanels, work.layout.panels,
+                     [&]<int kRows, int kPanels>(int64_t row, int64_t panel) {
+                       run_tile<kRows, kPanels, kDigits>(work, row, panel, 1,
+                                                         {a.y + row / kDigits * a.y_stride + panel * 16, a.y_stride});
+                     });
 }
 
 void run_item(const GemmW8A8Args& a, int64_t item, std::byte*) {
@@ -128,7 +134,29 @@ constexpr GemmSteps<GemmW8A8Args> kSteps{
     .run = run_item,
     .own_bytes = 0};
 
+template <int kDigits>
+void run_gated_item_of(const GatedGemmW8A8Args& gated, int64_t panel) {
+  const Work work(gated.product);
+  run_gated_tiles<GatedGemmW8A8Args, kDigits>(gated, work.blocks, panel, [&]<int kRows>(int64_t row, TileOutput to) {
+    run_tile<kRows, 2, kDigits>(work, row, panel, work.layout.panels / 2, to);
+  });
+}
+
+constexpr GemmSteps<GatedGemmW8A8Args> kGatedSteps{
+    .preparations = [](const GatedGemmW8A8Args& a) { return kSteps.preparations(a.product); },
+    .prepare = [](const GatedGemmW8A8Args& a, int64_t group) { prepare(a.product, group); },
+    .items = [](const GatedGemmW8A8Args& a) { return a.product.N / 32; },
+    .run =
+        [](const GatedGemmW8A8Args& a, int64_t panel, std::byte*) {
+          a.product.x_digits == 1 ? run_gated_item_of<1>(a, panel) : run_gated_item_of<2>(a, panel);
+        },
+    .own_bytes = 0};
+
 }  // namespace
+
+void gemm_gated_w8a8(const GatedGemmW8A8Args& a) {
+  meets_in_tiles(a.product) ? run_alone(a, kGatedSteps, gemm_w8a8_threads(a.product)) : gemm_w8a8_then_glu(a);
+}
 
 void gemm_w8a8(const GemmW8A8Args& a) { run_alone(a, kSteps, gemm_w8a8_threads(a)); }
 
