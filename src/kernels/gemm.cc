@@ -87,12 +87,14 @@ bool gemm_gated_packs(int64_t M, int64_t N, DType weight) {
 
 int64_t gemm_packed_x_bytes(int64_t M, int64_t K) { return amx::gemm_packed_x_bytes(M, K); }
 
-void gemm_then_glu(const GatedGemmArgs& args) {
+void gemm_then_glu(const GatedGemmArgs& args) { gemm_with_then_glu(gemm, args); }
+
+void gemm_with_then_glu(GemmFn* run, const GatedGemmArgs& args) {
   const GemmArgs& a = args.product;
   GemmArgs product = a;
   product.y = reinterpret_cast<float*>(a.scratch + round_up_64(gemm_scratch_bytes(a.M, a.N, a.K, a.w_dtype)));
   product.y_stride = a.N;
-  gemm(product);
+  run(product);
   glu(unit_of(args, product));
 }
 

@@ -35,8 +35,9 @@ GluArgs unit_of(const Gated& gated, const Product& product) {
           .y_dtype = gated.y_dtype};
 }
 
-// The best product into scratch, then the unit on it: what gemm_gated means.
+// The best product into scratch, then the unit on it: what gemm_gated means. And with a product that is not the best.
 void gemm_then_glu(const GatedGemmArgs&);
+void gemm_with_then_glu(GemmFn* product, const GatedGemmArgs&);
 
 // Stops where a product is asked for heads that it cannot write.
 template <class Args>

@@ -89,7 +89,7 @@ void gemm_w8a8(const GemmW8A8Args&);
 namespace avx512 {
 void gemm_w8a8(const GemmW8A8Args&);
 void gemm_gated_w8a8(const GatedGemmW8A8Args&);
-}
+}  // namespace avx512
 namespace amx {
 void gemm_w8a8(const GemmW8A8Args&);
 void gemm_gated_w8a8(const GatedGemmW8A8Args&);

@@ -111,7 +111,8 @@ constexpr GemmSteps<GatedGemmArgs> kGatedSteps{
 }  // namespace
 
 void gemm_gated_bf16_pairs(const GatedGemmArgs& a) {
-  meets_in_tiles(a.product) ? run_alone(a, kGatedSteps, gemm_threads(a.product)) : gemm_then_glu(a);
+  if (meets_in_tiles(a.product)) return run_alone(a, kGatedSteps, gemm_threads(a.product));
+  gemm_with_then_glu(gemm_bf16_pairs, a);
 }
 
 void gemm_bf16_pairs(const GemmArgs& a) { run_alone(a, kSteps, gemm_threads(a)); }
