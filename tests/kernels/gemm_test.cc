@@ -110,6 +110,15 @@ TEST(Gemm, EveryImplementationAgreesWithDoubleSums) {
     }
 }
 
+TEST(Gemm, AnyFewRowsAreTheBitsOfMany) {
+  for (const DType weight : kWeights)
+    for (const auto& impl : gemm_impls(weight)) {
+      if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+      SCOPED_TRACE(testing::Message() << dtype_name(weight) << ' ' << impl.name);
+      expect_few_rows_as_of_many(Product(50, 81, 1100, weight, DType::kF32, true), impl.run);
+    }
+}
+
 TEST(Gemm, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   const int all = compute_threads();
   for (const DType weight : kWeights)

@@ -132,6 +132,15 @@ TEST(GemmW8A8, EveryImplementationGivesTheBitsOfTheDefinition) {
   }
 }
 
+TEST(GemmW8A8, AnyFewRowsAreTheBitsOfMany) {
+  for (const auto& impl : gemm_w8a8_impls())
+    for (const int64_t digits : {1, 2}) {
+      if (!cpu_has(impl.needs) || impl.needs == Isa::kPortable) continue;
+      SCOPED_TRACE(testing::Message() << impl.name << ", digits " << digits);
+      expect_few_rows_as_of_many(Product(50, 81, 1100, DType::kBf16, 0, true, digits), impl.run);
+    }
+}
+
 TEST(GemmW8A8, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
   const int all = compute_threads();
   for (const auto& impl : gemm_w8a8_impls()) {

@@ -64,4 +64,15 @@ inline bool rounds_nearly(float found, float x, float relative) {
   return std::min(towards, away) <= found && found <= std::max(towards, away);
 }
 
+// Any number of rows below 50 against the same rows of 50: tiles are made for each number apart.
+// product.run(gemm, first, rows): rows of N + 1 values.
+template <class Product, class Gemm>
+void expect_few_rows_as_of_many(const Product& product, Gemm* gemm) {
+  const std::vector<float> whole = product.run(gemm, 0, 50);
+  for (int64_t rows = 1; rows < 50; ++rows) {
+    const std::vector<float> part = product.run(gemm, 0, rows);
+    ASSERT_EQ(0, std::memcmp(part.data(), whole.data(), part.size() * sizeof(float))) << rows << " rows";
+  }
+}
+
 }  // namespace millrace

@@ -68,13 +68,14 @@ inline void dot_rows(const typename Dot::Element* x, int64_t x_stride, const typ
 }
 
 // Few rows against a stretch that is unpacked in registers and nowhere else, up to twelve at a time; adds to sums. An
-// odd row comes with one that does not count: sums have room for it.
+// odd last row comes with one that does not count, for whose sums there is room behind.
 template <class Dot, int kScales>
 void thin_rows_of(const A16Job<Dot>& job, const std::byte* chunk, int64_t k, int64_t count, int64_t row, int64_t rows,
                   float* sums) {
   const int64_t stride = job.layout.padded_k;
   for (int64_t groups = (rows + 11) / 12; groups > 0; --groups) {
-    const int64_t some = (rows + groups - 1) / groups, even = some == 1 ? 1 : (some + 1) / 2 * 2;
+    const int64_t share = (rows + groups - 1) / groups, even = share == 1 ? 1 : (share + 1) / 2 * 2;
+    const int64_t some = std::min(even, rows);
     const typename Dot::Element* x = job.x + row * stride + k;
     if (even == 1) Dot::template thin<kScales, 1>(chunk, count, x, stride, some, k == 0, sums);
     if (even == 2) Dot::template thin<kScales, 2>(chunk, count, x, stride, some, k == 0, sums);
