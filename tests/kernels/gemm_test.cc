@@ -167,8 +167,8 @@ std::vector<uint8_t> run_gated(const Product& p, GatedGemmFn* gemm, int64_t rows
 }
 
 TEST(Gemm, EveryGatedProductAgreesWithProductThenUnit) {
-  constexpr GemmCase kGatedCases[] = {{1, 32, 40},   {5, 96, 64}, {31, 64, 300},
-                                      {50, 544, 96}, {9, 30, 50}, {64, 320, 33}};
+  constexpr GemmCase kGatedCases[] = {{1, 32, 40},   {12, 64, 96},  {24, 64, 96}, {25, 64, 96}, {5, 96, 64},
+                                      {31, 64, 300}, {50, 544, 96}, {9, 30, 50},  {64, 320, 33}};
   for (const DType weight : kWeights)
     for (const auto& impl : gemm_gated_impls(weight)) {
       if (!cpu_has(impl.needs)) continue;

@@ -301,9 +301,9 @@ std::vector<uint8_t> gated_outputs(const Product& p, GluActivation activation, D
 }
 
 TEST(GemmW8A8, EveryGatedProductIsProductThenUnit) {
-  constexpr std::tuple<int64_t, int64_t, int64_t> kGatedShapes[] = {{1, 32, 40},  {5, 96, 64},   {18, 64, 300},
-                                                                    {33, 34, 70}, {90, 160, 33}, {300, 480, 1100},
-                                                                    {30, 96, 96}, {530, 96, 900}};
+  constexpr std::tuple<int64_t, int64_t, int64_t> kGatedShapes[] = {
+      {1, 32, 40},  {12, 64, 96},  {24, 64, 96},     {25, 64, 96}, {5, 96, 64},   {18, 64, 300},
+      {33, 34, 70}, {90, 160, 33}, {300, 480, 1100}, {30, 96, 96}, {530, 96, 900}};
   using enum GluActivation;
   for (const auto& impl : gemm_gated_w8a8_impls()) {
     if (!cpu_has(impl.needs)) continue;

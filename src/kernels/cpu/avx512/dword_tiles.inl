@@ -130,7 +130,7 @@ inline void run_tiles(const RowBlocks& blocks, int64_t panel, int64_t panels, co
 // Whether a gated product's panels hold gates or ups, and its rows fall into blocks: gates and ups meet in tiles then.
 template <class Args>
 bool meets_in_tiles(const Args& product) {
-  return product.N % 32 == 0 && RowBlocks(product.M).width == kTileRows;
+  return product.N % 32 == 0 && product.M > kThinRows;
 }
 
 // A panel of gates and ups, block by block: run<kRows>(row, panel, output) multiplies both panels.
