@@ -90,6 +90,8 @@ inline __attribute__((always_inline)) void add_sums(const Vec (&sums)[kRows][kCo
 
 #include "kernels/cpu/simd/gemm_a16.inl"
 
+#include "kernels/cpu/avx512/pairs.inl"
+
 // 32 of k as sixteen bf16 pairs.
 struct PairDot {
   using Element = bf16;
@@ -103,16 +105,7 @@ struct PairDot {
   static Vec step(Vec sum, X x, W w) { return {_mm512_dpbf16_ps(sum.v, x, w)}; }
 
   static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, bf16* x) {
-    bf16* to = x + row * padded_k;
-    for (int64_t k = 0; k < padded_k; k += 16) {
-      const int64_t n = std::max<int64_t>(0, lanes_left(k, a.K)), at = row * a.x_stride + k;
-      if (a.x_dtype == DType::kF32)
-        Vec::load_n(static_cast<const float*>(a.x) + at, n).store(to + k);
-      else
-        _mm256_storeu_si256(
-            reinterpret_cast<__m256i*>(to + k),
-            _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), static_cast<const bf16*>(a.x) + at));
-    }
+    for (int64_t i = 0; i < padded_k / 32; ++i) _mm512_storeu_si512(x + row * padded_k + 32 * i, pairs_of(a, row, i));
   }
   // 32 of k: unit kUnit of four. Shifts, where unpack_int4_unit multiplies: here the ports that multiply are the ones
   // of the products.
