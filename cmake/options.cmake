@@ -10,6 +10,7 @@ endif()
 
 option(MILLRACE_TESTS "build the tests" ON)
 option(MILLRACE_BENCH "build the micro-benchmarks" OFF)
+option(MILLRACE_EMULATE_TILES "run what is written for AMX tiles on AVX-512 with BF16: to test it, slowly, on machines without tiles" OFF)
 set(MILLRACE_SANITIZE "" CACHE STRING "address (with undefined) or thread")
 
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")

@@ -41,6 +41,9 @@ Isa detect() {
   if (!(f && dq && bw && vl && vnni && (states & 0xe6) == 0xe6)) return Isa::kAvx2;
   const bool amx_bf16 = (d >> 22) & 1, amx_tile = (d >> 24) & 1, amx_int8 = (d >> 25) & 1;
   if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !((a >> 5) & 1)) return Isa::kAvx512;
+#ifdef MILLRACE_EMULATE_TILES
+  return Isa::kAmx;
+#endif
   const bool tiles = amx_bf16 && amx_tile && amx_int8 && (states & 0x60000) == 0x60000;
   return tiles && amx_permitted() ? Isa::kAmx : Isa::kAvx512Bf16;
 }

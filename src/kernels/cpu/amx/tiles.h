@@ -1,8 +1,13 @@
-// AMX tiles as inline assembly. The compiler's own intrinsics do not tell it which memory a tile load or a
-// configuration reads; these do, at the price of a barrier for memory accesses around each.
+// AMX tiles: their shapes, and their instructions or what stands for those where tests emulate them.
 #pragma once
 #include <cstdint>
 #include <cstring>
+
+#ifdef MILLRACE_EMULATE_TILES
+#include "kernels/cpu/amx/emulated_tiles.h"
+#else
+#include "kernels/cpu/amx/tile_instructions.h"
+#endif
 
 namespace millrace::amx {
 
@@ -31,42 +36,10 @@ static_assert(sizeof(TileShapes) == 64);
 // not save them.
 class TileUse {
  public:
-  explicit TileUse(const TileShapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes) : "memory"); }
-  ~TileUse() { asm volatile("tilerelease" : : : "memory"); }
+  explicit TileUse(const TileShapes& shapes) { tile_configure(shapes); }
+  ~TileUse() { tile_release(); }
   TileUse(const TileUse&) = delete;
   TileUse& operator=(const TileUse&) = delete;
 };
-
-template <int kTile>
-inline __attribute__((always_inline)) void tile_zero() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
-}
-template <int kTile>
-inline __attribute__((always_inline)) void tile_load(const void* at, int64_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
-}
-// For what passes through once while something else is to stay in the first-level cache.
-template <int kTile>
-inline __attribute__((always_inline)) void tile_load_passing(const void* at, int64_t stride) {
-  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
-}
-template <int kTile>
-inline __attribute__((always_inline)) void tile_store(void* at, int64_t stride) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(at), "r"(stride), "i"(kTile) : "memory");
-}
-// sum += a * b: bf16 pairs, float32 sums.
-template <int kSum, int kA, int kB>
-inline __attribute__((always_inline)) void tile_multiply() {
-  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
-}
-template <int kSum, int kA, int kB>
-inline __attribute__((always_inline)) void tile_multiply_int8() {
-  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
-}
-// The same with a's elements unsigned.
-template <int kSum, int kA, int kB>
-inline __attribute__((always_inline)) void tile_multiply_uint8() {
-  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kA), "i"(kB));
-}
 
 }  // namespace millrace::amx
