@@ -109,4 +109,12 @@ void parallel_items(int64_t n, Body&& body) {
   parallel_team(work, static_cast<int>(std::min<int64_t>(n, INT32_MAX)));
 }
 
+// The same for items that lie in memory one behind the other.
+template <class Body>
+void parallel_runs(int64_t n, Body&& body) {
+  if (n <= 0) return;
+  RunQueue queue(n);
+  parallel_team([&](const TeamMember& me) { queue.each(me, body); }, static_cast<int>(std::min<int64_t>(n, INT32_MAX)));
+}
+
 }  // namespace millrace

@@ -88,10 +88,13 @@ TEST_F(Parallel, CallersOnManyThreadsAllFinishTheirWork) {
   std::vector<std::thread> callers;
   for (int caller = 0; caller < 4; ++caller)
     callers.emplace_back([&] {
-      for (int round = 0; round < 100; ++round) parallel_items(10, [&](int64_t item) { sum += item; });
+      for (int round = 0; round < 100; ++round) {
+        parallel_items(10, [&](int64_t item) { sum += item; });
+        parallel_runs(10, [&](int64_t item) { sum += item; });
+      }
     });
   for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(sum, 4 * 100 * 45);
+  EXPECT_EQ(sum, 4 * 100 * 2 * 45);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep notes of their own about each page

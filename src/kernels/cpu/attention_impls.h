@@ -20,6 +20,7 @@ void paged_attention(const AttentionArgs&);
 namespace avx512 {
 void paged_attention(const AttentionArgs&);
 void paged_attention_pairs(const AttentionArgs&);  // a bf16 cache with vdpbf16ps
+void paged_attention_fours(const AttentionArgs&);  // an int8 cache with vpdpbusd, nothing else
 KvQuantizeFn kv_quantize;
 // Tokens [t, t + 16) of kv_write into a bf16 cache, as the plain code does, bit for bit. Requires: their slots follow
 // each other from a multiple of sixteen on.

@@ -144,12 +144,11 @@ inline void split_weights(Int8Work& w, int r, float inverse) {
     return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(w.weights[r] + 16 * i), _mm512_set1_ps(inverse)));
   };
   const __m512i ab = _mm512_packus_epi32(load(0), load(1)), cd = _mm512_packus_epi32(load(2), load(3));
-  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
   const __m512i low_byte = _mm512_set1_epi16(0xff);
-  const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(ab, 8), _mm512_srli_epi16(cd, 8));
-  const __m512i low = _mm512_packus_epi16(_mm512_and_si512(ab, low_byte), _mm512_and_si512(cd, low_byte));
-  _mm512_store_si512(w.weight_high[r], _mm512_permutexvar_epi32(order, high));
-  _mm512_store_si512(w.weight_low[r], _mm512_permutexvar_epi32(order, low));
+  _mm512_store_si512(w.weight_high[r],
+                     avx512::packed_unsigned_bytes(_mm512_srli_epi16(ab, 8), _mm512_srli_epi16(cd, 8)));
+  _mm512_store_si512(w.weight_low[r],
+                     avx512::packed_unsigned_bytes(_mm512_and_si512(ab, low_byte), _mm512_and_si512(cd, low_byte)));
 }
 
 // The sixteen rows from `first` on, of which `rows` exist.

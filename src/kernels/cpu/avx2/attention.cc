@@ -24,7 +24,10 @@ constexpr int kScoreRows = 3, kScoreVecs = 2, kValueRows = 3, kValueVecs = 2;
 
 #include "kernels/cpu/simd/kv_quantize.inl"
 
-void paged_attention(const AttentionArgs& a) { attend(a); }
+void paged_attention(const AttentionArgs& a) {
+  if (a.layout.dtype == DType::kI8) return attend_with<VecTiles<int8_t>>(a);
+  attend(a);
+}
 
 }  // namespace millrace::avx2
 #pragma GCC pop_options

@@ -24,7 +24,10 @@ constexpr int kScoreRows = 6, kScoreVecs = 4, kValueRows = 6, kValueVecs = 4;
 
 #include "kernels/cpu/simd/kv_quantize.inl"
 
-void paged_attention(const AttentionArgs& a) { attend(a); }
+void paged_attention(const AttentionArgs& a) {
+  if (a.layout.dtype == DType::kI8) return paged_attention_fours(a);
+  attend(a);
+}
 
 }  // namespace millrace::avx512
 #pragma GCC pop_options

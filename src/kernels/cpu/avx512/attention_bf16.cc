@@ -19,151 +19,81 @@ namespace millrace::avx512 {
 namespace {
 #include "kernels/cpu/simd/math.inl"
 
+#include "kernels/cpu/avx512/power.inl"
+
 #include "kernels/cpu/simd/attention.inl"
 
-constexpr int kGroupRows = 6, kVecs = 4;  // 24 sums, four vectors of pairs and a pair in 32 registers
+#include "kernels/cpu/avx512/attention_dwords.inl"
 
-struct PairWork : AttentionWork {
-  using AttentionWork::AttentionWork;
-  alignas(64) uint32_t q_pairs[kMaxRows][kMaxHeadDim / 2];
-  alignas(64) uint32_t weight_pairs[kMaxRows][kTilePositions / 2];
-};
+// Pairs of bf16. Sums and products are float32.
+struct Pairs {
+  using Element = bf16;
+  struct More {};
+  using Work = DwordWork<Pairs>;
+  static constexpr int kDigits = 1, kMoreQueries = 0;
 
-// Where the sixteens of positions of a tile lie in one of the caches; what is multiplied now is a line of such a
-// sixteen, and the same line of another's is fetched meanwhile.
-using Sixteens = std::array<const char*, kTileVecs>;
-
-inline void fetch(const char* at) { _mm_prefetch(at, _MM_HINT_T0); }
-
-inline __m256i rounded(Vec x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x.v)); }
-inline Vec product(Vec sum, uint32_t pair, __m512i pairs) {
-  const __m512i all = _mm512_set1_epi32(static_cast<int>(pair));
-  return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(all), reinterpret_cast<__m512bh>(pairs))};
-}
-
-// Raw q.k of kRows rows with the positions of kCount sixteens.
-template <int kRows, int kCount>
-inline void score_rows(PairWork& w, int row, int vec, const bf16* const* keys, const char* const* ahead) {
-  Vec sums[kRows][kCount];
-#pragma GCC unroll 32
-  for (int i = 0; i < kRows * kCount; ++i) sums[i / kCount][i % kCount] = Vec::zero();
-  for (int64_t pair = 0; pair < w.padded / 2; ++pair) {
-    __m512i k[kCount];
-#pragma GCC unroll 4
-    for (int i = 0; i < kCount; ++i) {
-      fetch(ahead[i] + pair * 64);
-      k[i] = _mm512_loadu_si512(keys[i] + pair * 32);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-      for (int i = 0; i < kCount; ++i) sums[r][i] = product(sums[r][i], w.q_pairs[row + r][pair], k[i]);
+  static __m512i product(__m512i sums, uint32_t pair, __m512i line) {
+    const __m512i all = _mm512_set1_epi32(static_cast<int>(pair));
+    return _mm512_castps_si512(
+        _mm512_dpbf16_ps(_mm512_castsi512_ps(sums), reinterpret_cast<__m512bh>(all), reinterpret_cast<__m512bh>(line)));
   }
-#pragma GCC unroll 32
-  for (int i = 0; i < kRows * kCount; ++i)
-    sums[i / kCount][i % kCount].store(w.weights[row + i / kCount] + 16 * (vec + i % kCount));
-}
+  static __m256i rounded(Vec x) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x.v)); }
 
-inline void score_tile(PairWork& w, const TileKeys<bf16>& keys, const Sixteens& ahead) {
-  in_groups<kGroupRows>(w.rows, [&]<int kRows>(int row) {
-    int i = keys.first;
-    for (; i + kVecs <= keys.end; i += kVecs) score_rows<kRows, kVecs>(w, row, i, keys.at + i, &ahead[i]);
-    for (; i < keys.end; ++i) score_rows<kRows, 1>(w, row, i, keys.at + i, &ahead[i]);
-  });
-}
-
-// A pair of positions' values, those outside the span as zeros: nobody need have written them.
-inline __m512i values_at(const bf16* at, int64_t position, Visible span) {
-  const __m512i pairs = _mm512_loadu_si512(at);
-  if (position < span.begin) return _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
-  if (position + 1 == span.end) return _mm512_and_si512(pairs, _mm512_set1_epi32(65535));
-  return pairs;
-}
-
-// sums = sums * keep + p.v for kRows rows and kCount sixteens of elements from d on. False, and nothing done, where
-// they are to be checked and not finite.
-template <int kRows, int kCount>
-inline bool add_values(PairWork& w, int row, int64_t d, int64_t tile, Visible span, bool checked, const float* keep,
-                       const Sixteens& ahead) {
-  Vec sums[kRows][kCount];
-#pragma GCC unroll 32
-  for (int i = 0; i < kRows * kCount; ++i) {
-    const int r = row + i / kCount;
-    sums[i / kCount][i % kCount] = Vec::load(w.sums[r] + d + 16 * (i % kCount)) * Vec::set(keep[r]);
-  }
-  const KvLayout& kv = w.a.layout;
-  for (int64_t p = span.begin / 2 * 2; p < span.end;) {
-    const int64_t end = std::min(span.end, p / kKvLanes * kKvLanes + kKvLanes);
-    const int64_t sixteen = p / kKvLanes * kKvLanes, line = (p - sixteen) * w.padded + 2 * d;
-    const bf16* values =
-        static_cast<const bf16*>(w.a.v_cache) + block_at(w, p) + kv.group_at(w.g, sixteen % kv.block_tokens) + line;
-    const char* fetched = ahead[(sixteen - tile) / kKvLanes] + line * 2;
-    for (; p < end; p += 2, values += 2 * w.padded, fetched += 4 * w.padded) {
-      __m512i v[kCount];
-#pragma GCC unroll 4
-      for (int i = 0; i < kCount; ++i) {
-        fetch(fetched + 64 * i);
-        v[i] = values_at(values + 32 * i, p, span);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-        for (int i = 0; i < kCount; ++i)
-          sums[r][i] = product(sums[r][i], w.weight_pairs[row + r][(p - tile) / 2], v[i]);
-    }
-  }
-  if (checked && !all_finite(sums)) return false;
-#pragma GCC unroll 32
-  for (int i = 0; i < kRows * kCount; ++i)
-    sums[i / kCount][i % kCount].store(w.sums[row + i / kCount] + d + 16 * (i % kCount));
-  return true;
-}
-
-// The sixteens of the tile at `tile` in a cache; where it ends behind what rows see, the last they see.
-inline Sixteens sixteens_of(const PairWork& w, const void* cache, int64_t tile) {
-  Sixteens all;
-  const KvLayout& kv = w.a.layout;
-  const int64_t last = (w.row[w.rows - 1].seen.end - 1) / kKvLanes * kKvLanes;
-  for (int64_t i = 0; i < kTileVecs; ++i) {
-    const int64_t position = std::min(tile + i * kKvLanes, last);
-    all[i] = static_cast<const char*>(cache) +
-             (block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens)) * dtype_bytes(kv.dtype);
-  }
-  return all;
-}
-
-struct PairTiles {
-  using Work = PairWork;
   static void prepare(Work& w) {
     for (int r = 0; r < w.rows; ++r)
       for (int64_t d = 0; d < w.padded; d += 16)
-        _mm256_store_si256(reinterpret_cast<__m256i*>(w.q_pairs[r] + d / 2), rounded(Vec::load(w.q[r] + d)));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(w.queries[r] + d / 2), rounded(Vec::load(w.q[r] + d)));
   }
-  static void run(Work& w, int64_t tile) {
-    score_tile(w, TileKeys<bf16>(w, tile), sixteens_of(w, w.a.v_cache, tile));
-    const Sixteens next = sixteens_of(w, w.a.k_cache, tile + kTilePositions);
-    float keep[kMaxRows];
-    for (int r = 0; r < w.rows; ++r)
-      keep[r] = weigh_row(w, r, tile, [&](int i, Vec weights) {
-        const __m256i pairs = rounded(weights);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(w.weight_pairs[r] + 8 * i), pairs);
-        return Vec{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(pairs), 16))};
-      });
-    const auto add = [&]<int kCount>(int64_t d) {
-      add_by_groups<kGroupRows>(w, tile, [&]<int kRows>(int row, Visible span, bool checked) {
-        return add_values<kRows, kCount>(w, row, d, tile, span, checked, keep, next);
-      });
-    };
-    int64_t d = 0;
-    for (; d + 16 * kVecs <= w.padded; d += 16 * kVecs) add.template operator()<kVecs>(d);
-    for (; d < w.padded; d += 16) add.template operator()<1>(d);
+  static void weigh(Work& w, int64_t tile) {
+    for (int r = 0; r < w.rows; ++r) w.keep[r] = weigh_one(w, r, tile);
+  }
+  static float weigh_one(Work& w, int r, int64_t tile) {
+    return weigh_row(
+        w, r, tile, [&](int i) { return Vec::load(reinterpret_cast<const float*>(w.products[r]) + 16 * i); },
+        [](Vec x) { return power_of_two<nearly_power_within_one>(x * Vec::set(kLog2E)); },
+        [&](const Vec(&weights)[kTileVecs]) {
+          Vec total = Vec::zero();
+#pragma GCC unroll 4
+          for (int i = 0; i < kTileVecs; ++i) {
+            const __m256i pairs = rounded(weights[i]);
+            _mm256_store_si256(reinterpret_cast<__m256i*>(w.weight_dwords[r] + 8 * i), pairs);
+            total = total + Vec{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(pairs), 16))};
+          }
+          return total;
+        });
+  }
+
+  // A pair of positions' values, those outside the span as zeros: nobody need have written them.
+  static __m512i seen(__m512i pairs, int64_t position, Visible span) {
+    if (position < span.begin) return _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
+    if (position + 1 == span.end) return _mm512_and_si512(pairs, _mm512_set1_epi32(65535));
+    return pairs;
+  }
+  static __m512i start(const Work& w, int r, int64_t d) {
+    return _mm512_castps_si512((Vec::load(w.sums[r] + d) * Vec::set(w.keep[r])).v);
+  }
+  template <int kRows, int kCount>
+  static bool finish(Work& w, int row, int64_t d, bool checked, const __m512i (&sums)[kRows][kCount]) {
+    if (checked && !all_finite(sums)) return false;
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows * kCount; ++i)
+      _mm512_store_si512(w.sums[row + i / kCount] + d + 16 * (i % kCount), sums[i / kCount][i % kCount]);
+    return true;
+  }
+  template <int kRows, int kCount>
+  static bool all_finite(const __m512i (&sums)[kRows][kCount]) {
+    Vec all = Vec::zero();
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows * kCount; ++i)
+      all = Vec::fma({_mm512_castsi512_ps(sums[i / kCount][i % kCount])}, Vec::zero(), all);
+    return all.sum() == 0;
   }
 };
 }  // namespace
 
 void paged_attention_pairs(const AttentionArgs& a) {
   if (a.layout.dtype != DType::kBf16) return avx512::paged_attention(a);
-  attend_with<PairTiles>(a);
+  attend_with<DwordTiles<Pairs>>(a);
 }
 
 }  // namespace millrace::avx512

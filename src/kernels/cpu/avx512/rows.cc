@@ -138,12 +138,7 @@ inline void store_hits(uint32_t hits, Vec values, const int32_t* ids, int64_t fi
 
 namespace {
 
-// 2^x for x <= 0: as exact as the function for [0, 1], by default about two units in the last place.
-template <Vec (*kWithinOne)(Vec) = power_within_one>
-inline Vec power_of_two(Vec x) {
-  const Vec fraction = {_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};  // 0 of an infinity
-  return {_mm512_scalef_ps(kWithinOne(fraction).v, x.v)};
-}
+#include "kernels/cpu/avx512/power.inl"
 
 }  // namespace
 

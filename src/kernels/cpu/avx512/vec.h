@@ -14,16 +14,24 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
 namespace millrace::avx512 {
 
-// 64 bytes, those of four times sixteen words that were packed in pairs, in their order.
+// Four times sixteen bytes that were packed from dwords to words and from words to bytes, in their order.
+inline __m512i in_order(__m512i packed) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
+}
+
+// 64 bytes, those of four times sixteen words that were packed in pairs; signed ones saturate.
 inline __m512i packed_bytes(__m512i low_words, __m512i high_words) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(order, _mm512_packs_epi16(low_words, high_words));
+  return in_order(_mm512_packs_epi16(low_words, high_words));
+}
+inline __m512i packed_unsigned_bytes(__m512i low_words, __m512i high_words) {
+  return in_order(_mm512_packus_epi16(low_words, high_words));
 }
 
 // 64 floats to int8, nearest even, saturating; NaN becomes the largest.
 inline __m512i saturated_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
   const auto integers = [](__m512 x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, _mm512_set1_ps(127))); };
-  return packed_bytes(_mm512_packs_epi32(integers(a), integers(b)), _mm512_packs_epi32(integers(c), integers(d)));
+  return in_order(
+      _mm512_packs_epi16(_mm512_packs_epi32(integers(a), integers(b)), _mm512_packs_epi32(integers(c), integers(d))));
 }
 
 struct Vec {

@@ -97,34 +97,32 @@ inline Vec finished_score(const AttentionArgs& a, const Row& row, Vec raw, int64
   return Vec::keep_between(score, position, row.seen.begin, row.seen.end, Vec::set(-__builtin_inff()));
 }
 
-// Turns row r's raw products with the tile at `tile` into weights e^(score - top) and folds them into its state.
-// store(i, weights) keeps the i-th sixteen of them and returns what they count. Returns what earlier sums must be
-// multiplied with.
-template <class Store>
-inline float weigh_row(AttentionWork& w, int r, int64_t tile, const Store& store) {
+// Turns row r's raw products with the tile at `tile`, raw(i) for the i-th sixteen positions, into weights
+// e^(score - top) and folds them into its state. power(x) is e^x for no x above 0; keep(weights) keeps them and returns
+// what they count, lanes added. Returns what earlier sums must be multiplied with.
+template <class Raw, class Power, class Keep>
+inline float weigh_row(AttentionWork& w, int r, int64_t tile, const Raw& raw, const Power& power, const Keep& keep) {
   const Row& row = w.row[r];
-  const float* at = w.weights[r];
+  Vec weights[kTileVecs];
   if (row.seen.end <= tile || row.seen.begin >= tile + kTilePositions) {  // sees nothing here
-    for (int i = 0; i < kTileVecs; ++i) store(i, Vec::zero());
+    for (Vec& weight : weights) weight = Vec::zero();
+    keep(weights);
     return 1.0f;
   }
-  Vec score[kTileVecs], highest = Vec::set(-__builtin_inff());
+  Vec highest = Vec::set(-__builtin_inff());
 #pragma GCC unroll 4
   for (int i = 0; i < kTileVecs; ++i) {
-    Vec raw = Vec::load(at + 16 * i);
-    if (w.scaled) raw = raw * Vec::load(w.key_scales + 16 * i);
-    score[i] = finished_score(w.a, row, raw, tile + 16 * i);
-    highest = Vec::max(highest, score[i]);
+    weights[i] = finished_score(w.a, row, raw(i), tile + 16 * i);
+    highest = Vec::max(highest, weights[i]);
   }
   RowState& state = w.state[r];
   const float top = std::max(state.top, highest.largest());
-  Vec total = Vec::zero();
 #pragma GCC unroll 4
-  for (int i = 0; i < kTileVecs; ++i) total = total + store(i, exp(score[i] - Vec::set(top)));
-  const float keep = state.top == top ? 1.0f : std::exp(state.top - top);
-  state.total = state.total * keep + total.sum();
+  for (int i = 0; i < kTileVecs; ++i) weights[i] = power(weights[i] - Vec::set(top));
+  const float kept = state.top == top ? 1.0f : std::exp(state.top - top);
+  state.total = state.total * kept + keep(weights).sum();
   state.top = top;
-  return keep;
+  return kept;
 }
 
 // What rows [row, row + n) see of the tile, together.
@@ -292,12 +290,12 @@ void attend_with(const AttentionArgs& a) {
   if (compute_threads() > 1 && items < kItemsPerThread * compute_threads()) {
     const SplitPlan plan = plan_split(a);
     if (plan.partitions > 1 && plan.bytes() <= a.scratch_bytes) {
-      parallel_items(items * plan.partitions,
+      parallel_runs(items * plan.partitions,
                      [&](int64_t i) { run_part<Tiles>(a, plan, i / plan.partitions, i % plan.partitions); });
       return parallel_items(items, [&](int64_t i) { merge_parts(a, plan, i); });
     }
   }
-  parallel_items(items, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
+  parallel_runs(items, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
 }
 
 // A group's rows may see different parts of the tile, and a weight of zero does not make zero of a value that is not

@@ -116,6 +116,25 @@ inline bool add_values(AttentionWork& w, int row, int64_t d, int64_t tile, Visib
   return true;
 }
 
+// Products with keys become weights of values.
+inline float weigh_tile_row(AttentionWork& w, int r, int64_t tile) {
+  float* const at = w.weights[r];
+  const auto scaled = [&](Vec x, const float* scales, int i) {
+    return w.scaled ? x * Vec::load(scales + 16 * i) : x;
+  };
+  return weigh_row(
+      w, r, tile, [&](int i) { return scaled(Vec::load(at + 16 * i), w.key_scales, i); }, [](Vec x) { return exp(x); },
+      [&](const Vec(&weights)[kTileVecs]) {
+        Vec total = Vec::zero();
+#pragma GCC unroll 4
+        for (int i = 0; i < kTileVecs; ++i) {
+          scaled(weights[i], w.value_scales, i).store(at + 16 * i);
+          total = total + weights[i];
+        }
+        return total;
+      });
+}
+
 template <class Kv>
 inline void run_tile(AttentionWork& w, int64_t tile) {
   const TileKeys<Kv> keys(w, tile);
@@ -123,10 +142,7 @@ inline void run_tile(AttentionWork& w, int64_t tile) {
   score_tile<Kv>(w, keys.first, keys.end - keys.first, keys.at + keys.first);
   float keep[kMaxRows];
   for (int r = 0; r < w.rows; ++r)
-    keep[r] = weigh_row(w, r, tile, [&](int i, Vec weights) {
-      (w.scaled ? weights * Vec::load(w.value_scales + 16 * i) : weights).store(w.weights[r] + 16 * i);
-      return weights;
-    });
+    keep[r] = weigh_tile_row(w, r, tile);
   const auto add = [&]<int kVecs>(int64_t d) {
     add_by_groups<kValueRows>(w, tile, [&]<int kRows>(int row, Visible span, bool checked) {
       return add_values<Kv, kRows, kVecs>(w, row, d, tile, span, checked, keep);
@@ -144,9 +160,9 @@ struct VecTiles {
   static void run(Work& w, int64_t tile) { run_tile<Kv>(w, tile); }
 };
 
+// Any cache but one of integers.
 inline void attend(const AttentionArgs& a) {
   if (a.layout.dtype == DType::kF32) return attend_with<VecTiles<float>>(a);
   if (a.layout.dtype == DType::kBf16) return attend_with<VecTiles<bf16>>(a);
-  if (a.layout.dtype == DType::kI8) return attend_with<VecTiles<int8_t>>(a);
   attend_with<VecTiles<f16>>(a);
 }
