@@ -92,6 +92,50 @@ inline __attribute__((always_inline)) void add_sums(const Vec (&sums)[kRows][kCo
 
 #include "kernels/cpu/avx512/pairs.inl"
 
+// How a thin product looks up the nibbles of two columns: unit<kUnit>(words, i) is 32 of k of column n + i, unit kUnit
+// of four. Shifts, where unpack_int4_unit multiplies: here the ports that multiply are the ones of the products.
+
+// One scale: from tables in memory.
+class ThinTable : public Int4Tables<1> {
+ public:
+  struct Lookups {
+    const ThinTable& tables;
+    const int64_t n;
+    template <int kUnit>
+    inline __attribute__((always_inline)) __m512i unit(__m512i words, int i) const {
+      return _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * kUnit), tables.at(0, n + i));
+    }
+  };
+  Lookups lookups(int64_t n) const { return {*this, n}; }
+};
+
+// Several: from registers that hold the tables of two scales each; bit 4 of an index chooses.
+template <int kScales>
+class ThinRegisters : public Int4Scales<kScales> {
+ public:
+  struct Lookups {
+    __m512i tables[2][kScales / 2];  // of each column
+    template <int kUnit>
+    inline __attribute__((always_inline)) __m512i unit(__m512i words, int i) const {
+      constexpr int kScale = kScales * kUnit / 4;
+      const __m512i shifted = _mm512_srli_epi16(words, 4 * kUnit);
+      const __m512i index = kScale % 2 ? _mm512_or_si512(shifted, _mm512_set1_epi16(16))
+                                       : _mm512_and_si512(shifted, _mm512_set1_epi16(15));
+      return _mm512_permutexvar_epi16(index, tables[i][kScale / 2]);
+    }
+  };
+  inline __attribute__((always_inline)) Lookups lookups(int64_t n) const {
+    Lookups all;
+#pragma GCC unroll 4
+    for (int i = 0; i < kScales; ++i)
+      all.tables[i % 2][i / 2] = this->values_of_two(i / 2 * 2, n + i % 2, i / 2 * 2 + 1, n + i % 2);
+    return all;
+  }
+  void make_two_columns(int64_t) {}  // only scales are made ahead
+};
+template <int kScales>
+using ThinTables = std::conditional_t<kScales == 1, ThinTable, ThinRegisters<kScales>>;
+
 // 32 of k as sixteen bf16 pairs.
 struct PairDot {
   using Element = bf16;
@@ -142,13 +186,12 @@ struct PairDot {
       thin_columns<kScales, kRows, kColumns>(chunk, first, count, x, x_stride, rows, fresh, sums + first);
   }
   // Unit kUnit of columns n and n + 1 of those from `first` on.
-  template <int kUnit, int kScales, int kRows, int kColumns>
+  template <int kUnit, int kRows, int kColumns, class Lookups>
   static inline __attribute__((always_inline)) void multiply_unit(Vec (&acc)[kRows][kColumns], int n,
                                                                   const bf16* const (&row)[kRows], int64_t k,
-                                                                  const __m512i (&words)[2],
-                                                                  const Int4Tables<kScales>& tables, int64_t first) {
-    const W a = reinterpret_cast<W>(unit<kUnit>(words[0], tables, first + n)),
-            b = reinterpret_cast<W>(unit<kUnit>(words[1], tables, first + n + 1));
+                                                                  const __m512i (&words)[2], const Lookups& lookups) {
+    const W a = reinterpret_cast<W>(lookups.template unit<kUnit>(words[0], 0)),
+            b = reinterpret_cast<W>(lookups.template unit<kUnit>(words[1], 1));
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const X each = load_x(row[r] + k + 32 * kUnit);
@@ -169,13 +212,15 @@ struct PairDot {
     // With one row, a little; with more, which come back to these chunks, to the same place of the next stretch.
     const int64_t ahead = kRows == 1 ? 2048 : count / kA16ChunkK * kChunkBytes;
     constexpr _mm_hint kHint = kRows <= 4 ? _MM_HINT_T0 : _MM_HINT_T1;  // the first-level cache is full of x
-    Int4Tables<kScales> tables[2];                                      // of this chunk and of the next
+    ThinTables<kScales> tables[2];                                      // of this chunk and of the next
     tables[0].start(chunk);
 #pragma GCC unroll 8
     for (int n = 0; n < kColumns; n += 2) tables[0].make_two_columns(first + n);
     for (int64_t k = 0; k < count; k += kA16ChunkK, chunk += kChunkBytes) {
-      Int4Tables<kScales>&now = tables[k / kA16ChunkK % 2], &next = tables[1 - k / kA16ChunkK % 2];
+      ThinTables<kScales>&now = tables[k / kA16ChunkK % 2], &next = tables[1 - k / kA16ChunkK % 2];
       next.start(k + kA16ChunkK < count ? chunk + kChunkBytes : chunk);
+#pragma GCC unroll 4
+      for (int i = 0; i < kScales; ++i) _mm_prefetch(reinterpret_cast<const char*>(chunk + i * 64 + ahead), kHint);
 #pragma GCC unroll 8
       for (int n = 0; n < kColumns; n += 2) {
         next.make_two_columns(first + n);
@@ -183,10 +228,11 @@ struct PairDot {
         _mm_prefetch(reinterpret_cast<const char*>(columns + ahead), kHint);
         _mm_prefetch(reinterpret_cast<const char*>(columns + 64 + ahead), kHint);
         const __m512i words[2] = {_mm512_loadu_si512(columns), _mm512_loadu_si512(columns + 64)};
-        multiply_unit<0>(acc, n, row, k, words, now, first);
-        multiply_unit<1>(acc, n, row, k, words, now, first);
-        multiply_unit<2>(acc, n, row, k, words, now, first);
-        multiply_unit<3>(acc, n, row, k, words, now, first);
+        const auto lookups = now.lookups(first + n);
+        multiply_unit<0>(acc, n, row, k, words, lookups);
+        multiply_unit<1>(acc, n, row, k, words, lookups);
+        multiply_unit<2>(acc, n, row, k, words, lookups);
+        multiply_unit<3>(acc, n, row, k, words, lookups);
       }
     }
     add_sums(acc, fresh, sums);
