@@ -75,11 +75,11 @@ class WorkQueue {
   alignas(64) std::atomic<int64_t> next_{0};
 };
 
-// Hands out [0, n) in runs of neighbours, the shorter the fewer are left: for items that lie in memory one behind the
-// other, where each thread had better read on from where it was.
+// Hands out [0, n) in runs of neighbours, at most `longest`, the shorter the fewer are left: for items that lie in
+// memory one behind the other, where each thread had better read on from where it was.
 class RunQueue {
  public:
-  explicit RunQueue(int64_t n) : n_(n) {}
+  explicit RunQueue(int64_t n, int64_t longest = INT64_MAX) : n_(n), longest_(longest) {}
   // body(item) for every item that this member of a team gets.
   template <class Body>
   void each(const TeamMember& me, Body&& body) {
@@ -87,14 +87,14 @@ class RunQueue {
       int64_t begin = next_.load(std::memory_order_relaxed), end;
       do {
         if (begin >= n_) return;
-        end = begin + std::max<int64_t>(1, (n_ - begin) / (2 * me.size));
+        end = begin + std::clamp<int64_t>((n_ - begin) / (2 * me.size), 1, longest_);
       } while (!next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
       for (; begin < end; ++begin) body(begin);
     }
   }
 
  private:
-  const int64_t n_;
+  const int64_t n_, longest_;
   alignas(64) std::atomic<int64_t> next_{0};
 };
 
@@ -109,11 +109,11 @@ void parallel_items(int64_t n, Body&& body) {
   parallel_team(work, static_cast<int>(std::min<int64_t>(n, INT32_MAX)));
 }
 
-// The same for items that lie in memory one behind the other.
+// The same for items that lie in memory one behind the other, in runs of at most `longest`.
 template <class Body>
-void parallel_runs(int64_t n, Body&& body) {
+void parallel_runs(int64_t n, int64_t longest, Body&& body) {
   if (n <= 0) return;
-  RunQueue queue(n);
+  RunQueue queue(n, longest);
   parallel_team([&](const TeamMember& me) { queue.each(me, body); }, static_cast<int>(std::min<int64_t>(n, INT32_MAX)));
 }
 

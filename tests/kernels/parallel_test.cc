@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <bit>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -55,6 +57,23 @@ TEST_F(Parallel, ARunQueueHandsOutEverythingOnceInRisingRuns) {
   }
 }
 
+TEST_F(Parallel, ARunIsNoLongerThanAsked) {
+  set_compute_threads(2);
+  RunQueue queue(100, 3);
+  std::atomic<int> done = 0;
+  int done_by_the_other = 0;
+  parallel_team([&](const TeamMember& me) {
+    queue.each(me, [&](int64_t item) {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+      while (item == 0 && done < 97 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      if (item == 0) done_by_the_other = done;
+      ++done;
+    });
+  });
+  EXPECT_EQ(done_by_the_other, 97);
+  EXPECT_EQ(done, 100);
+}
+
 TEST_F(Parallel, NobodyPassesABarrierBeforeAllHaveCome) {
   set_compute_threads(4);
   std::atomic<int> arrived = 0, early = 0;
@@ -90,7 +109,7 @@ TEST_F(Parallel, CallersOnManyThreadsAllFinishTheirWork) {
     callers.emplace_back([&] {
       for (int round = 0; round < 100; ++round) {
         parallel_items(10, [&](int64_t item) { sum += item; });
-        parallel_runs(10, [&](int64_t item) { sum += item; });
+        parallel_runs(10, 3, [&](int64_t item) { sum += item; });
       }
     });
   for (std::thread& caller : callers) caller.join();

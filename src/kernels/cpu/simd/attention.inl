@@ -147,7 +147,8 @@ struct TileKeys {
     const KvLayout& kv = w.a.layout;
     for (int i = first; i < end; ++i) {
       const int64_t position = tile + i * kKvLanes;
-      at[i] = static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
+      at[i] =
+          static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
     }
   }
   const Visible span;
@@ -163,7 +164,8 @@ inline void in_groups(int rows, const Run& run) {
     const int count = (rows - row + groups - group - 1) / (groups - group);
     [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
       (void)((count == kIndex + 1 && (run.template operator()<kIndex + 1>(row), true)) || ...);
-    }(std::make_integer_sequence<int, kMost>());
+    }
+    (std::make_integer_sequence<int, kMost>());
     row += count;
   }
 }
@@ -287,15 +289,16 @@ template <class Tiles>
 void attend_with(const AttentionArgs& a) {
   const int64_t items = count_items(a, kMaxRows);
   constexpr int kItemsPerThread = 4;  // from here on the last item's end is little waited for
+  constexpr int64_t kRun = 4;         // heads of a sequence lie beside each other, but those of a long one are shared
   if (compute_threads() > 1 && items < kItemsPerThread * compute_threads()) {
     const SplitPlan plan = plan_split(a);
     if (plan.partitions > 1 && plan.bytes() <= a.scratch_bytes) {
-      parallel_runs(items * plan.partitions,
-                     [&](int64_t i) { run_part<Tiles>(a, plan, i / plan.partitions, i % plan.partitions); });
+      parallel_runs(items * plan.partitions, kRun,
+                    [&](int64_t i) { run_part<Tiles>(a, plan, i / plan.partitions, i % plan.partitions); });
       return parallel_items(items, [&](int64_t i) { merge_parts(a, plan, i); });
     }
   }
-  parallel_runs(items, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
+  parallel_runs(items, kRun, [&](int64_t index) { run_item<Tiles>(a, item_at(a, kMaxRows, index)); });
 }
 
 // A group's rows may see different parts of the tile, and a weight of zero does not make zero of a value that is not
