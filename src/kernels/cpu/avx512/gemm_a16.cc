@@ -16,21 +16,6 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
-constexpr int kFloatRows = 4;
-
-struct Nibbles {
-  explicit Nibbles(const std::byte* at) : words(_mm512_loadu_si512(at)) {}
-  __m512i words;
-};
-struct NibbleTable {
-  explicit NibbleTable(Vec values) : values(values) {}
-  Vec at(const Nibbles& nibbles, int shift) const {
-    const __m512i index = _mm512_srl_epi32(nibbles.words, _mm_cvtsi32_si128(shift));
-    return {_mm512_permutexvar_ps(index, values.v)};
-  }
-  Vec values;
-};
-
 // ---- sums of lanes, of several vectors at once: (((0 + 2) + (1 + 3)) of each four, then (I + II) + (III + IV) ----
 
 inline __m512 added_pairs(__m512 a, __m512 b) {
@@ -91,6 +76,63 @@ inline __attribute__((always_inline)) void add_sums(const Vec (&sums)[kRows][kCo
 #include "kernels/cpu/simd/gemm_a16.inl"
 
 #include "kernels/cpu/avx512/pairs.inl"
+
+// ---- in float32 ----
+
+struct Nibbles {
+  explicit Nibbles(const std::byte* at) : words(_mm512_loadu_si512(at)) {}
+  __m512i words;
+};
+struct NibbleTable {
+  explicit NibbleTable(Vec values) : values(values) {}
+  Vec at(const Nibbles& nibbles, int shift) const {
+    const __m512i index = _mm512_srl_epi32(nibbles.words, _mm_cvtsi32_si128(shift));
+    return {_mm512_permutexvar_ps(index, values.v)};
+  }
+  Vec values;
+};
+
+// 32 of k: the sixteen even ones, then the sixteen odd ones.
+struct FloatDot {
+  using Element = float;
+  struct W {
+    Vec even, odd;
+  };
+  using X = W;
+  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
+  static constexpr int kMostRows = 4, kMostThinRows = 0;
+
+  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
+  static X load_x(const float* at) { return load_w(at); }
+  static Vec step(Vec sum, const X& x, const W& w) { return Vec::fma(x.odd, w.odd, Vec::fma(x.even, w.even, sum)); }
+
+  static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
+    float* to = x + row * padded_k;
+    for (int64_t k = 0; k < padded_k; ++k) to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = rounded_x(a, row, k);
+  }
+  static void unpack(const std::byte* chunk, int64_t scales, int64_t first, float* to) {
+    for (int64_t n = first; n < first + kDotColumns; ++n, to += kStretch) {
+      const Nibbles nibbles(chunk + scales * 64 + n * 64);
+      for (int64_t s = 0; s < scales; ++s) {
+        const NibbleTable table(rounded_weights(chunk + s * 64 + n * 4));
+        for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
+          table.at(nibbles, static_cast<int>(4 * i)).store(to + 32 * i);
+          table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + 32 * i + 16);
+        }
+      }
+    }
+  }
+  // What the sixteen nibbles stand for.
+  static Vec rounded_weights(const std::byte* word) {
+    uint32_t scale;
+    std::memcpy(&scale, word, 4);
+    alignas(32) bf16 rounded[16];
+    ((Vec::lanes() - Vec::set(static_cast<float>(int4_zero(scale)))) * Vec::set(int4_scale(scale))).store(rounded);
+    return Vec::load(rounded);
+  }
+};
+
+// ---- as pairs of bf16 ----
 
 // How a thin product looks up the nibbles of two columns: unit<kUnit>(words, i) is 32 of k of column n + i, unit kUnit
 // of four. Shifts, where unpack_int4_unit multiplies: here the ports that multiply are the ones of the products.

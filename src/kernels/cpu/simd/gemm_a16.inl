@@ -80,10 +80,12 @@ void thin_rows_of(const A16Job<Dot>& job, const std::byte* chunk, int64_t k, int
     if (even == 1) Dot::template thin<kScales, 1>(chunk, count, x, stride, some, k == 0, sums);
     if (even == 2) Dot::template thin<kScales, 2>(chunk, count, x, stride, some, k == 0, sums);
     if (even == 4) Dot::template thin<kScales, 4>(chunk, count, x, stride, some, k == 0, sums);
-    if (even == 6) Dot::template thin<kScales, 6>(chunk, count, x, stride, some, k == 0, sums);
-    if (even == 8) Dot::template thin<kScales, 8>(chunk, count, x, stride, some, k == 0, sums);
-    if (even == 10) Dot::template thin<kScales, 10>(chunk, count, x, stride, some, k == 0, sums);
-    if (even == 12) Dot::template thin<kScales, 12>(chunk, count, x, stride, some, k == 0, sums);
+    if constexpr (Dot::kMostThinRows > 4) {
+      if (even == 6) Dot::template thin<kScales, 6>(chunk, count, x, stride, some, k == 0, sums);
+      if (even == 8) Dot::template thin<kScales, 8>(chunk, count, x, stride, some, k == 0, sums);
+      if (even == 10) Dot::template thin<kScales, 10>(chunk, count, x, stride, some, k == 0, sums);
+      if (even == 12) Dot::template thin<kScales, 12>(chunk, count, x, stride, some, k == 0, sums);
+    }
     row += some, rows -= some, sums += some * 16;
   }
 }
@@ -159,8 +161,6 @@ void gemm_a16_grouped_of(const GroupedA16Args& a) {
   run_grouped(a.products, a.scratch, kDotSteps<Dot>);
 }
 
-// ---- in float32 ----
-
 // Element k of a row as the product takes it, zero from K on.
 inline float rounded_x(const GemmA16Args& a, int64_t row, int64_t k) {
   if (k >= a.K) return 0;
@@ -168,43 +168,3 @@ inline float rounded_x(const GemmA16Args& a, int64_t row, int64_t k) {
   if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
   return to_float(to_bf16(static_cast<const float*>(a.x)[at]));
 }
-
-// 32 of k: the sixteen even ones, then the sixteen odd ones.
-struct FloatDot {
-  using Element = float;
-  struct W {
-    Vec even, odd;
-  };
-  using X = W;
-  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
-  static constexpr int kMostRows = kFloatRows, kMostThinRows = 0;
-
-  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
-  static X load_x(const float* at) { return load_w(at); }
-  static Vec step(Vec sum, const X& x, const W& w) { return Vec::fma(x.odd, w.odd, Vec::fma(x.even, w.even, sum)); }
-
-  static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
-    float* to = x + row * padded_k;
-    for (int64_t k = 0; k < padded_k; ++k) to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = rounded_x(a, row, k);
-  }
-  static void unpack(const std::byte* chunk, int64_t scales, int64_t first, float* to) {
-    for (int64_t n = first; n < first + kDotColumns; ++n, to += kStretch) {
-      const Nibbles nibbles(chunk + scales * 64 + n * 64);
-      for (int64_t s = 0; s < scales; ++s) {
-        const NibbleTable table(rounded_weights(chunk + s * 64 + n * 4));
-        for (int64_t i = s * 4 / scales; i < (s + 1) * 4 / scales; ++i) {
-          table.at(nibbles, static_cast<int>(4 * i)).store(to + 32 * i);
-          table.at(nibbles, static_cast<int>(4 * i) + 16).store(to + 32 * i + 16);
-        }
-      }
-    }
-  }
-  // What the sixteen nibbles stand for.
-  static Vec rounded_weights(const std::byte* word) {
-    uint32_t scale;
-    std::memcpy(&scale, word, 4);
-    alignas(32) bf16 rounded[16];
-    ((Vec::lanes() - Vec::set(static_cast<float>(int4_zero(scale)))) * Vec::set(int4_scale(scale))).store(rounded);
-    return Vec::load(rounded);
-  }
-};
