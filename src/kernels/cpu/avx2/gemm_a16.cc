@@ -63,25 +63,11 @@ struct ByteTable {
   __m256i low, high;
 };
 
-// 32 elements in the order of place_of.
-struct ByteDot {
-  using Element = float;
-  struct W {
-    Vec first, second;
-  };
-  using X = W;
-  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
+struct ByteDot : FloatElements {
   static constexpr int kMostRows = 1, kMostThinRows = 4;
 
-  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
-  static X load_x(const float* at) { return load_w(at); }
-  static Vec step(Vec sum, const X& x, const W& w) {
-    return Vec::fma(x.second, w.second, Vec::fma(x.first, w.first, sum));
-  }
-
   static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
-    float* to = x + row * padded_k;
-    for (int64_t k = 0; k < padded_k; ++k) to[place_of(k)] = rounded_x(a, row, k);
+    prepare_row(a, row, padded_k, x, place_of);
   }
 
   // Weights whose even and odd nibbles have tables of their own, or one.

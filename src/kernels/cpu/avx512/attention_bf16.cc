@@ -74,19 +74,15 @@ struct Pairs {
   }
   template <int kRows, int kCount>
   static bool finish(Work& w, int row, int64_t d, bool checked, const __m512i (&sums)[kRows][kCount]) {
-    if (checked && !all_finite(sums)) return false;
+    Vec all[kRows][kCount];
 #pragma GCC unroll 32
     for (int i = 0; i < kRows * kCount; ++i)
-      _mm512_store_si512(w.sums[row + i / kCount] + d + 16 * (i % kCount), sums[i / kCount][i % kCount]);
+      all[i / kCount][i % kCount] = {_mm512_castsi512_ps(sums[i / kCount][i % kCount])};
+    if (checked && !all_finite(all)) return false;
+#pragma GCC unroll 32
+    for (int i = 0; i < kRows * kCount; ++i)
+      all[i / kCount][i % kCount].store(w.sums[row + i / kCount] + d + 16 * (i % kCount));
     return true;
-  }
-  template <int kRows, int kCount>
-  static bool all_finite(const __m512i (&sums)[kRows][kCount]) {
-    Vec all = Vec::zero();
-#pragma GCC unroll 32
-    for (int i = 0; i < kRows * kCount; ++i)
-      all = Vec::fma({_mm512_castsi512_ps(sums[i / kCount][i % kCount])}, Vec::zero(), all);
-    return all.sum() == 0;
   }
 };
 }  // namespace

@@ -93,22 +93,11 @@ struct NibbleTable {
 };
 
 // 32 of k: the sixteen even ones, then the sixteen odd ones.
-struct FloatDot {
-  using Element = float;
-  struct W {
-    Vec even, odd;
-  };
-  using X = W;
-  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
+struct FloatDot : FloatElements {
   static constexpr int kMostRows = 4, kMostThinRows = 0;
 
-  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
-  static X load_x(const float* at) { return load_w(at); }
-  static Vec step(Vec sum, const X& x, const W& w) { return Vec::fma(x.odd, w.odd, Vec::fma(x.even, w.even, sum)); }
-
   static void prepare(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x) {
-    float* to = x + row * padded_k;
-    for (int64_t k = 0; k < padded_k; ++k) to[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = rounded_x(a, row, k);
+    prepare_row(a, row, padded_k, x, [](int64_t k) { return k / 32 * 32 + k % 2 * 16 + k % 32 / 2; });
   }
   static void unpack(const std::byte* chunk, int64_t scales, int64_t first, float* to) {
     for (int64_t n = first; n < first + kDotColumns; ++n, to += kStretch) {

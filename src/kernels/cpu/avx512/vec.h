@@ -30,8 +30,7 @@ inline __m512i packed_unsigned_bytes(__m512i low_words, __m512i high_words) {
 // 64 floats to int8, nearest even, saturating; NaN becomes the largest.
 inline __m512i saturated_bytes(__m512 a, __m512 b, __m512 c, __m512 d) {
   const auto integers = [](__m512 x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, _mm512_set1_ps(127))); };
-  return in_order(
-      _mm512_packs_epi16(_mm512_packs_epi32(integers(a), integers(b)), _mm512_packs_epi32(integers(c), integers(d))));
+  return packed_bytes(_mm512_packs_epi32(integers(a), integers(b)), _mm512_packs_epi32(integers(c), integers(d)));
 }
 
 struct Vec {

@@ -147,8 +147,7 @@ struct TileKeys {
     const KvLayout& kv = w.a.layout;
     for (int i = first; i < end; ++i) {
       const int64_t position = tile + i * kKvLanes;
-      at[i] =
-          static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
+      at[i] = static_cast<const Kv*>(w.a.k_cache) + block_at(w, position) + kv.group_at(w.g, position % kv.block_tokens);
     }
   }
   const Visible span;
@@ -164,8 +163,7 @@ inline void in_groups(int rows, const Run& run) {
     const int count = (rows - row + groups - group - 1) / (groups - group);
     [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
       (void)((count == kIndex + 1 && (run.template operator()<kIndex + 1>(row), true)) || ...);
-    }
-    (std::make_integer_sequence<int, kMost>());
+    }(std::make_integer_sequence<int, kMost>());
     row += count;
   }
 }

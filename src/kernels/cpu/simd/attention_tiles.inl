@@ -141,8 +141,7 @@ inline void run_tile(AttentionWork& w, int64_t tile) {
   if (w.scaled) load_scales(w, tile, keys.first, keys.end);
   score_tile<Kv>(w, keys.first, keys.end - keys.first, keys.at + keys.first);
   float keep[kMaxRows];
-  for (int r = 0; r < w.rows; ++r)
-    keep[r] = weigh_tile_row(w, r, tile);
+  for (int r = 0; r < w.rows; ++r) keep[r] = weigh_tile_row(w, r, tile);
   const auto add = [&]<int kVecs>(int64_t d) {
     add_by_groups<kValueRows>(w, tile, [&]<int kRows>(int row, Visible span, bool checked) {
       return add_values<Kv, kRows, kVecs>(w, row, d, tile, span, checked, keep);

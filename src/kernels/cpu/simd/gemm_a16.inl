@@ -168,3 +168,24 @@ inline float rounded_x(const GemmA16Args& a, int64_t row, int64_t k) {
   if (a.x_dtype == DType::kBf16) return to_float(static_cast<const bf16*>(a.x)[at]);
   return to_float(to_bf16(static_cast<const float*>(a.x)[at]));
 }
+
+// 32 of k in float32. A format says where it puts element k of a row: place(k).
+struct FloatElements {
+  using Element = float;
+  struct W {
+    Vec first, second;
+  };
+  using X = W;
+  static constexpr int64_t kStretch = kA16DotStretchBytes / kDotColumns / sizeof(float);
+
+  static W load_w(const float* at) { return {Vec::load(at), Vec::load(at + 16)}; }
+  static X load_x(const float* at) { return load_w(at); }
+  static Vec step(Vec sum, const X& x, const W& w) {
+    return Vec::fma(x.second, w.second, Vec::fma(x.first, w.first, sum));
+  }
+  template <class Place>
+  static void prepare_row(const GemmA16Args& a, int64_t row, int64_t padded_k, float* x, const Place& place) {
+    float* to = x + row * padded_k;
+    for (int64_t k = 0; k < padded_k; ++k) to[place(k)] = rounded_x(a, row, k);
+  }
+};
