@@ -1,7 +1,9 @@
 // gemm_w8a8 on 16-bit products, which cannot overflow where products of bytes would saturate.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "kernels/cpu/avx2/vec.h"
 #include "kernels/cpu/gemm_grouped_impls.h"
@@ -14,128 +16,125 @@ namespace {
 
 #include "kernels/cpu/simd/math.inl"
 
-inline Vec activations(const GemmW8A8Args& a, int64_t row, int64_t k) {
-  const int64_t n = lanes_left(k, a.K), at = row * a.x_stride + k;
-  if (a.x_dtype == DType::kF32) return Vec::load_n(static_cast<const float*>(a.x) + at, n);
-  alignas(32) bf16 some[16] = {};
-  if (n > 0) std::memcpy(some, static_cast<const bf16*>(a.x) + at, static_cast<size_t>(n) * sizeof(bf16));
-  return Vec::load(some);
+#include "kernels/cpu/avx2/word_tiles.inl"
+
+// Rows of blocks are digits of rows of x.
+struct Work {
+  explicit Work(const GemmW8A8Args& args)
+      : a(args),
+        layout(args),
+        blocks(blocks_of(args.M * args.x_digits, args.x_digits)),
+        pairs(layout.padded_k / 2),
+        x(reinterpret_cast<uint32_t*>(args.scratch)),
+        scales(reinterpret_cast<float*>(x + blocks.rows * pairs)) {}
+  const GemmW8A8Args& a;
+  const W8A8Layout layout;
+  const RowBlocks blocks;
+  const int64_t pairs;
+  uint32_t* const x;
+  float* const scales;  // of the M rows
+};
+
+// ---- a tile ----
+
+// A panel has four of k of a column beside each other: the words of the first and third, of the second and fourth.
+inline __m256i even_words(__m256i fours) { return _mm256_srai_epi16(_mm256_slli_epi16(fours, 8), 8); }
+inline __m256i odd_words(__m256i fours) { return _mm256_srai_epi16(fours, 8); }
+// x, made of words in their order, has them like this, too.
+inline __m256i in_turn(__m256i words) {
+  return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8);  // 0, 2, 1, 3 of each four
 }
 
-inline uint32_t largest_bits(const GemmW8A8Args& a, int64_t row) {
-  const __m256i mask = _mm256_set1_epi32(0x7fffffff);
-  __m256i all = _mm256_setzero_si256();
-  for (int64_t k = 0; k < a.K; k += 16) {
-    const Vec x = activations(a, row, k);
-    all = _mm256_max_epu32(all, _mm256_and_si256(mask, _mm256_castps_si256(x.a)));
-    all = _mm256_max_epu32(all, _mm256_and_si256(mask, _mm256_castps_si256(x.b)));
+// Of the rows, kDigits are one of y.
+template <int kRows, int kDigits>
+void run_tile(const Work& work, int64_t row, int64_t panel) {
+  constexpr int64_t kAhead = 2048;
+  const GemmW8A8Args& a = work.a;
+  __m256i sums[kRows][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < 2 * kRows; ++i) sums[i / 2][i % 2] = _mm256_setzero_si256();
+  const uint32_t* x = work.x + row * work.pairs;
+  const std::byte* w = work.layout.panel(a, panel);
+  for (const std::byte* end = w + work.layout.panel_bytes; w < end; w += 64, x += 2 * kRows) {
+    _mm_prefetch(reinterpret_cast<const char*>(w + kAhead), _MM_HINT_T0);
+    const auto* columns = reinterpret_cast<const __m256i*>(w);
+    const __m256i first = _mm256_loadu_si256(columns), second = _mm256_loadu_si256(columns + 1);
+    add_products<kRows>(x, even_words(first), even_words(second), sums);
+    add_products<kRows>(x + kRows, odd_words(first), odd_words(second), sums);
   }
-  alignas(32) uint32_t lanes[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), all);
-  return *std::max_element(lanes, lanes + 8);
-}
-
-// A row as int16, zero from K to padded_k; returns its scale.
-inline float quantize_row(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
-  if (a.x_dtype == DType::kI8) {
-    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride;
-    for (int64_t k = 0; k < padded_k; ++k) to[k] = x[k];
-    return made_scale(x, a.K);
-  }
-  const RowScale scale = RowScale::of(a.x_scale, a.x_scale > 0 ? 0 : largest_bits(a, row));
-  const Vec factor = Vec::set(scale.factor), low = Vec::set(-128), high = Vec::set(127);
-  for (int64_t k = 0; k < padded_k; k += 16) {
-    const Vec x = scale.factor == 0 || k >= a.K ? Vec::zero() : activations(a, row, k);
-    const Vec p = Vec::max(Vec::min(x * factor, high), low);
-    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(p.a), _mm256_cvtps_epi32(p.b));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k), _mm256_permute4x64_epi64(words, 0xd8));
-  }
-  return scale.scale;
-}
-
-// A row as int16, high digits, then low ones; returns its scale.
-inline float quantize_row_to_digits(const GemmW8A8Args& a, int64_t row, int64_t padded_k, int16_t* to) {
-  const RowScale scale = RowScale::of(0, largest_bits(a, row), 2);
-  for (int64_t k = 0; k < padded_k; k += 16) {
-    const Vec p = scale.factor == 0 || k >= a.K ? Vec::zero() : activations(a, row, k) * Vec::set(scale.factor);
-    const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(p.a), _mm256_cvtps_epi32(p.b));
-    const __m256i words = _mm256_permute4x64_epi64(pairs, 0xd8);
-    const __m256i high = _mm256_srai_epi16(_mm256_add_epi16(words, _mm256_set1_epi16(128)), 8);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + k), high);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + padded_k + k),
-                        _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8));
-  }
-  return scale.scale;
-}
-
-inline __m256i four_columns(const std::byte* at) {
-  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-}
-
-inline Vec sums_of(const __m256i (&pairs)[4]) {
-  float sums[16];
-  for (int i = 0; i < 4; ++i) {
-    const __m128i four = _mm_hadd_epi32(_mm256_castsi256_si128(pairs[i]), _mm256_extracti128_si256(pairs[i], 1));
-    _mm_storeu_ps(sums + 4 * i, _mm_cvtepi32_ps(four));
-  }
-  return Vec::load(sums);
-}
-
-// Sums of sixteen columns, one row's digits.
-template <int kDigits>
-inline Vec multiply_row(const std::byte* panel, const int16_t* p, int64_t padded_k) {
-  __m256i acc[kDigits][4] = {};
-  for (int64_t k = 0; k < padded_k; k += 4) {
-    __m256i x[kDigits];
-    for (int d = 0; d < kDigits; ++d) {
-      int64_t four;
-      std::memcpy(&four, p + d * padded_k + k, 8);
-      x[d] = _mm256_set1_epi64x(four);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const __m256i columns = four_columns(panel + k * 16 + i * 16);
-#pragma GCC unroll 2
-      for (int d = 0; d < kDigits; ++d) acc[d][i] = _mm256_add_epi32(acc[d][i], _mm256_madd_epi16(x[d], columns));
-    }
-  }
-  Vec all = sums_of(acc[0]);
-  if constexpr (kDigits == 2) all = all * Vec::set(256) + sums_of(acc[1]);
-  return all;
-}
-
-// ---- a product in steps: rows become int16, then panels are multiplied ----
-
-int16_t* words_of(const GemmW8A8Args& a) { return reinterpret_cast<int16_t*>(a.scratch); }
-float* scales_of(const GemmW8A8Args& a) {
-  return reinterpret_cast<float*>(words_of(a) + a.M * a.x_digits * w8a8_padded_k(a.K));
-}
-
-void quantize(const GemmW8A8Args& a, int64_t row) {
-  const int64_t padded_k = w8a8_padded_k(a.K);
-  int16_t* to = words_of(a) + row * a.x_digits * padded_k;
-  scales_of(a)[row] =
-      a.x_digits == 1 ? quantize_row(a, row, padded_k, to) : quantize_row_to_digits(a, row, padded_k, to);
-}
-
-void run_panel(const GemmW8A8Args& a, int64_t panel, std::byte*) {
-  const W8A8Layout layout(a);
   const int64_t column = panel * 16, n = lanes_left(column, a.N);
-  for (int64_t m = 0; m < a.M; ++m) {
-    const int16_t* row = words_of(a) + m * a.x_digits * layout.padded_k;
-    const Vec sums = a.x_digits == 1 ? multiply_row<1>(layout.panel(a, panel), row, layout.padded_k)
-                                     : multiply_row<2>(layout.panel(a, panel), row, layout.padded_k);
-    Vec y = sums * Vec::load_n(a.scales + column, n) * Vec::set(scales_of(a)[m]);
-    if (a.bias) y = y + Vec::load_n(a.bias + column, n);
-    y.store_n(a.y + m * a.y_stride + column, n);
+  const Vec scales = Vec::load_n(a.scales + column, n), bias = a.bias ? Vec::load_n(a.bias + column, n) : Vec::zero();
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; r += kDigits) {
+    const int64_t m = (row + r) / kDigits;
+    Vec y{_mm256_cvtepi32_ps(sums[r][0]), _mm256_cvtepi32_ps(sums[r][1])};
+    if constexpr (kDigits == 2)
+      y = y * Vec::set(256) + Vec{_mm256_cvtepi32_ps(sums[r + 1][0]), _mm256_cvtepi32_ps(sums[r + 1][1])};
+    y = y * scales * Vec::set(work.scales[m]);
+    (a.bias ? y + bias : y).store_n(a.y + m * a.y_stride + column, n);
   }
 }
 
-constexpr GemmSteps<GemmW8A8Args> kSteps{.preparations = [](const GemmW8A8Args& a) { return a.M; },
-                                         .prepare = quantize,
-                                         .items = [](const GemmW8A8Args& a) { return W8A8Layout(a).panels; },
-                                         .run = run_panel,
-                                         .own_bytes = 0};
+// ---- a product in steps: blocks of rows become words, then panels are multiplied ----
+
+// How row `row` becomes integers; what they stand for goes to the scales.
+inline Vec factor_of(const Work& work, int64_t row) {
+  const GemmW8A8Args& a = work.a;
+  if (a.x_dtype == DType::kI8) {
+    work.scales[row] = made_scale(static_cast<const int8_t*>(a.x) + row * a.x_stride, a.K);
+    return Vec::zero();
+  }
+  const RowScale scale = RowScale::of(a.x_scale, a.x_scale > 0 ? 0 : largest_bits(a, row), a.x_digits);
+  work.scales[row] = scale.scale;
+  return Vec::set(scale.factor);
+}
+
+inline __m256i digit_of(const GemmW8A8Args& a, int64_t row, int64_t k, Vec factor) {
+  if (a.x_dtype == DType::kI8) {
+    const auto* x = static_cast<const int8_t*>(a.x) + row * a.x_stride + k;
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+  }
+  return words_of(Vec::max(Vec::min(activations(a, row, k) * factor, Vec::set(127)), Vec::set(-128)));
+}
+// Of two: the high one, then the low one.
+inline __m256i digit_of_two(const GemmW8A8Args& a, int64_t row, int64_t k, Vec factor, bool low) {
+  const __m256i words = words_of(activations(a, row, k) * factor);
+  return low ? _mm256_srai_epi16(_mm256_slli_epi16(words, 8), 8)
+             : _mm256_srai_epi16(_mm256_add_epi16(words, _mm256_set1_epi16(128)), 8);
+}
+
+void prepare(const GemmW8A8Args& a, int64_t block) {
+  const Work work(a);
+  const int64_t first = block * work.blocks.width, count = work.blocks.width_at(first), row = first / a.x_digits;
+  Vec factors[kTileRows];
+  for (int64_t r = 0; r < count / a.x_digits; ++r) factors[r] = factor_of(work, row + r);
+  store_block(count, work.layout.padded_k, work.x + first * work.pairs, [&](int64_t r, int64_t k) {
+    return in_turn(a.x_digits == 1 ? digit_of(a, row + r, k, factors[r])
+                                   : digit_of_two(a, row + r / 2, k, factors[r / 2], r % 2 != 0));
+  });
+}
+
+constexpr int64_t kItemPanels = 4;  // that a block of x meets while it is near
+
+template <int kDigits>
+void run_item_of(const Work& work, int64_t item) {
+  const int64_t first = item * kItemPanels, end = std::min(work.layout.panels, first + kItemPanels);
+  for (int64_t row = 0; row < work.blocks.rows; row += work.blocks.width)
+    with_rows<kTileRows, kDigits>(work.blocks.width_at(row), [&]<int kRows> {
+      for (int64_t panel = first; panel < end; ++panel) run_tile<kRows, kDigits>(work, row, panel);
+    });
+}
+void run_item(const GemmW8A8Args& a, int64_t item, std::byte*) {
+  const Work work(a);
+  a.x_digits == 1 ? run_item_of<1>(work, item) : run_item_of<2>(work, item);
+}
+
+constexpr GemmSteps<GemmW8A8Args> kSteps{
+    .preparations = [](const GemmW8A8Args& a) { return Work(a).blocks.count(); },
+    .prepare = prepare,
+    .items = [](const GemmW8A8Args& a) { return (W8A8Layout(a).panels + kItemPanels - 1) / kItemPanels; },
+    .run = run_item,
+    .own_bytes = 0};
 
 }  // namespace
 

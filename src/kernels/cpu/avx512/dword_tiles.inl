@@ -3,17 +3,15 @@
 // other, so that a tile reads x front to back.
 // Included into the anonymous namespace of a product, under its instruction set.
 
+#include "kernels/cpu/simd/row_blocks.inl"
+
 constexpr int kTileRows = 12, kTilePanels = 2;  // 24 sums, two steps of panels and a dword of x in 32 registers
 constexpr int kThinRows = 24;                   // that one panel at a time meets in one tile
 constexpr int kFewRows = 4;                     // that had better read one panel after the other: reading bounds them
 constexpr int64_t kStepBytes = 64;
 
-// Blocks of x: one where a tile takes all rows. Where a block begins, `row` rows of x lie before it.
-struct RowBlocks {
-  explicit RowBlocks(int64_t rows) : rows(rows), width(rows <= kThinRows ? rows : kTileRows) {}
-  int64_t width_at(int64_t row) const { return std::min(width, rows - row); }
-  const int64_t rows, width;
-};
+// One block where a tile takes all rows.
+inline RowBlocks blocks_of(int64_t rows) { return {rows, rows <= kThinRows ? rows : kTileRows}; }
 
 // ---- x into blocks, four rows at a time ----
 
@@ -99,15 +97,6 @@ struct TileOutput {
   float* at;
   int64_t stride;
 };
-
-// run<kRows>() for the multiple of kUnit that `rows` is, at most kMost.
-template <int kMost, int kUnit, class Run>
-inline void with_rows(int64_t rows, const Run& run) {
-  [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
-    (void)((rows == (kIndex + 1) * kUnit && (run.template operator()<(kIndex + 1) * kUnit>(), true)) || ...);
-  }
-  (std::make_integer_sequence<int, kMost / kUnit>());
-}
 
 // run<kRows, kPanels>(row, panel) for all blocks of rows and the panels of one item of work: kTilePanels from `panel`
 // on, or one where no more are left. Rows come in multiples of kUnit.

@@ -35,7 +35,7 @@ struct Work {
       : a(args),
         pairs(gemm_padded_k(args.K, DType::kBf16) / 2),
         panels((args.N + 15) / 16),
-        blocks(args.M),
+        blocks(blocks_of(args.M)),
         x(reinterpret_cast<uint32_t*>(args.scratch)) {}
   const GemmArgs& a;
   const int64_t pairs, panels;

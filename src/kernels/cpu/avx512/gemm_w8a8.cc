@@ -32,7 +32,7 @@ struct Work {
   explicit Work(const GemmW8A8Args& args)
       : a(args),
         layout(args),
-        blocks(args.M * args.x_digits),
+        blocks(blocks_of(args.M * args.x_digits)),
         fours(layout.padded_k / 4),
         x(reinterpret_cast<uint32_t*>(args.scratch)),
         scales(reinterpret_cast<float*>(x + blocks.rows * fours)) {}
