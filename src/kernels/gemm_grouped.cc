@@ -32,8 +32,7 @@ constexpr Impl<GroupedGatedW8A8Fn> kGatedW8A8[] = {{"amx", Isa::kAmx, amx::gemm_
                                                    {"composed", Isa::kPortable, gemm_w8a8_then_glu_grouped}};
 
 constexpr Impl<GroupedA16Fn> kA16[] = {{"amx", Isa::kAmx, amx::gemm_a16_grouped},
-                                       {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_a16_grouped_pairs},
-                                       {"avx512", Isa::kAvx512, avx512::gemm_a16_grouped},
+                                       {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_a16_grouped},
                                        {"avx2", Isa::kAvx2, avx2::gemm_a16_grouped},
                                        {"portable", Isa::kPortable, portable::gemm_a16_grouped}};
 constexpr Impl<GroupedGatedA16Fn> kGatedA16[] = {{"amx", Isa::kAmx, amx::gemm_gated_a16_grouped},
@@ -54,7 +53,7 @@ int64_t w8a8_copies_bytes(int64_t products) {
 }
 
 int64_t a16_shared_bytes(int64_t products) {
-  const int64_t own = std::max(cpu_has(Isa::kAmx) ? amx::gemm_a16_own_bytes() : 0, kA16DotOwnBytes);
+  const int64_t own = std::max(cpu_has(Isa::kAmx) ? amx::gemm_a16_own_bytes() : 0, kA16OwnBytes);
   return 2 * starts_bytes(products) + compute_threads() * own;
 }
 int64_t a16_copies_bytes(int64_t products) {

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/parallel.h"
 #include "tests/kernels/packed_outputs.h"
@@ -40,7 +42,8 @@ struct Product {
     for (int64_t n = 0; n < c.N; ++n)
       for (int64_t k = 0; k < c.K; ++k) {
         const int64_t g = n * groups + k / c.group;
-        w.push_back(to_float(to_bf16(static_cast<float>(values[n * c.K + k] - zeros[g]) * group_scales[g])));
+        exact_w.push_back(static_cast<float>(values[n * c.K + k] - zeros[g]) * group_scales[g]);
+        w.push_back(to_float(to_bf16(exact_w.back())));
       }
     pack(values.data(), group_scales.data(), zeros.data());
   }
@@ -78,22 +81,38 @@ struct Product {
     gemm(a);
     return y;
   }
-  double activation(int64_t m, int64_t k) const { return to_float(to_bf16(value_at(x, x_dtype, m * x_stride + k))); }
+  // What products see of x, [M, K], and of w: bf16 or, of x, integers of sixteen bits.
+  std::vector<double> seen_x(bool integers) const {
+    std::vector<double> seen(c.M * c.K);
+    for (int64_t m = 0; m < c.M; ++m) {
+      float largest = 1e-30f;
+      for (int64_t k = 0; k < c.K; ++k) largest = std::max(largest, std::abs(value_at(x, x_dtype, m * x_stride + k)));
+      for (int64_t k = 0; k < c.K; ++k) {
+        const float value = value_at(x, x_dtype, m * x_stride + k);
+        seen[m * c.K + k] = integers ? std::nearbyint(value * (32639 / largest)) * static_cast<double>(largest / 32639)
+                                     : to_float(to_bf16(value));
+      }
+    }
+    return seen;
+  }
+  const std::vector<float>& seen_w(bool integers) const { return integers ? exact_w : w; }
   const Case c;
   const DType x_dtype;
   const int64_t x_stride;
   std::vector<uint8_t> x;
-  std::vector<float> w, bias;
+  std::vector<float> w, exact_w, bias;
   Aligned packed, scratch;
 };
 
-void expect_right(const Product& p, const std::vector<float>& y) {
+void expect_right(const Product& p, bool integers, const std::vector<float>& y) {
   const int64_t N = p.c.N, K = p.c.K;
+  const std::vector<double> x = p.seen_x(integers);
+  const std::vector<float>& w = p.seen_w(integers);
   for (int64_t m = 0; m < p.c.M; ++m) {
     for (int64_t n = 0; n < N; ++n) {
       double sum = 0, magnitude = 0;
       for (int64_t k = 0; k < K; ++k) {
-        const double term = p.activation(m, k) * p.w[n * K + k];
+        const double term = x[m * K + k] * w[n * K + k];
         sum += term;
         magnitude += std::abs(term);
       }
@@ -122,6 +141,8 @@ std::vector<Case> cases() {
 
 std::string describe(const Case& c) { return fmt::format("{}x{}x{} group {}", c.M, c.N, c.K, c.group); }
 
+bool multiplies_integers(const Impl<GemmA16Fn>& impl) { return impl.needs == Isa::kAvx2; }
+
 TEST(GemmA16, EveryImplementationAgreesWithDoubleSums) {
   for (const auto& impl : gemm_a16_impls()) {
     if (!cpu_has(impl.needs)) continue;
@@ -129,7 +150,7 @@ TEST(GemmA16, EveryImplementationAgreesWithDoubleSums) {
       for (const DType x_dtype : {DType::kBf16, DType::kF32}) {
         SCOPED_TRACE(testing::Message() << impl.name << ' ' << describe(c) << ' ' << dtype_name(x_dtype));
         const Product product(c, x_dtype, /*with_bias=*/c.N % 2 == 0);
-        expect_right(product, product.run(impl.run, 0, c.M));
+        expect_right(product, multiplies_integers(impl), product.run(impl.run, 0, c.M));
         if (HasFatalFailure()) return;
       }
   }
@@ -166,6 +187,26 @@ TEST(GemmA16, ARowIsBitIdenticalInEveryBatchAndOnEveryNumberOfThreads) {
       set_compute_threads(all);
     }
   }
+}
+
+TEST(GemmA16, WhatIsNotFiniteStaysInItsRow) {
+  const auto infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& impl : gemm_a16_impls())
+    for (const int64_t M : {1, 5, 20}) {
+      if (!cpu_has(impl.needs)) continue;
+      SCOPED_TRACE(testing::Message() << impl.name << ", " << M << " rows");
+      Product p({M, 40, 300, 64}, DType::kF32);
+      const auto before = p.run(impl.run, 0, M);
+      auto* const x = reinterpret_cast<float*>(p.x.data());
+      x[M / 2 * p.x_stride + 17] = nan, x[(M - 1) * p.x_stride + 299] = infinity;
+      const auto after = p.run(impl.run, 0, M);
+      for (int64_t i = 0; i < M * 41; ++i) {
+        const bool finite = std::isfinite(after[i]), hit = i / 41 == M / 2 || i / 41 == M - 1;
+        ASSERT_EQ(finite, !hit || i % 41 == 40) << i;
+        if (!finite) continue;
+        ASSERT_EQ(after[i], before[i]) << i;
+      }
+    }
 }
 
 // A gated product's outputs, rows 3 elements further apart than they are long.

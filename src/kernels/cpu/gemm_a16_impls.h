@@ -10,7 +10,7 @@ namespace millrace {
 inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1 << 18) ? 1 : INT32_MAX; }
 
 // Memory of a thread's own where panels are multiplied without tiles: a stretch of some columns, sums of 512 rows.
-constexpr int64_t kA16DotStretchBytes = 16 << 10, kA16DotOwnBytes = kA16DotStretchBytes + 512 * 16 * 4;
+constexpr int64_t kA16StretchBytes = 16 << 10, kA16OwnBytes = kA16StretchBytes + 512 * 16 * 4;
 
 // Where a panel's chunks lie.
 struct A16Layout {
@@ -40,8 +40,7 @@ namespace avx2 {
 void gemm_a16(const GemmA16Args&);
 }
 namespace avx512 {
-void gemm_a16(const GemmA16Args&);
-void gemm_a16_pairs(const GemmA16Args&);  // vdpbf16ps
+void gemm_a16(const GemmA16Args&);  // vdpbf16ps
 }  // namespace avx512
 namespace amx {
 void gemm_a16(const GemmA16Args&);

@@ -159,8 +159,7 @@ void gemm_grouped_f16(const GroupedGemmArgs&);
 void gemm_grouped_bf16(const GroupedGemmArgs&);
 }  // namespace avx2
 namespace avx512 {
-void gemm_a16_grouped(const GroupedA16Args&);
-void gemm_a16_grouped_pairs(const GroupedA16Args&);  // vdpbf16ps
+void gemm_a16_grouped(const GroupedA16Args&);  // vdpbf16ps
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_grouped_f32(const GroupedGemmArgs&);
 void gemm_grouped_f16(const GroupedGemmArgs&);
