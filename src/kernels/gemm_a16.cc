@@ -10,7 +10,7 @@ namespace millrace {
 namespace {
 
 constexpr Impl<GemmA16Fn> kImpls[] = {{"amx", Isa::kAmx, amx::gemm_a16},
-                                      {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_a16},
+                                      {"avx512", Isa::kAvx512, avx512::gemm_a16},
                                       {"avx2", Isa::kAvx2, avx2::gemm_a16},
                                       {"portable", Isa::kPortable, portable::gemm_a16}};
 
@@ -19,9 +19,8 @@ constexpr Impl<GatedGemmA16Fn> kGated[] = {{"amx", Isa::kAmx, amx::gemm_gated_a1
 
 constexpr int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
 
-// Prepared rows of x in float32.
 int64_t vector_scratch_bytes(int64_t max_rows, int64_t K) {
-  return max_rows * a16_padded_k(K) * 4 + compute_threads() * kA16OwnBytes;
+  return a16_words_bytes(max_rows, K) + compute_threads() * kA16OwnBytes;
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Matrix products of four-bit weights and activations of sixteen bits (W4A16). x is rounded to bf16, sums are float32:
 //   y[m,n] = sum over k of x[m,k] * bf16((q[n,k] - z[n,g]) * s[n,g])  + bias[n],  g = k / group
 // q - z is exact, and so is its product with s: a scale keeps 16 significant bits, and a float16 or bfloat16 has fewer.
-// Without instructions for bf16 (AVX2) x becomes integers of sixteen bits in place of bf16, p and s[m] as two digits of
+// Without tiles (AVX2, AVX-512) x becomes integers of sixteen bits in place of bf16, p and s[m] as two digits of
 // kernels/gemm_w8a8.h, and weights are not rounded:
 //   y[m,n] = s[m] * sum over g of s[n,g] * (sum over k of g of p[m,k] * (q[n,k] - z[n,g]))  + bias[n]
 // Inner sums (of at most 128 k) are exact, a row with an infinity or NaN gives NaN.

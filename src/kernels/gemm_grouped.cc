@@ -32,7 +32,7 @@ constexpr Impl<GroupedGatedW8A8Fn> kGatedW8A8[] = {{"amx", Isa::kAmx, amx::gemm_
                                                    {"composed", Isa::kPortable, gemm_w8a8_then_glu_grouped}};
 
 constexpr Impl<GroupedA16Fn> kA16[] = {{"amx", Isa::kAmx, amx::gemm_a16_grouped},
-                                       {"avx512_bf16", Isa::kAvx512Bf16, avx512::gemm_a16_grouped},
+                                       {"avx512", Isa::kAvx512, avx512::gemm_a16_grouped},
                                        {"avx2", Isa::kAvx2, avx2::gemm_a16_grouped},
                                        {"portable", Isa::kPortable, portable::gemm_a16_grouped}};
 constexpr Impl<GroupedGatedA16Fn> kGatedA16[] = {{"amx", Isa::kAmx, amx::gemm_gated_a16_grouped},

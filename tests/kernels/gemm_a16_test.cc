@@ -141,7 +141,7 @@ std::vector<Case> cases() {
 
 std::string describe(const Case& c) { return fmt::format("{}x{}x{} group {}", c.M, c.N, c.K, c.group); }
 
-bool multiplies_integers(const Impl<GemmA16Fn>& impl) { return impl.needs == Isa::kAvx2; }
+bool multiplies_integers(const Impl<GemmA16Fn>& impl) { return impl.needs == Isa::kAvx2 || impl.needs == Isa::kAvx512; }
 
 TEST(GemmA16, EveryImplementationAgreesWithDoubleSums) {
   for (const auto& impl : gemm_a16_impls()) {

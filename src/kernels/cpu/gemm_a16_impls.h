@@ -9,8 +9,13 @@ namespace millrace {
 // How many threads a product is worth: small ones stay on the caller.
 inline int gemm_a16_threads(const GemmA16Args& a) { return a.M * a.N * a.K <= (1 << 18) ? 1 : INT32_MAX; }
 
-// Memory of a thread's own where panels are multiplied without tiles: a stretch of some columns, sums of 512 rows.
-constexpr int64_t kA16StretchBytes = 16 << 10, kA16OwnBytes = kA16StretchBytes + 512 * 16 * 4;
+// Memory of a thread's own where panels are multiplied without tiles: a stretch of two panels, sums of 512 rows.
+constexpr int64_t kA16OwnBytes = (16 << 10) + 2 * 512 * 16 * 4;
+
+// What x as integers of sixteen bits takes: with a sum for each scale of a chunk, and a scale for each row.
+constexpr int64_t a16_words_bytes(int64_t rows, int64_t K) {
+  return (rows * (a16_padded_k(K) * 2 + a16_padded_k(K) / kA16ChunkK * 4 * 4 + 4) + 63) / 64 * 64;
+}
 
 // Where a panel's chunks lie.
 struct A16Layout {
@@ -40,7 +45,7 @@ namespace avx2 {
 void gemm_a16(const GemmA16Args&);
 }
 namespace avx512 {
-void gemm_a16(const GemmA16Args&);  // vdpbf16ps
+void gemm_a16(const GemmA16Args&);
 }  // namespace avx512
 namespace amx {
 void gemm_a16(const GemmA16Args&);

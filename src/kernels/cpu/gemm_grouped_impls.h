@@ -40,7 +40,7 @@ inline int64_t prepared_bytes(const GemmArgs& a) { return prepared_bytes(a.M, a.
 // Likewise of int8, rows of digits: tiles of sixteen rows, or int16, and scales.
 constexpr int64_t w8a8_prepared_bytes(int64_t rows, int64_t K) { return (rows + 15) * (2 * w8a8_padded_k(K) + 64); }
 inline int64_t prepared_bytes(const GemmW8A8Args& a) { return w8a8_prepared_bytes(a.M * a.x_digits, a.K); }
-// Float32, or tiles of sixteen rows of bf16.
+// Words, or tiles of sixteen rows of bf16.
 constexpr int64_t a16_prepared_bytes(int64_t rows, int64_t K) { return (rows + 8) * a16_padded_k(K) * 4; }
 inline int64_t prepared_bytes(const GemmA16Args& a) { return a16_prepared_bytes(a.M, a.K); }
 // For each product, where its steps begin in the row of all products' steps.
@@ -159,7 +159,7 @@ void gemm_grouped_f16(const GroupedGemmArgs&);
 void gemm_grouped_bf16(const GroupedGemmArgs&);
 }  // namespace avx2
 namespace avx512 {
-void gemm_a16_grouped(const GroupedA16Args&);  // vdpbf16ps
+void gemm_a16_grouped(const GroupedA16Args&);
 void gemm_w8a8_grouped(const GroupedW8A8Args&);
 void gemm_grouped_f32(const GroupedGemmArgs&);
 void gemm_grouped_f16(const GroupedGemmArgs&);

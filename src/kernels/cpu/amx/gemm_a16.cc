@@ -114,7 +114,7 @@ template <int kScales>
 struct Int4Stream {
   static constexpr int64_t kChunkBytes = 1024 + 64 * kScales;
 
-  using Tables = avx512::Int4Tables<kScales>;
+  using Tables = Int4Tables<kScales>;
   // What a chunk's products and the work beside them need.
   struct Chunk {
     const std::byte* tiles;  // of the chunk
@@ -152,7 +152,7 @@ struct Int4Stream {
     for (int n = kQuarter * 4; n < kQuarter * 4 + 4; ++n) {
       fetch_line(c.ahead + (kScales + n) * 64);
       __m512i units[kInt4Units];
-      avx512::unpack_int4_units(c.from + n * 64, *c.tables, n, units);
+      unpack_int4_units(c.from + n * 64, *c.tables, n, units);
 #pragma GCC unroll 4
       for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(c.to + i * kTileBytes + n * 64, units[i]);
     }

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/amx/products.h"
-#include "kernels/cpu/avx512/unpack.h"
+#include "kernels/cpu/amx/unpack.h"
 #include "kernels/cpu/avx512/vec.h"
 #include "kernels/cpu/gemm_grouped_impls.h"
 

@@ -206,11 +206,11 @@ class Int4Panels {
       unpack_chunk(at, to);
   }
   static void unpack_chunk(const std::byte* chunk, std::byte* to) {
-    const avx512::Int4Tables<kScales> tables(chunk);
+    const Int4Tables<kScales> tables(chunk);
 #pragma GCC unroll 16
     for (int n = 0; n < 16; ++n) {
       __m512i units[kInt4Units];
-      avx512::unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
+      unpack_int4_units(chunk + kScales * 64 + n * 64, tables, n, units);
 #pragma GCC unroll 4
       for (int i = 0; i < kInt4Units; ++i) _mm512_store_si512(to + i * kTileBytes + n * 64, units[i]);
     }

@@ -23,7 +23,7 @@ struct Work {
   explicit Work(const GemmW8A8Args& args)
       : a(args),
         layout(args),
-        blocks(blocks_of(args.M * args.x_digits, args.x_digits)),
+        blocks(even_blocks(args.M * args.x_digits, kTileRows, args.x_digits)),
         pairs(layout.padded_k / 2),
         x(reinterpret_cast<uint32_t*>(args.scratch)),
         scales(reinterpret_cast<float*>(x + blocks.rows * pairs)) {}
@@ -43,6 +43,18 @@ inline __m256i odd_words(__m256i fours) { return _mm256_srai_epi16(fours, 8); }
 // x, made of words in their order, has them like this, too.
 inline __m256i in_turn(__m256i words) {
   return _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8);  // 0, 2, 1, 3 of each four
+}
+
+// sums[r] += a dword of row r times those of sixteen columns.
+template <int kRows>
+inline __attribute__((always_inline)) void add_products(const uint32_t* x, __m256i first, __m256i second,
+                                                        __m256i (&sums)[kRows][2]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const __m256i pair = _mm256_set1_epi32(static_cast<int>(x[r]));
+    add_product(sums[r][0], pair, first);
+    add_product(sums[r][1], pair, second);
+  }
 }
 
 // Of the rows, kDigits are one of y.
@@ -108,7 +120,7 @@ void prepare(const GemmW8A8Args& a, int64_t block) {
   const int64_t first = block * work.blocks.width, count = work.blocks.width_at(first), row = first / a.x_digits;
   Vec factors[kTileRows];
   for (int64_t r = 0; r < count / a.x_digits; ++r) factors[r] = factor_of(work, row + r);
-  store_block(count, work.layout.padded_k, work.x + first * work.pairs, [&](int64_t r, int64_t k) {
+  store_block<kTileRows>(count, work.layout.padded_k, work.x + first * work.pairs, [&](int64_t r, int64_t k) {
     return in_turn(a.x_digits == 1 ? digit_of(a, row + r, k, factors[r])
                                    : digit_of_two(a, row + r / 2, k, factors[r / 2], r % 2 != 0));
   });

@@ -9,38 +9,10 @@
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")
-namespace millrace::avx512 {
+namespace millrace::amx {
 
-// What nibbles of the columns of a chunk stand for, under each of its kScales scales. Sums and products are exact but
-// for the last rounding to bf16.
-template <int kScales>
-class Int4Scales {
- public:
-  void start(const std::byte* chunk) {
-    for (int s = 0; s < kScales; ++s) split(chunk + s * 64, scale_[s], offset_[s]);
-    asm volatile(""
-                 : "+m"(scale_), "+m"(offset_));  // broadcast from memory: shuffles would wait for the port of look-ups
-  }
-  // All sixteen, of column n under scale s, then of another.
-  inline __attribute__((always_inline)) __m512i values_of_two(int s, int64_t n, int other_s, int64_t other_n) const {
-    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(values(other_s, other_n), values(s, n)));
-  }
-
- private:
-  __m512 values(int s, int64_t n) const {
-    return _mm512_fmadd_ps(Vec::lanes().v, _mm512_set1_ps(scale_[s][n]), _mm512_set1_ps(offset_[s][n]));
-  }
-  static void split(const std::byte* scale_words, float* scale, float* offset) {
-    const __m512i words = _mm512_loadu_si512(scale_words), zero_mask = _mm512_set1_epi32(static_cast<int>(kZeroMask));
-    const __m512 scales = _mm512_castsi512_ps(_mm512_andnot_si512(zero_mask, words));
-    const __m512 zeros = _mm512_cvtepi32_ps(_mm512_and_si512(words, zero_mask));
-    _mm512_store_ps(scale, scales);
-    _mm512_store_ps(offset, _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), zeros), scales));
-  }
-  alignas(64) float scale_[kScales][16], offset_[kScales][16];
-};
-
-// A table of those for each column and scale.
+// What nibbles of the columns of a chunk stand for, a table for each column and each of its kScales scales. Sums and
+// products are exact but for the last rounding to bf16.
 template <int kScales>
 class Int4Tables {
  public:
@@ -51,7 +23,11 @@ class Int4Tables {
     make_columns<0, 16>();
   }
   // In parts: first the scales, then columns, an even number of them at a time.
-  void start(const std::byte* chunk) { scales_.start(chunk); }
+  void start(const std::byte* chunk) {
+    for (int s = 0; s < kScales; ++s) split(chunk + s * 64, scale_[s], offset_[s]);
+    asm volatile(""
+                 : "+m"(scale_), "+m"(offset_));  // broadcast from memory: shuffles would wait for the port of look-ups
+  }
   template <int kBegin, int kEnd>
   inline __attribute__((always_inline)) void make_columns() {
 #pragma GCC unroll 4
@@ -59,20 +35,27 @@ class Int4Tables {
 #pragma GCC unroll 8
       for (int n = kBegin; n < kEnd; n += 2) make_two(s, n);
   }
-  inline __attribute__((always_inline)) void make_two_columns(int64_t n) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kScales; ++s) make_two(s, n);
-  }
   // The table of column n under scale s, twice.
   __m512i at(int s, int64_t n) const {
     return _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(tables_[s][n])));
   }
 
  private:
-  inline __attribute__((always_inline)) void make_two(int s, int64_t n) {
-    _mm512_store_si512(tables_[s][n], scales_.values_of_two(s, n, s, n + 1));
+  // All sixteen values of column n under scale s.
+  __m512 values(int s, int64_t n) const {
+    return _mm512_fmadd_ps(avx512::Vec::lanes().v, _mm512_set1_ps(scale_[s][n]), _mm512_set1_ps(offset_[s][n]));
   }
-  Int4Scales<kScales> scales_;
+  inline __attribute__((always_inline)) void make_two(int s, int64_t n) {
+    _mm512_store_si512(tables_[s][n], reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(values(s, n + 1), values(s, n))));
+  }
+  static void split(const std::byte* scale_words, float* scale, float* offset) {
+    const __m512i words = _mm512_loadu_si512(scale_words), zero_mask = _mm512_set1_epi32(static_cast<int>(kZeroMask));
+    const __m512 scales = _mm512_castsi512_ps(_mm512_andnot_si512(zero_mask, words));
+    const __m512 zeros = _mm512_cvtepi32_ps(_mm512_and_si512(words, zero_mask));
+    _mm512_store_ps(scale, scales);
+    _mm512_store_ps(offset, _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), zeros), scales));
+  }
+  alignas(64) float scale_[kScales][16], offset_[kScales][16];
   alignas(64) bf16 tables_[kScales][16][16];
 };
 
@@ -95,5 +78,5 @@ inline __attribute__((always_inline)) void unpack_int4_units(const std::byte* co
   units[3] = unpack_int4_unit<3>(column, tables, n);
 }
 
-}  // namespace millrace::avx512
+}  // namespace millrace::amx
 #pragma GCC pop_options
