@@ -17,6 +17,12 @@ constexpr int64_t a16_words_bytes(int64_t rows, int64_t K) {
   return (rows * (a16_padded_k(K) * 2 + a16_padded_k(K) / kA16ChunkK * 4 * 4 + 4) + 63) / 64 * 64;
 }
 
+// The nibbles of a chunk with its sixteen columns beside each other. A dword is two words of a column.
+constexpr int64_t kA16ChunkDwords = kA16ChunkK / 8;
+struct alignas(64) TurnedChunk {
+  uint32_t dwords[kA16ChunkDwords][16];
+};
+
 // Where a panel's chunks lie.
 struct A16Layout {
   explicit A16Layout(const GemmA16Args& a)

@@ -40,11 +40,7 @@ struct Words {
   // Nibble kNibble of each word.
   template <int kNibble>
   Words nibbles() const {
-    const auto of = [](__m256i dwords) {
-      const __m256i words = _mm256_srli_epi16(dwords, 4 * kNibble);
-      return kNibble == 3 ? words : _mm256_and_si256(words, _mm256_set1_epi16(15));
-    };
-    return {of(a), of(b)};
+    return {nibbles_of<kNibble>(a), nibbles_of<kNibble>(b)};
   }
   // Of dwords that are scales with their zeros (kernels/gemm_a16.h).
   Words low_bytes() const {
@@ -67,37 +63,24 @@ inline __m256i multiply_add(__m256i sum, __m256i x, __m256i w) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
 }
 
-// ---- columns beside each other ----
-
-constexpr int64_t kChunkDwords = kA16ChunkK / 8;  // of a column: two words of four nibbles
-struct alignas(64) Turned {
-  uint32_t dwords[kChunkDwords][16];  // of sixteen columns beside each other
-};
-
-// use(i, dword i of eight columns) for the dwords of a chunk, four at a time. Columns are 64 bytes.
-template <class Use>
-inline __attribute__((always_inline)) void turn(const std::byte* columns, const Use& use) {
-  for (int i = 0; i < kChunkDwords; i += 4) {
-    const auto both = [&](int n) __attribute__((always_inline)) {  // four dwords of columns n and n + 4
-      const auto* at = reinterpret_cast<const __m128i*>(columns + n * 64 + i * 4);
-      return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(at)), _mm_loadu_si128(at + 16), 1);
-    };
-    const __m256i a = both(0), b = both(1), c = both(2), d = both(3);
-    const __m256i ab = _mm256_unpacklo_epi32(a, b), cd = _mm256_unpacklo_epi32(c, d);
-    use(i, _mm256_unpacklo_epi64(ab, cd));
-    use(i + 1, _mm256_unpackhi_epi64(ab, cd));
-    const __m256i ef = _mm256_unpackhi_epi32(a, b), gh = _mm256_unpackhi_epi32(c, d);
-    use(i + 2, _mm256_unpacklo_epi64(ef, gh));
-    use(i + 3, _mm256_unpackhi_epi64(ef, gh));
-  }
-}
-
-inline void turn_chunk(const std::byte* columns, Turned& to) {
-  for (int64_t n = 0; n < 16; n += 8)
-    turn(
-        columns + n * 64, [&](int i, __m256i dwords) __attribute__((always_inline)) {
-          _mm256_store_si256(reinterpret_cast<__m256i*>(to.dwords[i] + n), dwords);
-        });
+// Eight columns and four of their dwords at a time.
+inline void turn_chunk(const std::byte* columns, TurnedChunk& to) {
+  for (int64_t n = 0; n < 16; n += 8, columns += 8 * 64)
+    for (int64_t i = 0; i < kA16ChunkDwords; i += 4) {
+      const auto both = [&](int column)
+          __attribute__((always_inline)) {  // four dwords of this one and of the fourth after
+        const auto* at = reinterpret_cast<const __m128i*>(columns + column * 64 + i * 4);
+        return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(at)), _mm_loadu_si128(at + 16), 1);
+      };
+      const auto store = [&](int64_t row, __m256i dwords) __attribute__((always_inline)) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(to.dwords[i + row] + n), dwords);
+      };
+      const __m256i a = both(0), b = both(1), c = both(2), d = both(3);
+      const __m256i ab = _mm256_unpacklo_epi32(a, b), cd = _mm256_unpacklo_epi32(c, d);
+      const __m256i ef = _mm256_unpackhi_epi32(a, b), gh = _mm256_unpackhi_epi32(c, d);
+      store(0, _mm256_unpacklo_epi64(ab, cd)), store(1, _mm256_unpackhi_epi64(ab, cd));
+      store(2, _mm256_unpacklo_epi64(ef, gh)), store(3, _mm256_unpackhi_epi64(ef, gh));
+    }
 }
 
 #include "kernels/cpu/simd/gemm_a16.inl"

@@ -52,11 +52,7 @@ inline __m256i words_of(Vec x) { return _mm512_cvtsepi32_epi16(_mm512_cvtps_epi3
 
 inline __m256i multiply_add(__m256i sum, __m256i x, __m256i w) { return _mm256_dpwssd_epi32(sum, x, w); }
 
-constexpr int64_t kChunkDwords = kA16ChunkK / 8;  // of a column: two words of four nibbles
-struct alignas(64) Turned {
-  uint32_t dwords[kChunkDwords][16];  // of sixteen columns beside each other
-};
-inline void turn_chunk(const std::byte* columns, Turned& to) {
+inline void turn_chunk(const std::byte* columns, TurnedChunk& to) {
   __m512i rows[16];
 #pragma GCC unroll 16
   for (int n = 0; n < 16; ++n) rows[n] = _mm512_loadu_si512(columns + n * 64);

@@ -7,12 +7,13 @@
 //   are turned at a time for many rows
 //   multiply_add(sum, x, w): eight sums of pairs of words
 
+constexpr int kMostTileRows = std::max(kTileRows, kThinRows);
 constexpr int64_t kMostRows = 504;  // that meet a panel at a time: whole blocks
 static_assert(kMostRows % kTileRows == 0 && kStretch % kA16ChunkK == 0);
 
 // What a thread needs for itself.
 struct Own {
-  Turned turned[kTilePanels][kStretch / kA16ChunkK];
+  TurnedChunk turned[kTilePanels][kStretch / kA16ChunkK];
   float sums[kTilePanels][kMostRows * 16];
 };
 static_assert(sizeof(Own) <= kA16OwnBytes);
@@ -46,18 +47,17 @@ inline int32_t sum_of(__m256i dwords) {
 }
 
 void prepare(const GemmA16Args& a, int64_t block) {
-  constexpr int kMost = std::max(kTileRows, kThinRows);
   const Work work(a);
   const int64_t first = block * work.blocks.width, count = work.blocks.width_at(first);
   const int64_t unit_k = kA16ChunkK / work.layout.chunk_scales;
-  Vec factors[kMost];
-  __m256i sums[kMost];
+  Vec factors[kMostTileRows];
+  __m256i sums[kMostTileRows];
   for (int64_t r = 0; r < count; ++r) {
     const RowScale scale = RowScale::of(0, largest_bits(a, first + r), 2);
     work.scales[first + r] = scale.scale, factors[r] = Vec::set(scale.factor), sums[r] = _mm256_setzero_si256();
   }
   int32_t* x_sums = work.x_sums + first * work.units;
-  store_block<kMost>(count, work.layout.padded_k, work.x + first * work.pairs, [&](int64_t r, int64_t k) {
+  store_block<kMostTileRows>(count, work.layout.padded_k, work.x + first * work.pairs, [&](int64_t r, int64_t k) {
     const __m256i words = words_of(activations(a, first + r, k) * factors[r]);
     sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(words, _mm256_set1_epi16(-1)));
     if ((k + 16) % unit_k == 0) *x_sums++ = sum_of(sums[r]), sums[r] = _mm256_setzero_si256();
@@ -69,9 +69,9 @@ void prepare(const GemmA16Args& a, int64_t block) {
 
 // Adds 32 of k. Panels' chunks lie as in Own.
 template <int kNibble, int kRows, int kPanels>
-inline __attribute__((always_inline)) void multiply_nibble(const uint32_t* x, const Turned* w,
+inline __attribute__((always_inline)) void multiply_nibble(const uint32_t* x, const TurnedChunk* w,
                                                            Words (&sums)[kRows][kPanels]) {
-  for (int64_t i = 0; i < kChunkDwords; ++i) {
+  for (int64_t i = 0; i < kA16ChunkDwords; ++i) {
     Words columns[kPanels];
 #pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p)
@@ -94,7 +94,7 @@ struct TilePanels {
 
 // Adds unit kUnit of kScales of a chunk to y.
 template <int kRows, int kPanels, int kScales, int kUnit>
-inline __attribute__((always_inline)) void multiply_unit(const uint32_t* x, const int32_t* x_sums, const Turned* w,
+inline __attribute__((always_inline)) void multiply_unit(const uint32_t* x, const int32_t* x_sums, const TurnedChunk* w,
                                                          const TilePanels<kPanels>& panels, bool fresh) {
   constexpr int kFirst = kUnit * 4 / kScales, kCount = 4 / kScales;
   Words sums[kRows][kPanels];
@@ -105,10 +105,10 @@ inline __attribute__((always_inline)) void multiply_unit(const uint32_t* x, cons
     for (int r = 0; r < kRows; ++r) sums[r][p] = zeros.times(x_sums[r]);
   }
   multiply_nibble<kFirst>(x, w, sums);
-  if constexpr (kCount > 1) multiply_nibble<kFirst + 1>(x + kChunkDwords * kRows, w, sums);
+  if constexpr (kCount > 1) multiply_nibble<kFirst + 1>(x + kA16ChunkDwords * kRows, w, sums);
   if constexpr (kCount > 2) {
-    multiply_nibble<2>(x + 2 * kChunkDwords * kRows, w, sums);
-    multiply_nibble<3>(x + 3 * kChunkDwords * kRows, w, sums);
+    multiply_nibble<2>(x + 2 * kA16ChunkDwords * kRows, w, sums);
+    multiply_nibble<3>(x + 3 * kA16ChunkDwords * kRows, w, sums);
   }
 #pragma GCC unroll 2
   for (int p = 0; p < kPanels; ++p) {
@@ -123,7 +123,7 @@ inline __attribute__((always_inline)) void multiply_unit(const uint32_t* x, cons
 
 // A block's rows from `row` on against `count` chunks of panels, number `chunk` and on; adds to y.
 template <int kRows, int kPanels, int kScales>
-void run_tile(const Work& work, int64_t row, int64_t chunk, int64_t count, const Turned* turned,
+void run_tile(const Work& work, int64_t row, int64_t chunk, int64_t count, const TurnedChunk* turned,
               TilePanels<kPanels> panels) {
   const uint32_t* x = work.x + row * work.pairs + chunk * kA16ChunkK / 2 * kRows;
   const int32_t* x_sums = work.x_sums + row * work.units + chunk * kScales * kRows;
@@ -148,13 +148,6 @@ inline void fetch_chunk(const std::byte* chunk) {
 
 // ---- one row: columns one by one, along k ----
 
-// Nibble kNibble of each word.
-template <int kNibble>
-inline __m256i nibbles_of(__m256i dwords) {
-  const __m256i words = _mm256_srli_epi16(dwords, 4 * kNibble);
-  return kNibble == 3 ? words : _mm256_and_si256(words, _mm256_set1_epi16(15));
-}
-
 // sums[s][n] = a chunk of column n times the row's, sixteen words at a time.
 template <int kScales>
 inline __attribute__((always_inline)) void multiply_column(const uint32_t* x, const std::byte* column,
@@ -162,7 +155,7 @@ inline __attribute__((always_inline)) void multiply_column(const uint32_t* x, co
   const auto* const words = reinterpret_cast<const __m256i*>(column);
   const __m256i first = _mm256_loadu_si256(words), second = _mm256_loadu_si256(words + 1);
   const auto add = [&]<int kNibble>(__m256i sum) __attribute__((always_inline)) {
-    const auto* const at = reinterpret_cast<const __m256i*>(x + kNibble * kChunkDwords);
+    const auto* const at = reinterpret_cast<const __m256i*>(x + kNibble * kA16ChunkDwords);
     sum = multiply_add(sum, _mm256_loadu_si256(at), nibbles_of<kNibble>(first));
     return multiply_add(sum, _mm256_loadu_si256(at + 1), nibbles_of<kNibble>(second));
   };
@@ -253,7 +246,8 @@ void run_rows(const Work& work, int64_t panel, int64_t begin, int64_t end, Own& 
       TilePanels<kPanels> panels;
       for (int p = 0; p < kPanels; ++p)
         panels.scales[p] = w + p * l.panel_bytes, panels.y[p] = own.sums[p] + (row - begin) * 16;
-      with_rows<kPanels == 1 ? std::max(kThinRows, kTileRows) : kTileRows, 1>(work.blocks.width_at(row), [&]<int kRows> {
+      constexpr int kMost = kPanels == 1 ? kMostTileRows : kTileRows;
+      with_rows<kMost, 1>(work.blocks.width_at(row), [&]<int kRows> {
         run_tile<kRows, kPanels, kScales>(work, row, chunk, count, own.turned[0], panels);
       });
     }

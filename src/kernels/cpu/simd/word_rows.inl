@@ -39,3 +39,10 @@ inline void store_block(int64_t rows, int64_t padded_k, uint32_t* to, const Word
       for (int64_t r = 0; r < rows; ++r) *to++ = dwords[r][i];
   }
 }
+
+// Of weights: nibble kNibble of each word.
+template <int kNibble>
+inline __m256i nibbles_of(__m256i dwords) {
+  const __m256i words = _mm256_srli_epi16(dwords, 4 * kNibble);
+  return kNibble == 3 ? words : _mm256_and_si256(words, _mm256_set1_epi16(15));
+}
